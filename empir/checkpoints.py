@@ -1,0 +1,285 @@
+"""Checkpoints in the authors' released format: find, read, check, assign, save, verify.
+
+A released checkpoint is a TensorFlow checkpoint whose variables have the names of FACTS 2.9
+("fp_conv1_init/k", "lp_conv2_bin_init/k", ...) and hold latent float32 weights. Optimizer slots and
+the step counter may be present and are ignored. Matching is by name and shape, never by position.
+
+    python -m empir.checkpoints verify PATH...     say what a directory holds
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import sys
+import tempfile
+from typing import Dict
+
+import numpy as np
+
+from empir.errors import CheckpointError, EmpirError
+from empir.models import Architecture, architecture, family, weights
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+MANIFEST = os.path.join(ROOT, "checkpoints", "manifest.json")
+
+_NOT_WEIGHTS = ("global_step", "beta1_power", "beta2_power")
+
+
+def find_prefix(path: str) -> str:
+    """Prefix of the newest checkpoint at `path`.
+
+    Args:
+      path: a directory (with or without TensorFlow's `checkpoint` file, whose paths may be stale)
+        or a checkpoint prefix such as DIR/model-7035.
+
+    Raises:
+      CheckpointError: if there is none.
+    """
+    if os.path.isdir(path):
+        prefixes = _prefixes(path)
+        if not prefixes:
+            raise CheckpointError("no checkpoint in %s: it holds no *.index file" % path)
+        named = _named_by_state_file(path)
+        return named if named in prefixes else prefixes[-1]
+    for suffix in ("", ".index", ".meta"):
+        if suffix and path.endswith(suffix):
+            path = path[: -len(suffix)]
+    if os.path.exists(path + ".index"):
+        return path
+    raise CheckpointError(
+        "no checkpoint at %s: give a directory that holds one, or a prefix such as DIR/model" % path
+    )
+
+
+def has_checkpoint(path: str) -> bool:
+    """Whether `find_prefix(path)` would find one."""
+    try:
+        find_prefix(path)
+    except CheckpointError:
+        return False
+    return True
+
+
+def _prefixes(directory):
+    stems = [name[: -len(".index")] for name in os.listdir(directory) if name.endswith(".index")]
+
+    def step(stem):
+        tail = stem.rsplit("-", 1)[-1]
+        return (int(tail) if tail.isdigit() else -1, stem)
+
+    return [os.path.join(directory, stem) for stem in sorted(stems, key=step)]
+
+
+def _named_by_state_file(directory):
+    try:
+        with open(os.path.join(directory, "checkpoint")) as file:
+            first = file.readline()
+    except (OSError, UnicodeDecodeError):
+        return None
+    name = first.partition(":")[2].strip().strip('"')
+    return os.path.join(directory, os.path.basename(name))
+
+
+def read(path: str) -> Dict[str, np.ndarray]:
+    """Read the weights of a checkpoint: released variable name -> float32 array.
+
+    Raises:
+      CheckpointError: if there is no checkpoint, or it is truncated or corrupt.
+    """
+    from empir.backend import tf
+
+    prefix = find_prefix(path)
+    try:
+        reader = tf.train.NewCheckpointReader(prefix)
+        names = [name for name in reader.get_variable_to_shape_map() if not _is_training_state(name)]
+        return {name: reader.get_tensor(name) for name in sorted(names)}
+    except (tf.errors.OpError, RuntimeError, ValueError) as error:
+        raise CheckpointError(
+            "checkpoint %s cannot be read (%s): a file of it is missing or corrupt, fetch it again"
+            % (prefix, str(error).split("\n")[0])
+        )
+
+
+def _is_training_state(name):
+    leaf = name.rsplit("/", 1)[-1]
+    return leaf in _NOT_WEIGHTS or leaf in ("Adam", "Adam_1")
+
+
+def digest(arrays: Dict[str, np.ndarray]) -> str:
+    """sha256 of weights: of each name, shape and the little-endian float32 bytes, sorted by name.
+
+    The same weights have the same digest whatever else the checkpoint's files hold.
+    """
+    sha = hashlib.sha256()
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name], "<f4")
+        sha.update(("%s %s\n" % (name, list(array.shape))).encode("utf8"))
+        sha.update(array.tobytes())
+    return sha.hexdigest()
+
+
+def compare(arrays: Dict[str, np.ndarray], expected: Dict[str, tuple]):
+    """Differences between a checkpoint's names and shapes and the expected ones, as short texts."""
+    found = {name: tuple(array.shape) for name, array in arrays.items()}
+    return (
+        ["missing %s %s" % (n, _shape(s)) for n, s in expected.items() if n not in found]
+        + ["not expected %s %s" % (n, _shape(s)) for n, s in found.items() if n not in expected]
+        + [
+            "%s is %s, expected %s" % (n, _shape(found[n]), _shape(s))
+            for n, s in expected.items()
+            if n in found and found[n] != tuple(s)
+        ]
+    )
+
+
+def _shape(shape):
+    return "(" + ", ".join(map(str, shape)) + ")"
+
+
+def load(path: str, network: Architecture, precisions, model, session) -> str:
+    """Assign a released checkpoint's weights to a model of that architecture and precision.
+
+    Args:
+      path: directory or prefix.
+      network: the model's architecture.
+      precisions: the model's precision per quantized layer; decides between the released names
+        "fp_..." and "lp_...".
+      model: a model that `network.build` returned.
+      session: the session in which the variables get their values.
+
+    Returns:
+      The weights' `digest`.
+
+    Raises:
+      CheckpointError: if the checkpoint is missing, corrupt, holds NaN, or its names or shapes are
+        not this network's: all differences are listed.
+    """
+    arrays = read(path)
+    names = network.released_names[family(precisions)]
+    variables = weights(model)
+    expected = {released: tuple(variables[own].shape.as_list()) for own, released in names.items()}
+    differences = compare(arrays, expected)
+    if differences:
+        raise CheckpointError(
+            "checkpoint %s is not a %s %s: %s%s"
+            % (path, _family_name(precisions), network.name, "; ".join(differences), _hint(arrays, network))
+        )
+    for own, released in names.items():
+        if not np.isfinite(arrays[released]).all():
+            raise CheckpointError("checkpoint %s: %s holds NaN or infinity" % (path, released))
+        variables[own].load(arrays[released], session)
+    return digest(arrays)
+
+
+def _family_name(precisions):
+    return {"fp": "full-precision", "lp": "low-precision"}[family(precisions)]
+
+
+def _hint(arrays, network):
+    for kind, names in network.released_names.items():
+        if set(arrays) == set(names.values()):
+            if kind == "lp":
+                return " (these are the names of a low-precision one: give --lowprecision, --wbits, --abits)"
+            return " (these are the names of a full-precision one: give it as --model_path3, or without bits)"
+    return ""
+
+
+def save(path: str, arrays: Dict[str, np.ndarray], name: str = "model"):
+    """Write weights as a released checkpoint: PATH/{checkpoint, NAME.data.., NAME.index, NAME.meta}.
+
+    Args:
+      path: directory; made if missing, and left unchanged until all files are complete.
+      arrays: released variable name -> float32 array.
+
+    Raises:
+      CheckpointError: if the directory cannot be written.
+    """
+    from empir.backend import tf
+
+    try:
+        os.makedirs(path, exist_ok=True)
+        staging = tempfile.mkdtemp(prefix=".saving-", dir=path)
+    except OSError as error:
+        raise CheckpointError("cannot write a checkpoint to %s: %s" % (path, error.strerror))
+    try:
+        with tf.Graph().as_default(), tf.Session() as session:
+            variables = {n: tf.Variable(tf.zeros(a.shape), name=n) for n, a in sorted(arrays.items())}
+            for variable_name, variable in variables.items():
+                variable.load(arrays[variable_name], session)
+            saver = tf.train.Saver(variables)
+            saver.save(session, os.path.join(staging, name), latest_filename="checkpoint")
+        with open(os.path.join(staging, "checkpoint"), "w") as file:
+            file.write('model_checkpoint_path: "%s"\nall_model_checkpoint_paths: "%s"\n' % (name, name))
+        for file_name in sorted(os.listdir(staging), key=lambda f: f.endswith(".index")):
+            os.replace(os.path.join(staging, file_name), os.path.join(path, file_name))
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def released_arrays(network: Architecture, precisions, model, session) -> Dict[str, np.ndarray]:
+    """A model's weights under their released names, ready for `save`."""
+    variables = weights(model)
+    names = network.released_names[family(precisions)]
+    values = session.run({own: variables[own] for own in names})
+    return {released: values[own] for own, released in names.items()}
+
+
+def manifest() -> dict:
+    """checkpoints/manifest.json of this checkout: our members and the authors' nine."""
+    with open(MANIFEST) as file:
+        return json.load(file)
+
+
+def describe(path: str) -> str:
+    """One line on what a checkpoint holds: architecture, family, digest, and whether it is known.
+
+    Raises:
+      CheckpointError: if it cannot be read or is of no known network.
+    """
+    arrays = read(path)
+    sha256 = digest(arrays)
+    count = sum(array.size for array in arrays.values())
+    for name in ("MNISTconv",):
+        network = architecture(name)
+        for kind, names in network.released_names.items():
+            if set(names.values()) == set(arrays):
+                what = "%s %s" % ({"fp": "full-precision", "lp": "low-precision"}[kind], name)
+                known = [
+                    "%s of checkpoints/manifest.json" % entry["path"]
+                    for entry in (manifest()["members"] if os.path.exists(MANIFEST) else ())
+                    if entry["sha256"] == sha256
+                ]
+                return "%s: %s, %d weights, sha256 %s, %s" % (
+                    path,
+                    what,
+                    count,
+                    sha256,
+                    known[0] if known else "not one of checkpoints/manifest.json",
+                )
+    raise CheckpointError(
+        "%s is of no network that this project knows; its variables: %s"
+        % (path, ", ".join("%s %s" % (n, _shape(a.shape)) for n, a in arrays.items()))
+    )
+
+
+def main(argv):
+    """`verify PATH...`: print one line for each checkpoint; the exit status is 2 if one is bad."""
+    if len(argv) < 2 or argv[0] != "verify":
+        raise EmpirError("usage: python -m empir.checkpoints verify PATH...")
+    status = 0
+    for path in argv[1:]:
+        try:
+            print(describe(path))
+        except CheckpointError as error:
+            print("error: %s" % error, file=sys.stderr)
+            status = 2
+    return status
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except EmpirError as error:
+        print("error: %s" % error, file=sys.stderr)
+        sys.exit(2)

@@ -1,0 +1,72 @@
+"""Datasets in one shape: float32 images in a declared range, integer labels, and where they came from."""
+
+import hashlib
+from typing import NamedTuple, Tuple
+
+import numpy as np
+
+from empir.errors import DataError, EmpirError
+
+
+class Dataset(NamedTuple):
+    """Images and labels of one split.
+
+    Attributes:
+      name: "mnist".
+      split: "train" or "test".
+      images: float32 [n, height, width, channels] in [clip_min, clip_max].
+      labels: int64 [n], 0 <= label < num_classes.
+      num_classes: number of classes.
+      clip_range: lowest and highest value that an image may hold.
+      source: where the data came from, for logs and records.
+      is_sample: whether this is the embedded sample and not the whole split.
+    """
+
+    name: str
+    split: str
+    images: np.ndarray
+    labels: np.ndarray
+    num_classes: int
+    clip_range: Tuple[float, float]
+    source: str
+    is_sample: bool = False
+
+    def first(self, n: int) -> "Dataset":
+        """The first n examples; `EmpirError` if there are fewer than n, or n < 1."""
+        if not 1 <= n <= len(self.labels):
+            raise EmpirError(
+                "nb_samples=%d: %s has 1..%d %s images" % (n, self.source, len(self.labels), self.split)
+            )
+        return self._replace(images=self.images[:n], labels=self.labels[:n])
+
+    def digest(self) -> str:
+        """sha256 of images and labels: what a resumed run must share with the one it continues."""
+        sha = hashlib.sha256()
+        for array in (self.images, self.labels):
+            sha.update(np.ascontiguousarray(array).data)
+        return sha.hexdigest()
+
+
+def check(dataset: Dataset) -> Dataset:
+    """Return the dataset if its shapes, values and labels are valid; else raise `DataError`."""
+    images, labels = dataset.images, dataset.labels
+    where = "%s %s images of %s" % (dataset.name, dataset.split, dataset.source)
+    if images.ndim != 4 or images.dtype != np.float32:
+        raise DataError("%s: expected float32 [n, h, w, c], got %s %s" % (where, images.dtype, images.shape))
+    if len(images) != len(labels):
+        raise DataError("%s: %d images but %d labels" % (where, len(images), len(labels)))
+    low, high = dataset.clip_range
+    bad = ~((images >= low) & (images <= high)).reshape(len(images), -1).all(axis=1)
+    if bad.any():
+        raise DataError(
+            "%s: image %d holds NaN or values outside [%g, %g]"
+            % (where, int(np.argmax(bad)), low, high)
+        )
+    wrong = (labels < 0) | (labels >= dataset.num_classes)
+    if wrong.any():
+        index = int(np.argmax(wrong))
+        raise DataError(
+            "%s: label %d of example %d is not in 0..%d"
+            % (where, labels[index], index, dataset.num_classes - 1)
+        )
+    return dataset

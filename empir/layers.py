@@ -1,0 +1,145 @@
+"""Keras layers whose weights and inputs may be quantized; a quantizer of None = full precision.
+
+The variable of a layer is always its latent float32 kernel, which is what checkpoints hold and
+optimizers update. The quantized kernel is a tensor derived from it, made where the layer is built,
+so that attack loops capture it instead of computing it again in each iteration. In a layer with
+`trainable=False` it is a local variable besides: computed once per session, when
+`quantize_once(session)` is called after the weights are loaded.
+"""
+
+from empir.backend import keras, tf
+
+K = keras.backend
+
+
+class _QuantizedKernel:
+    """Mixin for Keras layers with a `kernel`: quantizers for it and for the layer's input."""
+
+    def __init__(self, *args, input_quantizer=None, kernel_quantizer=None, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.input_quantizer = input_quantizer
+        self.kernel_quantizer = kernel_quantizer
+        self.cached_kernel = None
+        self._quantized_kernel = None
+
+    def build(self, input_shape):
+        super().build(input_shape)
+        if self.kernel_quantizer is None:
+            self._quantized_kernel = self.kernel
+        elif not self.kernel_quantizer.stochastic:
+            quantized = self.kernel_quantizer(self.kernel)
+            if not self.trainable:
+                self.cached_kernel = tf.Variable(
+                    quantized,
+                    trainable=False,
+                    collections=[tf.GraphKeys.LOCAL_VARIABLES],
+                    name="quantized_kernel",
+                )
+                quantized = self.cached_kernel
+            self._quantized_kernel = quantized
+
+    @property
+    def quantized_kernel(self):
+        """Kernel that `call` multiplies with; drawn anew at each access if rounding is stochastic."""
+        if self._quantized_kernel is None:
+            return self.kernel_quantizer(self.kernel)
+        return self._quantized_kernel
+
+    def call(self, inputs):
+        if self.input_quantizer is not None:
+            inputs = self.input_quantizer(inputs)
+        outputs = self._multiply(inputs, self.quantized_kernel)
+        if self.use_bias:
+            outputs = K.bias_add(outputs, self.bias, data_format="channels_last")
+        return outputs if self.activation is None else self.activation(outputs)
+
+    def get_config(self):
+        config = super().get_config()
+        config["input_quantizer"] = keras.utils.serialize_keras_object(self.input_quantizer)
+        config["kernel_quantizer"] = keras.utils.serialize_keras_object(self.kernel_quantizer)
+        return config
+
+
+class QuantConv2D(_QuantizedKernel, keras.layers.Conv2D):
+    """`keras.layers.Conv2D` (channels last) with optional quantizers.
+
+    Args:
+      input_quantizer, kernel_quantizer: callables from `empir.quantizers`, or None.
+      Others as in Keras.
+
+    Input [batch, height, width, channels], kernel [height, width, in, out], float32.
+    """
+
+    def _multiply(self, inputs, kernel):
+        return K.conv2d(
+            inputs,
+            kernel,
+            strides=self.strides,
+            padding=self.padding,
+            data_format="channels_last",
+            dilation_rate=self.dilation_rate,
+        )
+
+
+class QuantDense(_QuantizedKernel, keras.layers.Dense):
+    """`keras.layers.Dense` with optional quantizers; input [batch, in], kernel [in, out], float32."""
+
+    def _multiply(self, inputs, kernel):
+        return K.dot(inputs, kernel)
+
+
+class Softmax(keras.layers.Activation):
+    """Probabilities softmax(temperature * logits), [batch, classes] (FACTS 2.2)."""
+
+    def __init__(self, temperature: float = 1.0, **kwargs):
+        kwargs.pop("activation", None)
+        super().__init__("softmax", **kwargs)
+        self.temperature = temperature
+
+    def call(self, inputs):
+        """Softmax of [batch, classes] logits."""
+        return tf.nn.softmax(inputs if self.temperature == 1 else inputs * self.temperature)
+
+    def get_config(self):
+        """Keras configuration."""
+        config = super().get_config()
+        config["temperature"] = self.temperature
+        return config
+
+
+class UnitNorm(keras.initializers.Initializer):
+    """Draws from another initializer, then scales each output unit's weights to L2 norm one.
+
+    Faithfulness: the original's initial convolutions are normalised over (height, width, in), its
+    linear layers over their inputs (FACTS 2.2).
+    """
+
+    def __init__(self, initializer):
+        self.initializer = keras.initializers.get(initializer)
+
+    def __call__(self, shape, dtype=None):
+        """Float32 tensor of `shape`, last axis = output units."""
+        draw = self.initializer(shape, dtype=dtype)
+        axes = list(range(len(shape) - 1))
+        return draw / tf.sqrt(1e-7 + tf.reduce_sum(tf.square(draw), axes, keepdims=True))
+
+    def get_config(self):
+        """Keras configuration."""
+        return {"initializer": keras.initializers.serialize(self.initializer)}
+
+
+def quantize_once(model, session):
+    """Compute the cached quantized kernels of a model with `trainable=False` layers.
+
+    To be called after its weights were initialized or loaded, and again if they change.
+    """
+    cached = [getattr(layer, "cached_kernel", None) for layer in model.layers]
+    initializers = [variable.initializer for variable in cached if variable is not None]
+    if initializers:
+        session.run(initializers)
+
+
+#: For `keras.models.load_model(..., custom_objects=CUSTOM_OBJECTS)`.
+CUSTOM_OBJECTS = {
+    cls.__name__: cls for cls in (QuantConv2D, QuantDense, Softmax, UnitNorm)
+}

@@ -1,0 +1,112 @@
+"""DoReFa quantizers: k-bit weights in [-1, 1] and k-bit activations in [0, 1].
+
+Both round to the 2^k uniformly spaced levels of [0, 1] with n = 2^k - 1 steps,
+
+    quantize_k(x) = round(n x) / n,    d quantize_k / dx := 1  (straight-through),
+
+so the levels are k/n exactly, as float32 divides. Source: Zhou et al. 2016, "DoReFa-Net",
+equations 5-9, as the original uses them (FACTS 2.2): no scale factor for weights, also at one bit,
+and gradients that are not quantized.
+"""
+
+from empir.backend import tf
+from empir.errors import EmpirError
+from empir.precision import check_bits
+
+
+@tf.custom_gradient
+def _round(x):
+    return tf.round(x), lambda dy: dy
+
+
+def _round_stochastically(x, seed):
+    noise = tf.random_uniform(tf.shape(x), seed=seed, dtype=x.dtype)
+
+    @tf.custom_gradient
+    def floor(x):
+        return tf.floor(x + noise), lambda dy: dy
+
+    return floor(x)
+
+
+def quantize_k(x, bits: int, stochastic: bool = False, seed=None):
+    """Round values in [0, 1] to the nearest of 2^bits levels; the gradient passes unchanged.
+
+    Args:
+      x: float32 tensor of any shape, values in [0, 1].
+      bits: 1..31.
+      stochastic: round up with probability equal to the fraction instead (the original's
+        `--stocRound`: floor plus a Bernoulli draw); halves are otherwise rounded to even.
+      seed: operation seed of the draw.
+
+    Raises:
+      EmpirError: (a ValueError) for bits outside 1..31.
+    """
+    if check_bits(bits) is None:
+        raise EmpirError("bits=%r: quantize_k needs 1..31; full precision needs no quantizer" % bits)
+    steps = float(2**bits - 1)
+    scaled = x * steps
+    return (_round_stochastically(scaled, seed) if stochastic else _round(scaled)) / steps
+
+
+class _Quantizer:
+    def __init__(self, bits: int, stochastic: bool = False, seed=None):
+        if check_bits(bits) is None:
+            raise EmpirError("bits=%r: for full precision use no quantizer (None)" % bits)
+        self.bits = bits
+        self.stochastic = stochastic
+        self.seed = seed
+
+    def get_config(self):
+        """The constructor's arguments, as Keras serializes them."""
+        return {"bits": self.bits, "stochastic": self.stochastic, "seed": self.seed}
+
+    def __repr__(self):
+        suffix = ", stochastic=True" if self.stochastic else ""
+        return "%s(bits=%d%s)" % (type(self).__name__, self.bits, suffix)
+
+
+class DoReFaWeights(_Quantizer):
+    """Weights to 2^bits levels in [-1, 1].
+
+    forward:   t = tanh(w);  q = 2 quantize_k(t / (2 max|t|) + 1/2) - 1
+    gradient:  straight through the rounding only; tanh and max|t| are differentiated.
+
+    All-zero weights quantize to the level nearest to zero instead of NaN.
+
+    Faithfulness: as the original (FACTS 2.2); its all-zero case was NaN.
+    """
+
+    def __call__(self, weights):
+        """Quantized copy of a float32 tensor of any shape; the argument is never overwritten."""
+        t = tf.tanh(weights)
+        largest = tf.reduce_max(tf.abs(t))
+        largest = tf.where(largest > 0, largest, tf.ones_like(largest))
+        return 2 * quantize_k(t / largest / 2 + 0.5, self.bits, self.stochastic, self.seed) - 1
+
+
+class DoReFaActivations(_Quantizer):
+    """Activations to 2^bits levels in [0, 1].
+
+    forward:   quantize_k(clip(x, 0, 1))
+    gradient:  1 for 0 <= x <= 1, else 0.
+
+    Faithfulness: as the original (FACTS 2.2), which quantizes the input image too.
+    """
+
+    def __call__(self, activations):
+        """Quantized copy of a float32 tensor of any shape."""
+        clipped = tf.clip_by_value(activations, 0.0, 1.0)
+        return quantize_k(clipped, self.bits, self.stochastic, self.seed)
+
+
+def weight_quantizer(bits, stochastic: bool = False, seed=None):
+    """`DoReFaWeights` for 1..31 bits, None (no quantizer) for 32 or None; else `EmpirError`."""
+    bits = check_bits(bits, "weight_bits")
+    return None if bits is None else DoReFaWeights(bits, stochastic, seed)
+
+
+def activation_quantizer(bits, stochastic: bool = False, seed=None):
+    """`DoReFaActivations` for 1..31 bits, None (no quantizer) for 32 or None; else `EmpirError`."""
+    bits = check_bits(bits, "activation_bits")
+    return None if bits is None else DoReFaActivations(bits, stochastic, seed)

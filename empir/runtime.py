@@ -1,0 +1,209 @@
+"""What surrounds every run: version checks, threads, seeds, sessions, provenance, exit statuses.
+
+Imports neither TensorFlow nor NumPy at the top, so that a wrong environment is told in one line
+and thread counts are set before TensorFlow's runtime reads them.
+"""
+
+import contextlib
+import io
+import logging
+import os
+import re
+import subprocess
+import sys
+import warnings
+
+from empir.errors import EmpirError
+
+PYTHON = (3, 7)
+TENSORFLOW = "1.15"
+KERAS = "2.2.4"
+DEFAULT_SEED = 1237  # the graph seed of the original's MNIST script (FACTS 2.4)
+
+log = logging.getLogger("empir")
+
+
+class UnsupportedEnvironment(EmpirError, ImportError):
+    """The Python, TensorFlow or Keras at hand is not one that this project runs on."""
+
+
+def require_python():
+    """Raise `UnsupportedEnvironment` unless this is Python 3.7, the last one TensorFlow 1.15 supports."""
+    if sys.version_info[:2] != PYTHON:
+        raise UnsupportedEnvironment(
+            "EMPIR needs Python 3.7 (TensorFlow 1.15 runs on no later one), but this is Python "
+            "%d.%d: run scripts/setup.sh and use .venv/bin/python" % sys.version_info[:2]
+        )
+
+
+def configure(num_threads=None):
+    """Set what TensorFlow and oneDNN read once, when they are loaded: log level, threads.
+
+    Args:
+      num_threads: threads for one operation; None = the processors this process may use.
+        Variables that the user's environment already sets are left alone.
+    """
+    threads = str(num_threads or available_cpus())
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("KMP_WARNINGS", "0")
+    # Idle OpenMP workers that spin steal the cores from TensorFlow's own pool.
+    os.environ.setdefault("KMP_BLOCKTIME", "1")
+    if num_threads:
+        os.environ["OMP_NUM_THREADS"] = threads
+    else:
+        os.environ.setdefault("OMP_NUM_THREADS", threads)
+
+
+def available_cpus():
+    """Number of processors that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def load_tensorflow():
+    """Import TensorFlow 1.15 and Keras 2.2.4 without their start-up noise; return both.
+
+    Raises:
+      UnsupportedEnvironment: one line with the fix, if either is missing or of another version.
+    """
+    require_python()
+    configure()
+    fix = "run scripts/setup.sh, or pip install -e .[cpu] (or .[gpu])"
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
+            warnings.simplefilter("ignore")
+            import keras
+            import tensorflow as tf
+    except ImportError as error:
+        raise UnsupportedEnvironment("cannot import TensorFlow and Keras (%s): %s" % (error, fix))
+    if not tf.__version__.startswith(TENSORFLOW + "."):
+        raise UnsupportedEnvironment(
+            "EMPIR needs TensorFlow %s, found %s: %s" % (TENSORFLOW, tf.__version__, fix)
+        )
+    if keras.__version__ != KERAS:
+        raise UnsupportedEnvironment(
+            "EMPIR needs Keras %s, found %s: %s" % (KERAS, keras.__version__, fix)
+        )
+    tf.compat.v1.logging.set_verbosity(tf.compat.v1.logging.ERROR)
+    return tf, keras
+
+
+def session(graph=None, num_threads=None):
+    """A `tf.Session` with thread counts for this machine and GPU memory taken as needed."""
+    from empir.backend import tf
+
+    config = tf.ConfigProto(
+        intra_op_parallelism_threads=num_threads or int(os.environ["OMP_NUM_THREADS"]),
+        inter_op_parallelism_threads=1,
+        allow_soft_placement=True,
+    )
+    config.gpu_options.allow_growth = True
+    return tf.Session(graph=graph, config=config)
+
+
+def provenance():
+    """Versions, device and commit of this run, as plain data for a record.
+
+    Returns:
+      A pair: a dict of version strings and the device, and the git commit (None outside a
+      checkout; "-dirty" appended when tracked files differ from it).
+    """
+    from tensorflow.python.client import device_lib
+
+    from empir.backend import keras, tf
+
+    import numpy
+
+    gpus = [d.physical_device_desc for d in device_lib.list_local_devices() if d.device_type == "GPU"]
+    versions = {
+        "python": "%d.%d.%d" % sys.version_info[:3],
+        "tensorflow": tf.__version__,
+        "tensorflow_build": tensorflow_build(),
+        "keras": keras.__version__,
+        "numpy": numpy.__version__,
+        "cleverhans": "2.1.0",
+        "device": "; ".join(gpus) or "CPU, %s threads" % os.environ["OMP_NUM_THREADS"],
+    }
+    return versions, git_commit()
+
+
+def tensorflow_build():
+    """Name of the installed distribution that provides TensorFlow, e.g. "intel-tensorflow"."""
+    import pkg_resources
+
+    names = ("intel-tensorflow", "tensorflow-gpu", "tensorflow")
+    found = [name for name in names if name in pkg_resources.working_set.by_key]
+    return found[0] if found else "unknown"
+
+
+def git_commit():
+    """Commit of the checkout that holds this package, or None outside one."""
+    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    try:
+        commit = _git(root, "rev-parse", "HEAD").strip()
+        dirty = _git(root, "status", "--porcelain", "--untracked-files=no").strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return commit + ("-dirty" if dirty else "")
+
+
+def _git(root, *arguments):
+    return subprocess.check_output(
+        ["git", "-C", root] + list(arguments), stderr=subprocess.DEVNULL, universal_newlines=True
+    )
+
+
+def run_main(main, argv=None):
+    """Run a script's `main(argv)`: bad input becomes one line on standard error and exit status 2.
+
+    The original's `--wbitsList 2 4 2` is accepted beside `--wbitsList=2,4,2`.
+    """
+    argv = join_bit_lists(sys.argv if argv is None else argv)
+    try:
+        require_python()
+        logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stderr)
+        from absl import app, flags
+
+        def parse(arguments):
+            try:
+                rest = flags.FLAGS(arguments)
+            except flags.Error as error:
+                raise EmpirError(str(error).replace("\n", " "))
+            if len(rest) > 1:
+                raise EmpirError("unexpected argument %r; flags are written --name=value" % rest[1])
+            return rest
+
+        logging.getLogger("absl").setLevel(logging.ERROR)
+        app.run(main, argv=argv, flags_parser=parse)
+    except EmpirError as error:
+        sys.exit(_fail(str(error)))
+    except KeyboardInterrupt:
+        sys.exit(_fail("interrupted; --resume continues a run that has --out or --model_path", 130))
+
+
+def _fail(message, status=2):
+    sys.stderr.flush()
+    print("error: " + message, file=sys.stderr)
+    return status
+
+
+_BIT_LIST = re.compile(r"--?(wbits2?List|abits2?List)$")
+
+
+def join_bit_lists(argv):
+    """`--wbitsList 2 4 2` (argparse's way, the original's) -> `--wbitsList=2,4,2` (absl's)."""
+    joined, values = [], None
+    for argument in argv:
+        if values is not None and re.match(r"-?\d+$", argument):
+            values.append(argument)
+            continue
+        if values is not None:
+            joined[-1] += "=" + ",".join(values)
+            values = None
+        joined.append(argument)
+        if _BIT_LIST.match(argument):
+            values = []
+    if values is not None:
+        joined[-1] += "=" + ",".join(values)
+    return joined

@@ -1,0 +1,225 @@
+"""The training loop: Adam at a constant rate on the cross-entropy, as the original (FACTS 2.5).
+
+What leaves the original: shuffling is a function of (seed, epoch), so that a killed run resumes to
+the same weights; the state of each epoch is kept until training has finished; the released
+checkpoint that it writes holds the weights only.
+"""
+
+import json
+import logging
+import os
+import shutil
+from typing import NamedTuple, Optional
+
+import numpy as np
+
+from empir import checkpoints, runtime
+from empir.backend import tf
+from empir.data import Dataset
+from empir.errors import EmpirError, ResumeError
+from empir.models import Architecture, weights
+from empir.progress import progress_bar
+
+log = logging.getLogger(__name__)
+
+STATE = "training-state"
+EVALUATION_BATCH = 1000
+
+
+class Settings(NamedTuple):
+    """What, with the data, determines the trained weights.
+
+    Attributes:
+      network: the architecture.
+      precisions: precision per quantized layer.
+      options: further arguments of `network.build`, e.g. {"nb_filters": 64}.
+      epochs: passes over the training images.
+      batch_size: images per step; the last batch of an epoch is topped up with earlier ones.
+      learning_rate: Adam's constant rate.
+      seed: of initial weights and shuffling.
+    """
+
+    network: Architecture
+    precisions: tuple
+    options: dict
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    seed: int
+
+    def fingerprint(self, data: Dataset) -> dict:
+        """The settings as plain data, with the digest of the training data.
+
+        Epochs are left out, so that a finished run can be resumed for more of them.
+        """
+        plain = self._asdict()
+        del plain["epochs"]
+        plain.update(
+            network=self.network.name, precisions=[str(p) for p in self.precisions], data=data.digest()
+        )
+        return dict(plain)
+
+
+class _Graph:
+    """Placeholders and operations of one training graph."""
+
+    def __init__(self, settings: Settings):
+        tf.set_random_seed(settings.seed)
+        self.model = settings.network.build(settings.precisions, seed=settings.seed, **settings.options)
+        self.images = tf.placeholder(tf.float32, (None,) + settings.network.input_shape, "images")
+        self.labels = tf.placeholder(tf.int64, [None], "labels")
+        logits = self.images
+        for layer in self.model.layers:
+            if layer.name == "probs":
+                break
+            logits = layer.call(logits)
+        self.loss = tf.losses.sparse_softmax_cross_entropy(self.labels, logits)
+        correct = tf.cast(tf.equal(tf.argmax(logits, 1), self.labels), tf.float32)
+        self.accuracy = tf.reduce_mean(correct)
+        self.global_step = tf.train.get_or_create_global_step()
+        self.step = tf.train.AdamOptimizer(settings.learning_rate).minimize(
+            self.loss, self.global_step, var_list=list(weights(self.model).values())
+        )
+        self.saver = tf.train.Saver(max_to_keep=1)
+
+
+def epoch_batches(count: int, batch_size: int, seed: int, epoch: int):
+    """Index arrays of one epoch's batches, a function of (seed, epoch) alone.
+
+    Every example occurs; all batches are full, the last one repeating earlier examples (FACTS 2.5).
+    """
+    order = np.random.RandomState([seed, epoch]).permutation(count)
+    size = min(batch_size, count)
+    starts = list(range(0, count - size + 1, size))
+    if starts[-1] + size < count:
+        starts.append(count - size)
+    return [order[start : start + size] for start in starts]
+
+
+def train(
+    settings: Settings,
+    data: Dataset,
+    directory: Optional[str] = None,
+    resume: bool = False,
+    logdir: Optional[str] = None,
+    test: Optional[Dataset] = None,
+    progress: bool = True,
+) -> dict:
+    """Train a member and return its weights under their released names.
+
+    Args:
+      settings: what to train.
+      data: training images and labels.
+      directory: where to keep the state of each epoch and, at the end, the released checkpoint;
+        None keeps nothing.
+      resume: continue from the last finished epoch in `directory`.
+      logdir: folder for TensorBoard summaries of loss and accuracy.
+      test: if given, its accuracy is logged after each epoch.
+      progress: show a progress bar with loss and accuracy.
+
+    Raises:
+      ResumeError: if `directory` holds the state of another run, or of this one without `resume`.
+      EmpirError: for settings out of range, or if the loss becomes NaN.
+    """
+    for name in ("epochs", "batch_size", "learning_rate"):
+        if not getattr(settings, name) > 0:
+            raise EmpirError("%s=%r must be positive" % (name, getattr(settings, name)))
+    state = directory and _claim(os.path.join(directory, STATE), settings.fingerprint(data), resume)
+    with tf.Graph().as_default():
+        graph = _Graph(settings)
+        with runtime.session() as session:
+            session.run(tf.global_variables_initializer())
+            epoch = _restore(graph, session, state)
+            writer = tf.summary.FileWriter(logdir, session.graph) if logdir else None
+            for epoch in range(epoch, settings.epochs):
+                _run_epoch(graph, session, data, settings, epoch, writer, progress)
+                if state:
+                    graph.saver.save(session, os.path.join(state, "epoch"), epoch + 1)
+                if test is not None:
+                    accuracy = evaluate(graph, session, test)
+                    log.info("epoch %d: test accuracy %.4f", epoch + 1, accuracy)
+            if writer:
+                writer.close()
+            arrays = checkpoints.released_arrays(
+                settings.network, settings.precisions, graph.model, session
+            )
+    if directory:
+        checkpoints.save(directory, arrays)
+        shutil.rmtree(state)
+    return arrays
+
+
+def evaluate(graph: _Graph, session, data: Dataset) -> float:
+    """Fraction of `data` that the network being trained classifies correctly."""
+    correct = 0.0
+    for start in range(0, len(data.labels), EVALUATION_BATCH):
+        part = slice(start, start + EVALUATION_BATCH)
+        feed = {graph.images: data.images[part], graph.labels: data.labels[part]}
+        correct += session.run(graph.accuracy, feed) * len(data.labels[part])
+    return correct / len(data.labels)
+
+
+def _run_epoch(graph, session, data, settings, epoch, writer, progress):
+    batches = epoch_batches(len(data.labels), settings.batch_size, settings.seed, epoch)
+    losses, accuracies = [], []
+    title = "epoch %d/%d" % (epoch + 1, settings.epochs)
+    with progress_bar(len(batches), title, "batch", progress) as bar:
+        for indices in batches:
+            feed = {graph.images: data.images[indices], graph.labels: data.labels[indices]}
+            _, loss, accuracy, step = session.run(
+                [graph.step, graph.loss, graph.accuracy, graph.global_step], feed
+            )
+            if not np.isfinite(loss):
+                raise EmpirError(
+                    "the loss became %s at step %d: try a smaller learning rate than %g"
+                    % (loss, step, settings.learning_rate)
+                )
+            losses.append(loss)
+            accuracies.append(accuracy)
+            bar.set_postfix(loss="%.4f" % np.mean(losses[-50:]), accuracy="%.4f" % np.mean(accuracies[-50:]))
+            bar.update()
+            if writer:
+                _summarize(writer, step, loss=loss, accuracy=accuracy)
+    log.info("%s: loss %.4f, training accuracy %.4f", title, np.mean(losses), np.mean(accuracies))
+
+
+def _summarize(writer, step, **values):
+    items = [tf.Summary.Value(tag=tag, simple_value=value) for tag, value in values.items()]
+    writer.add_summary(tf.Summary(value=items), step)
+
+
+def _claim(state, fingerprint, resume):
+    """Make the state folder this run's; returns its path."""
+    record = os.path.join(state, "run.json")
+    fingerprint = json.loads(json.dumps(fingerprint))
+    if os.path.exists(record):
+        if not resume:
+            raise ResumeError(
+                "%s holds an unfinished training: --resume continues it, removing it starts over" % state
+            )
+        with open(record) as file:
+            other = json.load(file)
+        changed = sorted(k for k in set(other) | set(fingerprint) if other.get(k) != fingerprint.get(k))
+        if changed:
+            raise ResumeError(
+                "%s is the state of another training: %s"
+                % (state, "; ".join("%s was %s, now %s" % (k, other.get(k), fingerprint.get(k)) for k in changed))
+            )
+        return state
+    try:
+        os.makedirs(state, exist_ok=True)
+        with open(record, "w") as file:
+            json.dump(fingerprint, file, indent=1, sort_keys=True)
+    except OSError as error:
+        raise EmpirError("cannot write to %s: %s" % (state, error.strerror))
+    return state
+
+
+def _restore(graph, session, state):
+    latest = state and tf.train.latest_checkpoint(state)
+    if not latest:
+        return 0
+    graph.saver.restore(session, latest)
+    epoch = int(latest.rsplit("-", 1)[-1])
+    log.info("resuming after epoch %d", epoch)
+    return epoch
