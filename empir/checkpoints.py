@@ -92,7 +92,9 @@ def read(path: str) -> Dict[str, np.ndarray]:
     prefix = find_prefix(path)
     try:
         reader = tf.train.NewCheckpointReader(prefix)
-        names = [name for name in reader.get_variable_to_shape_map() if not _is_training_state(name)]
+        names = [
+            name for name in reader.get_variable_to_shape_map() if not _is_training_state(name)
+        ]
         return {name: reader.get_tensor(name) for name in sorted(names)}
     except (tf.errors.OpError, RuntimeError, ValueError) as error:
         raise CheckpointError(
@@ -163,7 +165,13 @@ def load(path: str, network: Architecture, precisions, model, session) -> str:
     if differences:
         raise CheckpointError(
             "checkpoint %s is not a %s %s: %s%s"
-            % (path, _family_name(precisions), network.name, "; ".join(differences), _hint(arrays, network))
+            % (
+                path,
+                _family_name(precisions),
+                network.name,
+                "; ".join(differences),
+                _hint(arrays, network),
+            )
         )
     for own, released in names.items():
         if not np.isfinite(arrays[released]).all():
@@ -204,13 +212,17 @@ def save(path: str, arrays: Dict[str, np.ndarray], name: str = "model"):
         raise CheckpointError("cannot write a checkpoint to %s: %s" % (path, error.strerror))
     try:
         with tf.Graph().as_default(), tf.Session() as session:
-            variables = {n: tf.Variable(tf.zeros(a.shape), name=n) for n, a in sorted(arrays.items())}
+            variables = {
+                n: tf.Variable(tf.zeros(a.shape), name=n) for n, a in sorted(arrays.items())
+            }
             for variable_name, variable in variables.items():
                 variable.load(arrays[variable_name], session)
             saver = tf.train.Saver(variables)
             saver.save(session, os.path.join(staging, name), latest_filename="checkpoint")
         with open(os.path.join(staging, "checkpoint"), "w") as file:
-            file.write('model_checkpoint_path: "%s"\nall_model_checkpoint_paths: "%s"\n' % (name, name))
+            file.write(
+                'model_checkpoint_path: "%s"\nall_model_checkpoint_paths: "%s"\n' % (name, name)
+            )
         for file_name in sorted(os.listdir(staging), key=lambda f: f.endswith(".index")):
             os.replace(os.path.join(staging, file_name), os.path.join(path, file_name))
     finally:

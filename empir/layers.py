@@ -140,6 +140,4 @@ def quantize_once(model, session):
 
 
 #: For `keras.models.load_model(..., custom_objects=CUSTOM_OBJECTS)`.
-CUSTOM_OBJECTS = {
-    cls.__name__: cls for cls in (QuantConv2D, QuantDense, Softmax, UnitNorm)
-}
+CUSTOM_OBJECTS = {cls.__name__: cls for cls in (QuantConv2D, QuantDense, Softmax, UnitNorm)}

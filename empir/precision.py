@@ -60,7 +60,9 @@ def parse(text: str) -> Precision:
         return FULL
     match = re.match(r"w(\d+)a(\d+)$", text)
     if not match:
-        raise EmpirError("precision %r: write fp, or w2a4 for 2-bit weights and 4-bit activations" % text)
+        raise EmpirError(
+            "precision %r: write fp, or w2a4 for 2-bit weights and 4-bit activations" % text
+        )
     return Precision.of(int(match.group(1)), int(match.group(2)))
 
 

@@ -43,7 +43,9 @@ def quantize_k(x, bits: int, stochastic: bool = False, seed=None):
       EmpirError: (a ValueError) for bits outside 1..31.
     """
     if check_bits(bits) is None:
-        raise EmpirError("bits=%r: quantize_k needs 1..31; full precision needs no quantizer" % bits)
+        raise EmpirError(
+            "bits=%r: quantize_k needs 1..31; full precision needs no quantizer" % bits
+        )
     steps = float(2**bits - 1)
     scaled = x * steps
     return (_round_stochastically(scaled, seed) if stochastic else _round(scaled)) / steps

@@ -9,6 +9,7 @@ import io
 import logging
 import os
 import re
+import shlex
 import subprocess
 import sys
 import warnings
@@ -109,13 +110,14 @@ def provenance():
       A pair: a dict of version strings and the device, and the git commit (None outside a
       checkout; "-dirty" appended when tracked files differ from it).
     """
+    import numpy
     from tensorflow.python.client import device_lib
 
     from empir.backend import keras, tf
 
-    import numpy
-
-    gpus = [d.physical_device_desc for d in device_lib.list_local_devices() if d.device_type == "GPU"]
+    gpus = [
+        d.physical_device_desc for d in device_lib.list_local_devices() if d.device_type == "GPU"
+    ]
     versions = {
         "python": "%d.%d.%d" % sys.version_info[:3],
         "tensorflow": tf.__version__,
@@ -137,6 +139,21 @@ def tensorflow_build():
     return found[0] if found else "unknown"
 
 
+def command() -> str:
+    """The command line of this process, as one would type it from the checkout."""
+    main = sys.modules["__main__"]
+    spec = getattr(main, "__spec__", None)
+    if spec is not None:
+        name = spec.name[: -len(".__main__")] if spec.name.endswith(".__main__") else spec.name
+        head = ["python", "-m", name]
+    else:
+        head = [
+            "python",
+            os.path.relpath(sys.argv[0]) if os.path.exists(sys.argv[0]) else sys.argv[0],
+        ]
+    return " ".join(shlex.quote(word) for word in head + sys.argv[1:])
+
+
 def git_commit():
     """Commit of the checkout that holds this package, or None outside one."""
     root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -154,16 +171,21 @@ def _git(root, *arguments):
     )
 
 
-def run_main(main, argv=None):
-    """Run a script's `main(argv)`: bad input becomes one line on standard error and exit status 2.
+def run_main(setup, argv=None):
+    """Run a script: bad input becomes one line on standard error and exit status 2.
 
-    The original's `--wbitsList 2 4 2` is accepted beside `--wbitsList=2,4,2`.
+    Args:
+      setup: called once the Python version is known to be right; defines the absl flags and
+        returns the script's `main(argv)`.
+      argv: command line; default: this process's. The original's `--wbitsList 2 4 2` is accepted
+        beside `--wbitsList=2,4,2`.
     """
-    argv = join_bit_lists(sys.argv if argv is None else argv)
     try:
         require_python()
-        logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stderr)
         from absl import app, flags
+
+        _log_to_stderr()
+        main = setup()
 
         def parse(arguments):
             try:
@@ -174,12 +196,20 @@ def run_main(main, argv=None):
                 raise EmpirError("unexpected argument %r; flags are written --name=value" % rest[1])
             return rest
 
-        logging.getLogger("absl").setLevel(logging.ERROR)
-        app.run(main, argv=argv, flags_parser=parse)
+        app.run(main, join_bit_lists(sys.argv if argv is None else argv), parse)
     except EmpirError as error:
         sys.exit(_fail(str(error)))
     except KeyboardInterrupt:
-        sys.exit(_fail("interrupted; --resume continues a run that has --out or --model_path", 130))
+        sys.exit(_fail("interrupted; --resume continues a run that keeps its state on disk", 130))
+
+
+def _log_to_stderr():
+    """Plain messages on standard error, also where absl has taken over the root logger."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    log.propagate = False
 
 
 def _fail(message, status=2):

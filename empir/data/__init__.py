@@ -35,7 +35,8 @@ class Dataset(NamedTuple):
         """The first n examples; `EmpirError` if there are fewer than n, or n < 1."""
         if not 1 <= n <= len(self.labels):
             raise EmpirError(
-                "nb_samples=%d: %s has 1..%d %s images" % (n, self.source, len(self.labels), self.split)
+                "nb_samples=%d: %s has 1..%d %s images"
+                % (n, self.source, len(self.labels), self.split)
             )
         return self._replace(images=self.images[:n], labels=self.labels[:n])
 
@@ -52,7 +53,9 @@ def check(dataset: Dataset) -> Dataset:
     images, labels = dataset.images, dataset.labels
     where = "%s %s images of %s" % (dataset.name, dataset.split, dataset.source)
     if images.ndim != 4 or images.dtype != np.float32:
-        raise DataError("%s: expected float32 [n, h, w, c], got %s %s" % (where, images.dtype, images.shape))
+        raise DataError(
+            "%s: expected float32 [n, h, w, c], got %s %s" % (where, images.dtype, images.shape)
+        )
     if len(images) != len(labels):
         raise DataError("%s: %d images but %d labels" % (where, len(images), len(labels)))
     low, high = dataset.clip_range

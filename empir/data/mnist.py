@@ -49,7 +49,9 @@ def load(split: str = "test", data_dir=None, sample: bool = False) -> Dataset:
       DataError: if a file is missing, truncated, of the wrong size, or not the official one.
     """
     if sample:
-        return _dataset(split, *_read_idx_pair(SAMPLES, "t10k", 1000), source="sample", is_sample=True)
+        return _dataset(
+            split, *_read_idx_pair(SAMPLES, "t10k", 1000), source="sample", is_sample=True
+        )
     if data_dir:
         return _from_folder(split, data_dir)
     try:

@@ -45,7 +45,11 @@ def build(
       EmpirError: for bits outside 1..32 or not one or three precisions.
     """
     precisions = per_layer(precision, len(LAYERS))
-    shapes = ((nb_filters, 8, 2, "same"), (2 * nb_filters, 6, 2, "valid"), (2 * nb_filters, 5, 1, "valid"))
+    shapes = (
+        (nb_filters, 8, 2, "same"),
+        (2 * nb_filters, 6, 2, "valid"),
+        (2 * nb_filters, 5, 1, "valid"),
+    )
     model = keras.Sequential(name="MNISTconv")
     for index, (name, bits, shape) in enumerate(zip(LAYERS, precisions, shapes)):
         filters, size, stride, padding = shape
@@ -67,7 +71,7 @@ def build(
                 ),
                 trainable=trainable,
                 name=name,
-                **first
+                **first,
             )
         )
         model.add(keras.layers.Activation("relu", name="relu%d" % (index + 1)))
@@ -76,7 +80,9 @@ def build(
         QuantDense(
             10,
             use_bias=False,
-            kernel_initializer=UnitNorm(keras.initializers.RandomNormal(seed=_plus(seed, len(LAYERS)))),
+            kernel_initializer=UnitNorm(
+                keras.initializers.RandomNormal(seed=_plus(seed, len(LAYERS)))
+            ),
             trainable=trainable,
             name="logits",
         )

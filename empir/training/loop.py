@@ -13,16 +13,15 @@ from typing import NamedTuple, Optional
 
 import numpy as np
 
-from empir import checkpoints, runtime
+from empir import checkpoints, runs, runtime
 from empir.backend import tf
 from empir.data import Dataset
-from empir.errors import EmpirError, ResumeError
+from empir.errors import EmpirError
 from empir.models import Architecture, weights
 from empir.progress import progress_bar
 
 log = logging.getLogger(__name__)
 
-STATE = "training-state"
 EVALUATION_BATCH = 1000
 
 
@@ -47,17 +46,15 @@ class Settings(NamedTuple):
     learning_rate: float
     seed: int
 
-    def fingerprint(self, data: Dataset) -> dict:
-        """The settings as plain data, with the digest of the training data.
-
-        Epochs are left out, so that a finished run can be resumed for more of them.
-        """
-        plain = self._asdict()
-        del plain["epochs"]
+    def describe(self, data: Dataset) -> dict:
+        """The settings as plain data, with the digest of the training data."""
+        plain = dict(self._asdict())
         plain.update(
-            network=self.network.name, precisions=[str(p) for p in self.precisions], data=data.digest()
+            network=self.network.name,
+            precisions=[str(p) for p in self.precisions],
+            data=data.digest(),
         )
-        return dict(plain)
+        return plain
 
 
 class _Graph:
@@ -65,7 +62,9 @@ class _Graph:
 
     def __init__(self, settings: Settings):
         tf.set_random_seed(settings.seed)
-        self.model = settings.network.build(settings.precisions, seed=settings.seed, **settings.options)
+        self.model = settings.network.build(
+            settings.precisions, seed=settings.seed, **settings.options
+        )
         self.images = tf.placeholder(tf.float32, (None,) + settings.network.input_shape, "images")
         self.labels = tf.placeholder(tf.int64, [None], "labels")
         logits = self.images
@@ -103,6 +102,7 @@ def train(
     resume: bool = False,
     logdir: Optional[str] = None,
     test: Optional[Dataset] = None,
+    test_each_epoch: bool = False,
     progress: bool = True,
 ) -> dict:
     """Train a member and return its weights under their released names.
@@ -110,11 +110,12 @@ def train(
     Args:
       settings: what to train.
       data: training images and labels.
-      directory: where to keep the state of each epoch and, at the end, the released checkpoint;
-        None keeps nothing.
+      directory: where to keep the state of each epoch and, at the end, the released checkpoint and
+        training.json, which says how it was made; None keeps nothing.
       resume: continue from the last finished epoch in `directory`.
       logdir: folder for TensorBoard summaries of loss and accuracy.
-      test: if given, its accuracy is logged after each epoch.
+      test: test images, for the accuracy at the end.
+      test_each_epoch: log that accuracy after each epoch too.
       progress: show a progress bar with loss and accuracy.
 
     Raises:
@@ -124,7 +125,9 @@ def train(
     for name in ("epochs", "batch_size", "learning_rate"):
         if not getattr(settings, name) > 0:
             raise EmpirError("%s=%r must be positive" % (name, getattr(settings, name)))
-    state = directory and _claim(os.path.join(directory, STATE), settings.fingerprint(data), resume)
+    state = directory and os.path.join(directory, runs.TRAINING)
+    if state:
+        runs.claim(state, settings.describe(data), resume, "training")
     with tf.Graph().as_default():
         graph = _Graph(settings)
         with runtime.session() as session:
@@ -135,18 +138,37 @@ def train(
                 _run_epoch(graph, session, data, settings, epoch, writer, progress)
                 if state:
                     graph.saver.save(session, os.path.join(state, "epoch"), epoch + 1)
-                if test is not None:
-                    accuracy = evaluate(graph, session, test)
-                    log.info("epoch %d: test accuracy %.4f", epoch + 1, accuracy)
+                if test is not None and test_each_epoch:
+                    log.info(
+                        "epoch %d: test accuracy %.4f", epoch + 1, evaluate(graph, session, test)
+                    )
             if writer:
                 writer.close()
             arrays = checkpoints.released_arrays(
                 settings.network, settings.precisions, graph.model, session
             )
+            accuracy = None if test is None else round(evaluate(graph, session, test), 6)
+    if accuracy is not None:
+        log.info("test accuracy %.4f", accuracy)
     if directory:
         checkpoints.save(directory, arrays)
+        _write_record(directory, settings, data, arrays, accuracy)
         shutil.rmtree(state)
     return arrays
+
+
+def _write_record(directory, settings, data, arrays, accuracy):
+    versions, commit = runtime.provenance()
+    record = dict(
+        settings.describe(data),
+        sha256=checkpoints.digest(arrays),
+        clean_accuracy=accuracy,
+        command=runtime.command(),
+        versions=versions,
+        git_commit=commit,
+    )
+    path = os.path.join(directory, "training.json")
+    runs.write_atomically(path, json.dumps(record, indent=1, sort_keys=True) + "\n")
 
 
 def evaluate(graph: _Graph, session, data: Dataset) -> float:
@@ -176,7 +198,9 @@ def _run_epoch(graph, session, data, settings, epoch, writer, progress):
                 )
             losses.append(loss)
             accuracies.append(accuracy)
-            bar.set_postfix(loss="%.4f" % np.mean(losses[-50:]), accuracy="%.4f" % np.mean(accuracies[-50:]))
+            bar.set_postfix(
+                loss="%.4f" % np.mean(losses[-50:]), accuracy="%.4f" % np.mean(accuracies[-50:])
+            )
             bar.update()
             if writer:
                 _summarize(writer, step, loss=loss, accuracy=accuracy)
@@ -186,33 +210,6 @@ def _run_epoch(graph, session, data, settings, epoch, writer, progress):
 def _summarize(writer, step, **values):
     items = [tf.Summary.Value(tag=tag, simple_value=value) for tag, value in values.items()]
     writer.add_summary(tf.Summary(value=items), step)
-
-
-def _claim(state, fingerprint, resume):
-    """Make the state folder this run's; returns its path."""
-    record = os.path.join(state, "run.json")
-    fingerprint = json.loads(json.dumps(fingerprint))
-    if os.path.exists(record):
-        if not resume:
-            raise ResumeError(
-                "%s holds an unfinished training: --resume continues it, removing it starts over" % state
-            )
-        with open(record) as file:
-            other = json.load(file)
-        changed = sorted(k for k in set(other) | set(fingerprint) if other.get(k) != fingerprint.get(k))
-        if changed:
-            raise ResumeError(
-                "%s is the state of another training: %s"
-                % (state, "; ".join("%s was %s, now %s" % (k, other.get(k), fingerprint.get(k)) for k in changed))
-            )
-        return state
-    try:
-        os.makedirs(state, exist_ok=True)
-        with open(record, "w") as file:
-            json.dump(fingerprint, file, indent=1, sort_keys=True)
-    except OSError as error:
-        raise EmpirError("cannot write to %s: %s" % (state, error.strerror))
-    return state
 
 
 def _restore(graph, session, state):

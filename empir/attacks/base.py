@@ -1,0 +1,230 @@
+"""What all attacks share: CleverHans' interface, labels, and the loop of FGSM, BIM and PGD."""
+
+import numpy as np
+from cleverhans import attacks as cleverhans_attacks
+from cleverhans.model import Model, NoSuchLayerError
+
+from empir.backend import keras, tf
+from empir.errors import EmpirError
+
+NORMS = (np.inf, 1, 2)
+
+
+class Attack(cleverhans_attacks.Attack):
+    """A CleverHans attack on any CleverHans model or Keras model.
+
+    Args:
+      model: a `cleverhans.model.Model` with logits, or a Keras classifier ending in a softmax.
+      back: "tf", as CleverHans requires.
+      sess: session for `generate_np`; default: TensorFlow's default session.
+      dtypestr: as CleverHans.
+
+    Subclasses list their parameters with defaults in `defaults`; `feedable_kwargs` among them may
+    be tensors. Unknown parameters are an error, not ignored.
+    """
+
+    defaults: dict = {}
+    feedable = ("y", "y_target", "clip_min", "clip_max")
+
+    def __init__(self, model, back="tf", sess=None, dtypestr="float32"):
+        if isinstance(model, keras.models.Model):
+            from cleverhans.utils_keras import KerasModelWrapper
+
+            # Batch norm and dropout switch by tf.cond otherwise, which fails in loops (FACTS 4).
+            keras.backend.set_learning_phase(0)
+            model = KerasModelWrapper(model)
+        if not isinstance(model, Model):
+            raise EmpirError(
+                "%s attacks a cleverhans.model.Model or a Keras model, not %r"
+                % (type(self).__name__, model)
+            )
+        super().__init__(model, back, sess, dtypestr)
+        self.feedable_kwargs = {name: self._feed_type(name) for name in self.feedable}
+        self.structural_kwargs = [name for name in self.defaults if name not in self.feedable]
+
+    def _feed_type(self, name):
+        return np.int64 if name == "index" else self.np_dtype
+
+    def construct_variables(self, kwargs):
+        """As CleverHans, but graphs are cached per set of fed arguments, and None means not given."""
+        kwargs = {name: value for name, value in kwargs.items() if value is not None}
+        self._check_names(kwargs)
+        fixed, feedable, key = super().construct_variables(kwargs)
+        return fixed, feedable, key if key is None else (key, tuple(sorted(feedable)))
+
+    def parse_params(self, **kwargs):
+        """Set every parameter as an attribute, defaults included; returns True.
+
+        Raises:
+          EmpirError: for an unknown parameter, both y and y_target, or a value out of range.
+        """
+        self._check_names(kwargs)
+        for name, default in self.defaults.items():
+            setattr(self, name, kwargs.get(name, default))
+        if self.y is not None and self.y_target is not None:
+            raise EmpirError("y (untargeted) and y_target (targeted) exclude each other")
+        if (self.clip_min is None) != (self.clip_max is None):
+            raise EmpirError("clip_min and clip_max go together; give both or neither")
+        return True
+
+    def _check_names(self, kwargs):
+        unknown = sorted(set(kwargs) - set(self.defaults))
+        if unknown:
+            raise EmpirError(
+                "%s has no parameter %s; it has %s"
+                % (type(self).__name__, ", ".join(unknown), ", ".join(sorted(self.defaults)))
+            )
+
+    def _check_positive(self, *names, zero=False):
+        for name in names:
+            value = getattr(self, name)
+            if isinstance(value, (int, float)) and not (value >= 0 if zero else value > 0):
+                raise EmpirError(
+                    "%s=%r must be %s" % (name, value, "at least 0" if zero else "greater than 0")
+                )
+
+    @property
+    def parameters(self) -> dict:
+        """The parsed parameters that are plain data, for records and `repr`."""
+        plain = {name: getattr(self, name, default) for name, default in self.defaults.items()}
+        return {
+            name: "inf" if value == np.inf else value
+            for name, value in sorted(plain.items())
+            if isinstance(value, (bool, int, float, str))
+        }
+
+    def __repr__(self):
+        arguments = ", ".join("%s=%s" % item for item in self.parameters.items())
+        return "%s(%s)" % (type(self).__name__, arguments)
+
+    def _logits(self, x):
+        try:
+            return self.model.get_logits(x)
+        except NoSuchLayerError:
+            probs = self.model.get_probs(x)
+        if probs.op.type != "Softmax":
+            raise EmpirError(
+                "%s needs logits, but the model offers probabilities only; used as logits they "
+                "would hide gradients" % type(self).__name__
+            )
+        return probs.op.inputs[0]
+
+    def _labels(self, x):
+        """One-hot labels [n, classes] to move away from or, if targeted, to reach; and which."""
+        if self.y_target is not None:
+            return tf.stop_gradient(tf.convert_to_tensor(self.y_target, self.tf_dtype)), True
+        if self.y is not None:
+            return tf.stop_gradient(tf.convert_to_tensor(self.y, self.tf_dtype)), False
+        if hasattr(self.model, "decision"):
+            decision, classes = self.model.decision(x), self._logits(x).shape[-1].value
+        else:
+            logits = self._logits(x)
+            decision, classes = tf.argmax(logits, axis=1), logits.shape[-1].value
+        return tf.one_hot(decision, classes, dtype=self.tf_dtype), False
+
+
+def project(eta, ord, eps):
+    """Clip a perturbation [n, ...] to the ball of radius eps in the norm `ord` (inf, 1 or 2).
+
+    Faithfulness: perturbations inside an L1 or L2 ball are left alone, as in CleverHans 2.1.0; the
+    original always rescaled them onto its surface (FACTS 2.1 #23).
+    """
+    if ord == np.inf:
+        return tf.clip_by_value(eta, -eps, eps)
+    return eta * tf.minimum(1.0, eps / _norm(eta, ord))
+
+
+def _norm(eta, ord):
+    axes = list(range(1, len(eta.shape)))
+    if ord == 1:
+        return tf.maximum(1e-12, tf.reduce_sum(tf.abs(eta), axes, keepdims=True))
+    return tf.sqrt(tf.maximum(1e-12, tf.reduce_sum(tf.square(eta), axes, keepdims=True)))
+
+
+class GradientAttack(Attack):
+    """Steps along the gradient of the cross-entropy, projected after each: FGSM, BIM, PGD.
+
+    Subclasses say where to start (`_start`), how far a step goes (`_step_size`) and whether the
+    perturbation is projected. The loop is one `tf.while_loop`; nothing is differentiated through
+    it, and what does not depend on the perturbation is outside.
+    """
+
+    def generate(self, x, **kwargs):
+        """Adversarial examples for float32 images x [n, ...], as a tensor of x's shape.
+
+        Parameters are listed in `defaults`; `y` and `y_target` are one-hot [n, classes]. With
+        neither, the model's own decisions are the labels.
+        """
+        self.parse_params(**kwargs)
+        labels, targeted = self._labels(x)
+        labels /= tf.reduce_sum(labels, axis=1, keepdims=True)
+
+        def step(eta):
+            return self._step(x, eta, labels, targeted)
+
+        eta = self._start(x)
+        iterations = self._iterations()
+        if iterations == 1:
+            eta = step(eta)
+        else:
+            _, eta = tf.while_loop(
+                lambda i, _: i < iterations,
+                lambda i, eta: (i + 1, step(eta)),
+                (tf.constant(0), eta),
+                shape_invariants=(tf.TensorShape([]), x.shape),
+                parallel_iterations=1,
+                back_prop=False,
+            )
+        return tf.stop_gradient(self._clip(x + eta))
+
+    def parse_params(self, **kwargs):
+        """See `Attack.parse_params`; the norm order must be inf, 1 or 2."""
+        super().parse_params(**kwargs)
+        if self.ord not in NORMS:
+            raise EmpirError("ord=%r: choose from inf, 1, 2" % (self.ord,))
+        self._check_positive("eps", zero=True)
+        return True
+
+    def _step(self, x, eta, labels, targeted):
+        image = x + eta
+        loss = tf.nn.softmax_cross_entropy_with_logits_v2(labels=labels, logits=self._logits(image))
+        (gradient,) = tf.gradients(loss, image)
+        if gradient is None:
+            raise EmpirError("the model's logits do not depend on the image: nothing to attack")
+        direction = self._direction(gradient) * (-1.0 if targeted else 1.0)
+        image = self._clip(image + self._step_size() * direction)
+        return self._project(image - x)
+
+    def _direction(self, gradient):
+        if self.ord == np.inf:
+            return tf.sign(gradient)
+        return gradient / _norm(gradient, self.ord)
+
+    def _clip(self, image):
+        if self.clip_min is None:
+            return image
+        return tf.clip_by_value(image, self.clip_min, self.clip_max)
+
+    def _start(self, x):
+        return tf.zeros_like(x)
+
+    def _iterations(self):
+        return self.nb_iter
+
+    def _step_size(self):
+        return self.eps_iter
+
+    def _project(self, eta):
+        return project(eta, self.ord, self.eps)
+
+
+class IterativeAttack(GradientAttack):
+    """BIM and PGD: `nb_iter` steps of `eps_iter`."""
+
+    feedable = GradientAttack.feedable + ("eps", "eps_iter")
+
+    def parse_params(self, **kwargs):
+        """See `GradientAttack.parse_params`; at least one iteration."""
+        super().parse_params(**kwargs)
+        self._check_positive("eps_iter", "nb_iter")
+        return True

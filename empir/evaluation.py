@@ -1,0 +1,331 @@
+"""Attack an ensemble on a dataset, chunk by chunk, resumably -> one result record.
+
+Per chunk there is one graph call for the clean images and one for the attack, which returns the
+adversarial images together with every member's logits on them. Nothing that grows with the number
+of images is held but the per-example results.
+"""
+
+import datetime
+import json
+import logging
+import os
+import time
+from typing import NamedTuple, Optional, Sequence
+
+import numpy as np
+
+from empir import attacks, runs, runtime
+from empir.backend import tf
+from empir.data import Dataset
+from empir.ensemble import DECISION_RULES, Ensemble
+from empir.errors import EmpirError
+from empir.progress import progress_bar
+
+log = logging.getLogger(__name__)
+
+SCHEMA = 1
+
+
+class Job(NamedTuple):
+    """What an evaluation computes: everything that determines its numbers.
+
+    Attributes:
+      ensemble: members, decision rule and attack target.
+      attack: canonical name of the attack.
+      parameters: its full parameters, by CleverHans' names.
+      data: clean images and true labels.
+      seed: of random starts and random targets.
+      batch_size: images per graph call; CW's batch.
+      targeted: attack towards every class but the true one: (classes - 1) examples per image.
+      save_adversarial: keep the adversarial images too.
+      architecture, protocol: names for the record; protocol None if the rule and target are no
+        named protocol's.
+      options: how the members were built, if not by default, e.g. {"nb_filters": 32}.
+    """
+
+    ensemble: Ensemble
+    attack: str
+    parameters: dict
+    data: Dataset
+    seed: int
+    batch_size: int
+    targeted: bool = False
+    save_adversarial: bool = False
+    architecture: Optional[str] = None
+    protocol: Optional[str] = None
+    options: dict = {}
+
+    @property
+    def num_examples(self) -> int:
+        """Number of attacked examples."""
+        per_image = self.data.num_classes - 1 if self.targeted else 1
+        return len(self.data.labels) * per_image
+
+    def starts(self) -> Sequence[int]:
+        """Index of each chunk's first example."""
+        return range(0, self.num_examples, self.batch_size)
+
+    def describe(self) -> dict:
+        """The head of the record: what is computed, as plain data."""
+        ensemble = self.ensemble
+        return {
+            "schema": SCHEMA,
+            "dataset": self.data.name,
+            "architecture": self.architecture,
+            "options": self.options,
+            "protocol": self.protocol,
+            "combine": ensemble.combine,
+            "members": [_describe_member(member) for member in ensemble.members],
+            "attack": dict(
+                self.parameters,
+                name=self.attack,
+                target=ensemble.attack_target,
+                targeted=self.targeted,
+            ),
+            "num_examples": self.num_examples,
+            "batch_size": self.batch_size,
+            "seed": self.seed,
+            "data": {
+                "source": "embedded sample" if self.data.is_sample else "whole split",
+                "split": self.data.split,
+                "sha256": self.data.digest(),
+            },
+        }
+
+
+def _describe_member(member):
+    precision = member.precisions[0]
+    described = {
+        "path": member.path,
+        "sha256": member.sha256,
+        "weight_bits": precision.weight_bits,
+        "activation_bits": precision.activation_bits,
+    }
+    if len(set(member.precisions)) > 1:
+        described["weight_bits"] = [p.weight_bits for p in member.precisions]
+        described["activation_bits"] = [p.activation_bits for p in member.precisions]
+    return described
+
+
+class _Graph:
+    """The operations of an evaluation; built once, run per chunk."""
+
+    def __init__(self, job: Job, session):
+        started = time.time()
+        ensemble, classes = job.ensemble, job.data.num_classes
+        self.session = session
+        self.images = tf.placeholder(tf.float32, (None,) + job.data.images.shape[1:], "images")
+        self.labels = tf.placeholder(tf.float32, [None, classes], "labels")
+        self.index = tf.placeholder(tf.int64, [None], "index")
+        self.clean = self._outputs(ensemble, self.images)
+        attack = attacks.create(job.attack, ensemble.target(job.attack), session)
+        feeds = {"y_target" if job.targeted or job.attack == "jsma" else "y": self.labels}
+        if job.attack == "pgd":
+            feeds["index"] = self.index
+        self.adversarial = attack.generate(self.images, **dict(job.parameters, **feeds))
+        self.adversarial.set_shape(self.images.shape)
+        self.attacked = self._outputs(ensemble, self.adversarial)
+        self.build_seconds = time.time() - started
+
+    @staticmethod
+    def _outputs(ensemble, images):
+        logits = ensemble.member_logits(images)
+        outputs = dict(ensemble.decisions(logits), logits=tf.stack(logits, axis=1))
+        outputs["members"] = tf.argmax(outputs["logits"], axis=2)
+        return outputs
+
+    def run(self, job: Job, start: int) -> dict:
+        """Per-example arrays of the chunk at `start`."""
+        rows = np.arange(start, min(start + job.batch_size, job.num_examples))
+        image_rows, target = rows, None
+        if job.targeted:
+            image_rows, target = _targets(rows, job.data)
+        images, labels = job.data.images[image_rows], job.data.labels[image_rows]
+        began = time.time()
+        clean = self.session.run(self.clean, {self.images: images})
+        cleaned = time.time()
+        if target is None and job.attack == "jsma":
+            target = _random_targets(rows, clean[job.ensemble.combine], job)
+        towards = clean[job.ensemble.combine] if target is None else target
+        feed = {
+            self.images: images,
+            self.labels: np.eye(job.data.num_classes, dtype=np.float32)[towards],
+            self.index: rows,
+        }
+        attacked, adversarial = self.session.run([self.attacked, self.adversarial], feed)
+        seconds = (cleaned - began, time.time() - cleaned)
+        _check(job, rows, images, adversarial, clean, attacked)
+        arrays = dict(_distances(images, adversarial), label=labels, seconds=np.array([seconds]))
+        for name, outputs in (("clean", clean), ("adversarial", attacked)):
+            for rule in DECISION_RULES + ("members",):
+                arrays["%s_%s" % (name, rule)] = outputs[rule].astype(np.int16)
+        if target is not None:
+            arrays["target"] = target.astype(np.int64)
+        if job.save_adversarial:
+            arrays["adversarial"] = adversarial
+        return arrays
+
+
+def _targets(rows, data):
+    """Image and target class of targeted examples: every class but the true one, in order."""
+    others = data.num_classes - 1
+    image_rows, target = rows // others, rows % others
+    return image_rows, target + (target >= data.labels[image_rows])
+
+
+def _random_targets(rows, decided, job):
+    """A class other than the decided one per example, a function of (seed, example index)."""
+    shifts = [
+        np.random.RandomState([job.seed, row]).randint(1, job.data.num_classes) for row in rows
+    ]
+    return (decided + np.array(shifts)) % job.data.num_classes
+
+
+def _distances(images, adversarial):
+    difference = (adversarial - images).reshape(len(images), -1)
+    return {
+        "l2": np.sqrt(np.sum(np.square(difference, dtype=np.float64), axis=1)).astype(np.float32),
+        "linf": np.abs(difference).max(axis=1),
+        "changed": np.mean(difference != 0, axis=1, dtype=np.float64).astype(np.float32),
+    }
+
+
+def _check(job, rows, images, adversarial, clean, attacked):
+    """An adversarial image counts only if it is finite, in range and inside its ball."""
+    low, high = job.data.clip_range
+    flat = adversarial.reshape(len(rows), -1)
+    problems = [
+        ("holds NaN or infinity", ~np.isfinite(flat).all(axis=1)),
+        ("leaves [%g, %g]" % (low, high), ~((flat >= low) & (flat <= high)).all(axis=1)),
+        ("has logits that are not finite", ~np.isfinite(attacked["logits"]).all(axis=(1, 2))),
+        (
+            "is clean and has logits that are not finite",
+            ~np.isfinite(clean["logits"]).all(axis=(1, 2)),
+        ),
+    ]
+    if job.attack in ("fgsm", "bim", "pgd"):
+        radius = np.abs(adversarial - images).reshape(len(rows), -1).max(axis=1)
+        problems.append(("leaves the ball of radius eps", radius > job.parameters["eps"] + 1e-6))
+    for problem, bad in problems:
+        if bad.any():
+            raise EmpirError(
+                "%s gave an invalid result: example %d %s"
+                % (job.attack, rows[int(np.argmax(bad))], problem)
+            )
+
+
+def evaluate(job: Job, session, out=None, resume=False, progress=True) -> dict:
+    """Run an evaluation and return its record.
+
+    Args:
+      job: what to compute.
+      session: session that holds the members' weights.
+      out: folder for result.json and examples.npz; while the run is under way it holds the
+        finished chunks. None keeps nothing.
+      resume: continue an unfinished run in `out`, or return the record of a finished one.
+      progress: show a progress bar.
+
+    Returns:
+      The record, as in result.json (README, Results).
+
+    Raises:
+      ResumeError: if `out` holds another run, or this one and `resume` is False.
+      EmpirError: if `out` cannot be written, or the attack gives NaN, leaves the range of images or
+        its ball.
+    """
+    head = json.loads(json.dumps(job.describe()))
+    began = time.time()
+    if out:
+        finished = _finished(out, head, resume)
+        if finished:
+            return finished
+        runs.claim(os.path.join(out, runs.PARTIAL), head, resume, "evaluation")
+    store = runs.ChunkStore(out and os.path.join(out, runs.PARTIAL))
+    todo = [start for start in job.starts() if start not in store]
+    done = job.num_examples - sum(min(job.batch_size, job.num_examples - s) for s in todo)
+    if done:
+        log.info("resuming: %d of %d examples are done", done, job.num_examples)
+    build_seconds = 0.0
+    if todo:
+        graph = _Graph(job, session)
+        build_seconds = graph.build_seconds
+        title = "%s on %s" % (job.attack, job.data.name)
+        with progress_bar(job.num_examples, title, "image", progress) as bar:
+            bar.update(done)
+            for start in todo:
+                arrays = graph.run(job, start)
+                store.add(start, arrays)
+                bar.update(len(arrays["label"]))
+    record = dict(head, **_measure(job, store))
+    record["seconds"].update(build=round(build_seconds, 3), total=round(time.time() - began, 3))
+    record["versions"], record["git_commit"] = runtime.provenance()
+    record["command"] = runtime.command()
+    record["started"] = datetime.datetime.utcfromtimestamp(began).strftime("%Y-%m-%dT%H:%M:%SZ")
+    if out:
+        store.write_npz(os.path.join(out, "examples.npz"), _columns(job), job.starts())
+        runs.write_atomically(os.path.join(out, "result.json"), json.dumps(record, indent=1) + "\n")
+        store.remove()
+    return record
+
+
+def _finished(out, head, resume):
+    path = os.path.join(out, "result.json")
+    if not os.path.exists(path):
+        return None
+    if not resume:
+        raise runs.ResumeError(
+            "%s exists: --resume accepts it if it is of the same run; else use another --out" % path
+        )
+    with open(path) as file:
+        record = json.load(file)
+    changed = runs.differences({key: record.get(key) for key in head}, head)
+    if changed:
+        raise runs.ResumeError("%s is the result of another run (%s)" % (path, "; ".join(changed)))
+    return record
+
+
+def _columns(job):
+    columns = ["label"]
+    columns += [
+        "%s_%s" % (n, r) for n in ("clean", "adversarial") for r in DECISION_RULES + ("members",)
+    ]
+    columns += ["l2", "linf", "changed"]
+    columns += ["target"] if job.targeted or job.attack == "jsma" else []
+    return columns + (["adversarial"] if job.save_adversarial else [])
+
+
+def _measure(job, store) -> dict:
+    """Accuracies and mean distances over all chunks."""
+    starts = job.starts()
+    label = store.column("label", starts)
+
+    def accuracy(name, rule):
+        predicted = store.column("%s_%s" % (name, rule), starts)
+        right = predicted == (label if predicted.ndim == 1 else label[:, np.newaxis])
+        return right.mean(axis=0).tolist()
+
+    rules = {
+        rule: {name: accuracy(name, rule) for name in ("clean", "adversarial")}
+        for rule in DECISION_RULES
+    }
+    combine = job.ensemble.combine
+    measured = {
+        "clean_accuracy": rules[combine]["clean"],
+        "adversarial_accuracy": rules[combine]["adversarial"],
+        "accuracy": rules,
+        "member_accuracy": [
+            {"clean": clean, "adversarial": adversarial}
+            for clean, adversarial in zip(
+                accuracy("clean", "members"), accuracy("adversarial", "members")
+            )
+        ],
+    }
+    for key in ("l2", "linf"):
+        measured["mean_" + key] = float(store.column(key, starts).mean(dtype=np.float64))
+    measured["mean_changed"] = float(store.column("changed", starts).mean(dtype=np.float64))
+    if "target" in _columns(job):
+        reached = store.column("adversarial_" + combine, starts) == store.column("target", starts)
+        measured["targeted_success"] = float(reached.mean())
+    clean, attack = store.column("seconds", starts).sum(axis=0).tolist()
+    measured["seconds"] = {"build": 0.0, "clean": round(clean, 3), "attack": round(attack, 3)}
+    return measured

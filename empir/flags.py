@@ -1,0 +1,207 @@
+"""The absl flags that the example scripts share, and the checks that no flag is ignored silently."""
+
+from typing import NamedTuple, Optional, Tuple
+
+from absl import flags
+
+from empir import precision
+from empir.errors import EmpirError
+from empir.protocols import PROTOCOLS, Experiment
+
+FLAGS = flags.FLAGS
+
+#: Which attacks read a flag; given with another attack it is warned about.
+ATTACK_FLAGS = {
+    "eps": ("fgsm", "bim", "pgd"),
+    "eps_iter": ("bim", "pgd"),
+    "nb_iter": ("bim", "pgd"),
+    "attack_iterations": ("cw",),
+}
+TRAINING_FLAGS = ("nb_epochs", "batch_size", "test", "logdir")
+
+
+def define(experiment: Experiment):
+    """Define every flag of an example script with the experiment's defaults."""
+    _define_run()
+    _define_networks(experiment)
+    _define_training(experiment)
+    _define_attack(experiment)
+
+
+def _define_run():
+    flags.DEFINE_string("gpu", None, "GPU to use (CUDA_VISIBLE_DEVICES)")
+    flags.DEFINE_integer("num_threads", None, "threads; default: this machine's processors")
+    flags.DEFINE_string("data_dir", None, "folder with the dataset's files")
+    flags.DEFINE_integer("seed", None, "seed of training, random starts and random targets")
+    flags.DEFINE_string("out", None, "folder for result.json and examples.npz")
+    flags.DEFINE_bool(
+        "resume", False, "continue a killed run in --out, or training in --model_path"
+    )
+    flags.DEFINE_bool("progress", True, "progress bars on a terminal")
+    flags.DEFINE_bool("debug", False, "log at level DEBUG")
+
+
+def _define_networks(experiment):
+    flags.DEFINE_string(
+        "model_path", None, "checkpoint of one network, or an empty folder to train in"
+    )
+    for number in (1, 2, 3):
+        flags.DEFINE_string(
+            "model_path%d" % number, None, "checkpoint of the ensemble's model %d" % number
+        )
+    flags.DEFINE_bool(
+        "ensembleThree", False, "attack the ensemble of models 1, 2 (quantized) and 3"
+    )
+    flags.DEFINE_bool("lowprecision", False, "the network of --model_path is quantized")
+    for suffix, which in (("", "model 1 or the single network"), ("2", "model 2")):
+        flags.DEFINE_integer("wbits" + suffix, 0, "weight bits of %s, 1..31" % which)
+        flags.DEFINE_integer("abits" + suffix, 0, "activation bits of %s, 1..31" % which)
+        flags.DEFINE_list("wbits%sList" % suffix, None, "weight bits per layer of %s" % which)
+        flags.DEFINE_list("abits%sList" % suffix, None, "activation bits per layer of %s" % which)
+    flags.DEFINE_integer("nb_filters", experiment.nb_filters, "width of the networks")
+    flags.DEFINE_bool("stocRound", False, "quantize with stochastic rounding")
+    flags.DEFINE_bool("rand", False, "draw the third convolution's quantized weights at every pass")
+
+
+def _define_training(experiment):
+    flags.DEFINE_integer("nb_epochs", experiment.nb_epochs, "training epochs")
+    flags.DEFINE_integer("batch_size", experiment.batch_size, "training batch")
+    flags.DEFINE_float(experiment.learning_rate_flag, experiment.learning_rate, "Adam's rate")
+    flags.DEFINE_bool("train_only", False, "train the network of --model_path, then stop")
+    flags.DEFINE_bool("test", False, "log the test accuracy after each epoch")
+    flags.DEFINE_string("logdir", None, "folder for TensorBoard summaries of training")
+
+
+def _define_attack(experiment):
+    flags.DEFINE_string("attack", "cw", "cw, jsma, fgsm, pgd, bim, or the original's 0..4")
+    flags.DEFINE_integer("nb_samples", 10000, "attack the first n test images")
+    flags.DEFINE_bool("targeted", False, "attack towards every class but the true one")
+    flags.DEFINE_float("eps", experiment.eps, "radius of FGSM, BIM and PGD")
+    flags.DEFINE_float("eps_iter", experiment.eps_iter, "step of BIM and PGD")
+    flags.DEFINE_integer("nb_iter", experiment.nb_iter, "steps of BIM and PGD")
+    flags.DEFINE_integer("attack_iterations", experiment.cw_iterations, "steps of CW")
+    flags.DEFINE_string("protocol", None, "paper, or whitebox (the default)")
+    flags.DEFINE_string("combine", None, "decision rule: mean_logits, mean_probs, vote")
+    flags.DEFINE_string(
+        "attack_target",
+        None,
+        "what is differentiated: decision, full_precision, majority_probs, released",
+    )
+    flags.DEFINE_bool("save_adversarial", False, "keep the adversarial images in examples.npz")
+
+
+def given(name: str) -> bool:
+    """Whether a flag stands on the command line."""
+    return FLAGS[name].present > 0
+
+
+class MemberSpec(NamedTuple):
+    """A member as the flags ask for it: precision(s), and where its checkpoint is (or will be)."""
+
+    precision: object
+    path: Optional[str]
+
+
+def members() -> Tuple[MemberSpec, ...]:
+    """The members that the flags ask for: one, or the three of --ensembleThree.
+
+    Raises:
+      EmpirError: for bits or paths that are missing, out of range, or contradict each other.
+    """
+    return _ensemble_members() if FLAGS.ensembleThree else (_single_member(),)
+
+
+def _ensemble_members():
+    for name in ("model_path", "lowprecision"):
+        if given(name) and FLAGS[name].value:
+            raise EmpirError(
+                "--%s and --ensembleThree contradict each other: the ensemble's networks are "
+                "--model_path1, --model_path2 and --model_path3" % name
+            )
+    missing = ["--model_path%d" % i for i in (1, 2, 3) if not FLAGS["model_path%d" % i].value]
+    if missing:
+        raise EmpirError("--ensembleThree needs %s" % ", ".join(missing))
+    return (
+        MemberSpec(_bits(""), FLAGS.model_path1),
+        MemberSpec(_bits("2"), FLAGS.model_path2),
+        MemberSpec(precision.FULL, FLAGS.model_path3),
+    )
+
+
+def _single_member():
+    ensemble_only = ("model_path1", "model_path2", "model_path3", "wbits2", "abits2")
+    for name in ensemble_only + ("wbits2List", "abits2List", "combine", "attack_target"):
+        if given(name):
+            raise EmpirError("--%s is for ensembles: add --ensembleThree or drop it" % name)
+    if FLAGS.lowprecision:
+        return MemberSpec(_bits(""), FLAGS.model_path)
+    for name in ("wbits", "abits", "wbitsList", "abitsList", "stocRound"):
+        if given(name):
+            raise EmpirError(
+                "--%s is for quantized networks: add --lowprecision or --ensembleThree" % name
+            )
+    return MemberSpec(precision.FULL, FLAGS.model_path)
+
+
+def _bits(suffix):
+    """Precision(s) of model 1 (suffix "") or model 2 ("2")."""
+    scalars = ["wbits" + suffix, "abits" + suffix]
+    lists = ["wbits%sList" % suffix, "abits%sList" % suffix]
+    if any(given(name) for name in lists):
+        if any(given(name) for name in scalars):
+            raise EmpirError("--%s and --%s exclude each other" % (scalars[0], lists[0]))
+        values = [_integers(name) for name in lists]
+        chosen = precision.from_lists(*values)
+    else:
+        for name in scalars:
+            if not FLAGS[name].value:
+                raise EmpirError("--%s is missing: give 1..31 bits, e.g. --%s=2" % (name, name))
+            precision.check_bits(FLAGS[name].value, "--" + name)
+        chosen = precision.Precision.of(*(FLAGS[name].value for name in scalars))
+    if all(p.is_full for p in precision.per_layer(chosen, len(chosen) if given(lists[0]) else 1)):
+        raise EmpirError("--%s=32: a quantized network needs bits below 32" % scalars[0])
+    return chosen
+
+
+def _integers(name):
+    values = FLAGS[name].value
+    if not values:
+        raise EmpirError("--%s is missing: give one value per quantized layer" % name)
+    try:
+        return [int(value) for value in values]
+    except ValueError:
+        raise EmpirError(
+            "--%s=%s: write integers, e.g. --%s=2,4,2" % (name, ",".join(values), name)
+        )
+
+
+def protocol():
+    """(name or None, decision rule, attack target) that the flags ask for.
+
+    Raises:
+      EmpirError: if --protocol contradicts --combine or --attack_target.
+    """
+    name = FLAGS.protocol or "whitebox"
+    if name not in PROTOCOLS:
+        raise EmpirError("--protocol=%s: choose from %s" % (name, ", ".join(PROTOCOLS)))
+    chosen = PROTOCOLS[name]
+    combine = FLAGS.combine or chosen.combine
+    target = FLAGS.attack_target or chosen.attack_target
+    if FLAGS.protocol and (combine, target) != tuple(chosen):
+        raise EmpirError(
+            "--protocol=%s means --combine=%s --attack_target=%s: drop --protocol to choose others"
+            % (name, chosen.combine, chosen.attack_target)
+        )
+    names = [n for n, p in PROTOCOLS.items() if tuple(p) == (combine, target)]
+    return (names[0] if names else None), combine, target
+
+
+def without_effect(attack: str, training: bool, learning_rate_flag: str):
+    """Flags on the command line that this run does not read, with the reason."""
+    for name, readers in ATTACK_FLAGS.items():
+        if given(name) and attack not in readers:
+            yield name, "--attack=%s does not read it" % attack
+    if not training:
+        for name in TRAINING_FLAGS + (learning_rate_flag,):
+            if given(name):
+                yield name, "the networks are loaded, not trained"

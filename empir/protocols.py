@@ -1,0 +1,122 @@
+"""The paper's experiments as frozen data: one row per dataset, the protocols, the table's rows."""
+
+from typing import Callable, NamedTuple, Tuple
+
+from empir.data import mnist
+from empir.errors import EmpirError
+from empir.precision import FULL, Precision
+
+
+class Protocol(NamedTuple):
+    """How a result is decided and what its attack differentiates (see `empir.ensemble`)."""
+
+    combine: str
+    attack_target: str
+
+
+PROTOCOLS = {
+    "paper": Protocol(combine="vote", attack_target="released"),
+    "whitebox": Protocol(combine="mean_logits", attack_target="decision"),
+}
+
+#: Attacks of the paper's table, in its column order.
+TABLE_ATTACKS = ("cw", "fgsm", "bim", "pgd")
+
+
+class Experiment(NamedTuple):
+    """One dataset of the paper with its network, defaults and members.
+
+    Attributes:
+      dataset: name of the dataset, and of its folders under checkpoints/ and results/.
+      title: as the paper writes it.
+      architecture: name of the network.
+      load: `load(split, data_dir, sample)` -> `Dataset`.
+      eps, eps_iter, nb_iter: radius, step and steps of the L-infinity attacks (FACTS 2.7).
+      cw_iterations: CW's steps.
+      attack_batch: images attacked in one graph call, and CW's batch (FACTS 2.7).
+      batch_size, nb_epochs, learning_rate, nb_filters: training defaults (FACTS 2.4, 2.5).
+      learning_rate_flag: how the original's script calls the rate.
+      members: the paper's three precisions; a name's folder under checkpoints/<dataset>/.
+    """
+
+    dataset: str
+    title: str
+    architecture: str
+    load: Callable
+    eps: float
+    eps_iter: float
+    nb_iter: int
+    cw_iterations: int
+    attack_batch: int
+    batch_size: int
+    nb_epochs: int
+    learning_rate: float
+    learning_rate_flag: str
+    nb_filters: int
+    seed: int
+    members: Tuple[Tuple[str, Precision], ...]
+
+
+EXPERIMENTS = {
+    "mnist": Experiment(
+        dataset="mnist",
+        title="MNIST",
+        architecture="MNISTconv",
+        load=mnist.load,
+        eps=0.3,
+        eps_iter=0.01,
+        nb_iter=40,
+        cw_iterations=50,
+        attack_batch=100,
+        batch_size=128,
+        nb_epochs=15,
+        learning_rate=0.001,
+        learning_rate_flag="lr",
+        nb_filters=64,
+        seed=1237,
+        members=(
+            ("model1-w2a4", Precision(2, 4)),
+            ("model2-w2a4", Precision(2, 4)),
+            ("model3-fp", FULL),
+        ),
+    ),
+}
+
+
+def experiment(name: str) -> Experiment:
+    """The experiment on a dataset; `EmpirError` if there is none of that name."""
+    if name not in EXPERIMENTS:
+        raise EmpirError("dataset %r: choose from %s" % (name, ", ".join(EXPERIMENTS)))
+    return EXPERIMENTS[name]
+
+
+def attack_parameters(
+    attack: str, clip_range, batch_size: int, eps, eps_iter, nb_iter, cw_iterations, seed
+) -> dict:
+    """An attack's full parameters in the paper's setting (FACTS 2.7), by CleverHans' names.
+
+    Args:
+      attack: canonical name.
+      clip_range: lowest and highest value of an image.
+      batch_size: CW's batch.
+      eps, eps_iter, nb_iter, cw_iterations: see `Experiment`.
+      seed: of PGD's random starts.
+    """
+    clip = dict(clip_min=clip_range[0], clip_max=clip_range[1])
+    linf = dict(eps=eps, eps_iter=eps_iter, nb_iter=nb_iter)
+    own = {
+        "cw": dict(
+            binary_search_steps=1,
+            max_iterations=cw_iterations,
+            learning_rate=0.1,
+            initial_const=10.0,
+            confidence=0.0,
+            abort_early=True,
+            batch_size=batch_size,
+        ),
+        "fgsm": dict(eps=eps),
+        "bim": linf,
+        "pgd": dict(linf, rand_init=True, seed=seed),
+        "jsma": dict(theta=1.0, gamma=0.1),
+    }
+    return dict(own[attack], **clip)

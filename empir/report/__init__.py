@@ -1,0 +1,1 @@
+"""Tables from records, for the terminal and the README."""

@@ -1,0 +1,43 @@
+"""Write the tables into README.md between their markers: python -m empir.report [--check].
+
+With --check nothing is written; the exit status is 1 if the README differs from the records.
+"""
+
+import os
+import re
+import sys
+
+from empir.protocols import EXPERIMENTS
+from empir.report import tables
+from empir.results import RESULTS, ROOT
+from empir.runs import write_atomically
+
+README = os.path.join(ROOT, "README.md")
+TABLES = {"results": tables.markdown, "members": tables.member_markdown}
+
+
+def render(text: str) -> str:
+    """README text with every table between `<!-- KIND:DATASET -->` and `<!-- end -->` made anew."""
+
+    def replace(match):
+        kind, dataset = match.group(1), match.group(2)
+        table = TABLES[kind](os.path.join(RESULTS, dataset), EXPERIMENTS[dataset])
+        return "<!-- %s:%s -->\n%s\n<!-- end -->" % (kind, dataset, table)
+
+    pattern = r"<!-- (%s):(\w+) -->.*?<!-- end -->" % "|".join(TABLES)
+    return re.sub(pattern, replace, text, flags=re.DOTALL)
+
+
+def main(argv) -> int:
+    """Update or check README.md; returns the exit status."""
+    with open(README) as file:
+        before = file.read()
+    after = render(before)
+    if argv == ["--check"]:
+        return int(before != after)
+    write_atomically(README, after)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

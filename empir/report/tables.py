@@ -1,0 +1,107 @@
+"""The paper's table, measured beside reported, as text for a terminal and as Markdown."""
+
+from empir.protocols import TABLE_ATTACKS, Experiment
+from empir.results import ROWS, average, paper_row, row_records, row_scores
+
+COLUMNS = ("clean",) + TABLE_ATTACKS + ("average",)
+HEADS = dict(clean="clean", cw="CW", fgsm="FGSM", bim="BIM", pgd="PGD", average="average")
+
+
+def table_rows(folder: str, experiment: Experiment):
+    """Each row's title, measured scores, average and paper figures, for the rows with records."""
+    for row in ROWS:
+        scores = row_scores(row_records(folder, row))
+        if scores:
+            yield row, scores, average(scores), paper_row(experiment.dataset, row.model)
+
+
+def terminal(folder: str, experiment: Experiment) -> str:
+    """Fixed-width table: measured accuracy in percent, the paper's in brackets."""
+    lines = [["%s %s, accuracy in %% (paper's)" % (experiment.title, experiment.architecture)]]
+    lines[0] += [HEADS[column] for column in COLUMNS]
+    notes = []
+    for row, scores, mean, paper in table_rows(folder, experiment):
+        cells = [row.title]
+        for column in COLUMNS:
+            value = mean if column == "average" else getattr(scores.get(column), "percent", None)
+            cells.append("-" if value is None else "%.2f (%.2f)" % (value, paper[column]))
+        lines.append(cells)
+        notes.append((row.title, {c: s.examples for c, s in scores.items()}))
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    text = [
+        "  ".join([line[0].ljust(widths[0])] + [c.rjust(w) for c, w in zip(line[1:], widths[1:])])
+        for line in lines
+    ]
+    text.insert(1, "-" * len(text[0]))
+    return "\n".join(text + ["", _images(notes)])
+
+
+def _images(notes):
+    counts = {}
+    for _, examples in notes:
+        for column, count in examples.items():
+            counts.setdefault(count, []).append(HEADS[column])
+    parts = [
+        "%s: first %d test images" % (", ".join(h for h in HEADS.values() if h in columns), count)
+        for count, columns in sorted(counts.items(), reverse=True)
+    ]
+    return "; ".join(parts) + ". The paper's figures are for all 10,000."
+
+
+def markdown(folder: str, experiment: Experiment) -> str:
+    """Markdown table: measured, 95 % Wilson interval, the paper's figure and the difference."""
+    lines = [
+        "| model, protocol | | " + " | ".join(HEADS[column] for column in COLUMNS) + " |",
+        "| --- | --- |" + " ---: |" * len(COLUMNS),
+    ]
+    for row, scores, mean, paper in table_rows(folder, experiment):
+        measured, interval, difference = [], [], []
+        for column in COLUMNS:
+            entry = scores.get(column)
+            value = mean if column == "average" else getattr(entry, "percent", None)
+            measured.append("-" if value is None else "**%.2f**" % value)
+            interval.append("%.2f to %.2f" % entry.interval if entry else "")
+            difference.append("-" if value is None else "%+.2f" % (value - paper[column]))
+        examples = {score.examples for score in scores.values()}
+        images = "%s images" % "/".join("{:,}".format(n) for n in sorted(examples))
+        for title, kind, cells in (
+            ("%s (%s)" % (row.title, images), "measured", measured),
+            ("", "95 % interval", interval),
+            ("", "paper", ["%.2f" % paper[column] for column in COLUMNS]),
+            ("", "difference", difference),
+        ):
+            lines.append("| %s | %s | %s |" % (title, kind, " | ".join(cells)))
+    return "\n".join(lines)
+
+
+def member_markdown(folder: str, experiment: Experiment) -> str:
+    """Markdown table of each member alone and of every rule, on the same adversarial images."""
+    names = [name for name, _ in experiment.members]
+    rules = ("vote", "mean_logits", "mean_probs")
+    lines = [
+        "| images of | attack | " + " | ".join(rules) + " | " + " | ".join(names) + " | mean L2 |",
+        "| --- | --- |" + " ---: |" * (len(rules) + len(names) + 1),
+    ]
+    for row in ROWS:
+        if row.model == "baseline":
+            continue
+        records = row_records(folder, row)
+        for attack, record in records.items():
+            cells = [100 * record["accuracy"][rule]["adversarial"] for rule in rules]
+            cells += [100 * member["adversarial"] for member in record["member_accuracy"]]
+            lines.append(
+                "| %s | %s | %s | %.2f |"
+                % (
+                    row.title,
+                    HEADS[attack],
+                    " | ".join("%.2f" % c for c in cells),
+                    record["mean_l2"],
+                )
+            )
+        if records:
+            record = next(iter(records.values()))
+            cells = [100 * record["accuracy"][rule]["clean"] for rule in rules]
+            cells += [100 * member["clean"] for member in record["member_accuracy"]]
+            if row.protocol == "paper":
+                lines.insert(2, "| clean | | %s | 0 |" % " | ".join("%.2f" % c for c in cells))
+    return "\n".join(lines)

@@ -1,0 +1,140 @@
+"""Reproduce a dataset's rows of the paper's table: baseline and EMPIR, four attacks, both protocols.
+
+    python -m empir.reproduce --dataset=mnist --data_dir=FOLDER --out=results/mnist
+    python -m empir.reproduce --dataset=mnist --sample --out=runs/quickstart
+
+Every evaluation is a folder below --out with result.json and examples.npz. Finished ones are kept
+and a killed one continues where it stopped, so the same command resumes. The table of all of them
+is printed at the end.
+"""
+
+import logging
+import os
+import sys
+
+from absl import flags
+
+from empir import runtime
+from empir.errors import EmpirError
+from empir.models import architecture
+from empir.protocols import (
+    EXPERIMENTS,
+    PROTOCOLS,
+    TABLE_ATTACKS,
+    Experiment,
+    attack_parameters,
+    experiment,
+)
+from empir.report import tables
+from empir.results import ROOT, ROWS
+
+log = logging.getLogger("empir")
+FLAGS = flags.FLAGS
+
+#: Attacks of one step; the others take tens of times as long.
+FAST_ATTACKS = ("fgsm",)
+
+
+def setup():
+    """Define the flags; returns the main function."""
+    flags.DEFINE_string("dataset", "mnist", "one of: " + ", ".join(EXPERIMENTS))
+    flags.DEFINE_string("data_dir", None, "folder with the dataset's files")
+    flags.DEFINE_bool("sample", False, "attack the images embedded in the repository")
+    flags.DEFINE_string("members", None, "folder of the members; default checkpoints/DATASET")
+    flags.DEFINE_string("out", None, "folder of the records; default results/DATASET")
+    flags.DEFINE_integer("nb_samples", 10000, "attack the first n test images")
+    flags.DEFINE_integer("slow_samples", None, "images for CW, BIM and PGD; default nb_samples")
+    flags.DEFINE_integer("num_threads", None, "threads; default: this machine's processors")
+    flags.DEFINE_bool("progress", True, "progress bars on a terminal")
+    return run
+
+
+def run(_):
+    """Evaluate every row and print the table.
+
+    Raises:
+      EmpirError: for bad input; `runtime.run_main` prints it as one line.
+    """
+    chosen = experiment(FLAGS.dataset)
+    runtime.configure(FLAGS.num_threads)
+    data = chosen.load("test", FLAGS.data_dir, FLAGS.sample)
+    if FLAGS.slow_samples is not None and FLAGS.slow_samples > FLAGS.nb_samples:
+        raise EmpirError("--slow_samples=%d is more than --nb_samples" % FLAGS.slow_samples)
+    fast = data.first(min(FLAGS.nb_samples, len(data.labels)))
+    slow = fast if FLAGS.slow_samples is None else fast.first(FLAGS.slow_samples)
+    out = FLAGS.out or os.path.join("results", chosen.dataset)
+    folder = FLAGS.members or os.path.join("checkpoints", chosen.dataset)
+    if not os.path.isdir(folder):
+        folder = os.path.join(ROOT, folder)
+    reproduce(chosen, folder, fast, slow, out, FLAGS.progress)
+    print(tables.terminal(out, chosen))
+
+
+def reproduce(chosen: Experiment, folder: str, fast, slow, out: str, progress: bool):
+    """Evaluate every row and attack into folders below `out`, resuming what is there.
+
+    Args:
+      chosen: the experiment.
+      folder: holds the members' checkpoints.
+      fast, slow: `Dataset`s for the one-step attack and for the others.
+      out: folder of the records.
+      progress: show progress bars.
+    """
+    from empir.backend import tf
+    from empir.evaluation import evaluate
+    from empir.loading import load_member
+
+    network = architecture(chosen.architecture)
+    with tf.Graph().as_default(), runtime.session() as session:
+        tf.set_random_seed(chosen.seed)
+        members = [
+            load_member(network, precision, os.path.join(folder, name), session, "model%d" % number)
+            for number, (name, precision) in enumerate(chosen.members, 1)
+        ]
+        steps = [(row, attack) for row in ROWS for attack in TABLE_ATTACKS]
+        for number, (row, attack) in enumerate(steps, 1):
+            data = fast if attack in FAST_ATTACKS else slow
+            job = _job(chosen, row, attack, members, data)
+            record = evaluate(job, session, os.path.join(out, row.folder, attack), True, progress)
+            log.info(
+                "[%d/%d] %s, %s: clean %.4f, adversarial %.4f (%d images, %.0f s)",
+                number,
+                len(steps),
+                row.title,
+                attack,
+                record["clean_accuracy"],
+                record["adversarial_accuracy"],
+                record["num_examples"],
+                record["seconds"]["clean"] + record["seconds"]["attack"],
+            )
+
+
+def _job(chosen, row, attack, members, data):
+    from empir.ensemble import Ensemble
+    from empir.evaluation import Job
+
+    batch_size = min(chosen.attack_batch, len(data.labels))
+    own = members[-1:] if row.model == "baseline" else members
+    return Job(
+        ensemble=Ensemble(own, *PROTOCOLS[row.protocol]),
+        attack=attack,
+        parameters=attack_parameters(
+            attack,
+            data.clip_range,
+            batch_size,
+            chosen.eps,
+            chosen.eps_iter,
+            chosen.nb_iter,
+            chosen.cw_iterations,
+            chosen.seed,
+        ),
+        data=data,
+        seed=chosen.seed,
+        batch_size=batch_size,
+        architecture=chosen.architecture,
+        protocol=row.protocol,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(runtime.run_main(setup))

@@ -1,0 +1,101 @@
+"""Records on disk, the paper's numbers, and what a row of its tables holds."""
+
+import json
+import math
+import os
+from typing import Dict, NamedTuple, Optional, Tuple
+
+from empir.errors import EmpirError
+from empir.protocols import TABLE_ATTACKS
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+RESULTS = os.path.join(ROOT, "results")
+
+
+class Row(NamedTuple):
+    """One row of the table: a model under a protocol.
+
+    A baseline is one network: its decision is its argmax and every attack target its own logits,
+    so it has one row for both protocols.
+    """
+
+    model: str
+    protocol: str
+    title: str
+
+    @property
+    def folder(self) -> str:
+        """Where its records are kept, below results/<dataset>/."""
+        return self.model if self.model == "baseline" else "%s-%s" % (self.model, self.protocol)
+
+
+ROWS = (
+    Row("baseline", "paper", "full-precision baseline, both protocols"),
+    Row("empir", "paper", "EMPIR, protocol paper"),
+    Row("empir", "whitebox", "EMPIR, protocol whitebox"),
+)
+
+
+class Score(NamedTuple):
+    """An accuracy in percent, the number of examples, and its 95 % Wilson interval in percent."""
+
+    percent: float
+    examples: int
+    interval: Tuple[float, float]
+
+
+def wilson(fraction: float, examples: int, z: float = 1.959964) -> Tuple[float, float]:
+    """Wilson score interval of a proportion (95 % by default), as fractions in [0, 1]."""
+    if examples < 1 or not 0 <= fraction <= 1:
+        raise EmpirError(
+            "wilson(%r, %r): a fraction of at least one example" % (fraction, examples)
+        )
+    spread = z * math.sqrt(fraction * (1 - fraction) / examples + z * z / (4 * examples**2))
+    centre = fraction + z * z / (2 * examples)
+    scale = 1 + z * z / examples
+    return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)
+
+
+def score(fraction: float, examples: int) -> Score:
+    """An accuracy as a `Score`."""
+    low, high = wilson(fraction, examples)
+    return Score(100 * fraction, examples, (100 * low, 100 * high))
+
+
+def load_record(folder: str) -> Optional[dict]:
+    """The record of a finished evaluation in `folder`, or None."""
+    path = os.path.join(folder, "result.json")
+    if not os.path.exists(path):
+        return None
+    with open(path) as file:
+        return json.load(file)
+
+
+def row_records(folder: str, row: Row) -> Dict[str, dict]:
+    """Records of a row's finished attacks: attack -> record."""
+    records = {a: load_record(os.path.join(folder, row.folder, a)) for a in TABLE_ATTACKS}
+    return {attack: record for attack, record in records.items() if record is not None}
+
+
+def row_scores(records: Dict[str, dict]) -> Dict[str, Score]:
+    """Scores of a row: "clean" (over the most examples that were attacked), and per attack."""
+    if not records:
+        return {}
+    largest = max(records.values(), key=lambda record: record["num_examples"])
+    scores = {"clean": score(largest["clean_accuracy"], largest["num_examples"])}
+    for attack, record in records.items():
+        scores[attack] = score(record["adversarial_accuracy"], record["num_examples"])
+    return scores
+
+
+def average(scores: Dict[str, Score]) -> Optional[float]:
+    """Plain mean of the four attack columns in percent (FACTS 1.1), or None if one is missing."""
+    if any(attack not in scores for attack in TABLE_ATTACKS):
+        return None
+    return sum(scores[attack].percent for attack in TABLE_ATTACKS) / len(TABLE_ATTACKS)
+
+
+def paper_row(dataset: str, model: str) -> Dict[str, float]:
+    """The paper's figures of a row in percent: clean, per attack, average."""
+    with open(os.path.join(RESULTS, "paper.json")) as file:
+        return json.load(file)["rows"][dataset][model]

@@ -1,0 +1,143 @@
+"""Resumable runs on disk: finished chunks are kept, and another run's state is refused.
+
+While a run is under way its folder holds `partial/`: run.json, which says what the run computes,
+and one file per finished chunk. When all chunks are there they become `examples.npz`, written as a
+stream so that memory does not grow with their number.
+"""
+
+import json
+import os
+import shutil
+import zipfile
+from typing import Dict, List
+
+import numpy as np
+
+from empir.errors import EmpirError, ResumeError
+
+PARTIAL = "partial"  # state of an unfinished evaluation, in its --out
+TRAINING = "training-state"  # state of an unfinished training, in its --model_path
+
+
+def write_atomically(path: str, text: str):
+    """Write a text file so that it is either complete or as it was before."""
+    temporary = path + ".writing"
+    with open(temporary, "w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def differences(before: dict, now: dict) -> List[str]:
+    """What two flat descriptions of a run disagree on, as "key was A, now B"."""
+    return [
+        "%s was %s, now %s" % (key, json.dumps(before.get(key)), json.dumps(now.get(key)))
+        for key in sorted(set(before) | set(now))
+        if before.get(key) != now.get(key)
+    ]
+
+
+def claim(folder: str, description: dict, resume: bool, what: str):
+    """Make `folder` hold the state of this run, described in its run.json.
+
+    Raises:
+      ResumeError: if it holds another run's state, or this one's and `resume` is False.
+      EmpirError: if it cannot be written.
+    """
+    record = os.path.join(folder, "run.json")
+    description = json.loads(json.dumps(description))
+    if os.path.exists(record):
+        try:
+            with open(record) as file:
+                before = json.load(file)
+        except (OSError, ValueError) as error:
+            raise ResumeError("%s is unreadable (%s): remove %s" % (record, error, folder))
+        changed = differences(before, description)
+        if changed:
+            raise ResumeError(
+                "%s is the state of another %s (%s): use another folder, or remove it to start over"
+                % (folder, what, "; ".join(changed))
+            )
+        if not resume:
+            raise ResumeError(
+                "%s holds an unfinished %s: --resume continues it, removing it starts over"
+                % (folder, what)
+            )
+        return
+    try:
+        os.makedirs(folder, exist_ok=True)
+        write_atomically(record, json.dumps(description, indent=1, sort_keys=True) + "\n")
+    except OSError as error:
+        raise EmpirError("cannot write to %s: %s" % (folder, error.strerror))
+
+
+class ChunkStore:
+    """The finished chunks of a run: start index -> arrays of one row per example.
+
+    Args:
+      folder: where to keep them; None keeps them in memory.
+    """
+
+    def __init__(self, folder=None):
+        self._folder = folder
+        self._memory: Dict[int, dict] = {}
+
+    def _path(self, start):
+        return os.path.join(self._folder, "chunk-%08d.npz" % start)
+
+    def __contains__(self, start: int) -> bool:
+        if self._folder is None:
+            return start in self._memory
+        return os.path.exists(self._path(start))
+
+    def add(self, start: int, arrays: dict):
+        """Keep a finished chunk; on disk it appears complete or not at all."""
+        if self._folder is None:
+            self._memory[start] = arrays
+            return
+        temporary = self._path(start) + ".writing"
+        with open(temporary, "wb") as file:
+            np.savez(file, **arrays)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, self._path(start))
+
+    def _array(self, start, key):
+        if self._folder is None:
+            return self._memory[start][key]
+        with np.load(self._path(start), allow_pickle=False) as archive:
+            return archive[key]
+
+    def column(self, key: str, starts) -> np.ndarray:
+        """One array over all chunks, concatenated."""
+        return np.concatenate([self._array(start, key) for start in starts])
+
+    def write_npz(self, path: str, keys, starts):
+        """Write the chunks' arrays as one .npz, byte for byte the same at every writing."""
+        temporary = path + ".writing"
+        with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
+            for key in keys:
+                self._write_array(archive, key, starts)
+        os.replace(temporary, path)
+
+    def _write_array(self, archive, key, starts):
+        first = self._array(starts[0], key)
+        rows = sum(len(self._array(start, key)) for start in starts)
+        header = {
+            "descr": np.lib.format.dtype_to_descr(first.dtype),
+            "fortran_order": False,
+            "shape": (rows,) + first.shape[1:],
+        }
+        entry = zipfile.ZipInfo(key + ".npy")  # dated 1980, unlike one made from a file
+        entry.compress_type = zipfile.ZIP_DEFLATED
+        with archive.open(entry, "w", force_zip64=True) as file:
+            np.lib.format.write_array_header_1_0(file, header)
+            for start in starts:
+                file.write(np.ascontiguousarray(self._array(start, key)).tobytes())
+
+    def remove(self):
+        """Delete the chunks and the folder that holds them."""
+        if self._folder is not None:
+            shutil.rmtree(self._folder)
+        self._memory.clear()

@@ -1,0 +1,42 @@
+"""Install with `pip install -e .[cpu]` or `.[gpu]` in a Python 3.7 environment (see README.md)."""
+
+import os
+import re
+
+from setuptools import find_packages, setup
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+
+with open(os.path.join(HERE, "README.md"), encoding="utf8") as file:
+    README = file.read()
+with open(os.path.join(HERE, "empir", "__init__.py"), encoding="utf8") as file:
+    VERSION = re.search(r'__version__ = "(.*)"', file.read()).group(1)
+
+setup(
+    name="empir",
+    version=VERSION,
+    description="EMPIR: ensembles of mixed-precision networks against adversarial attacks",
+    long_description=README,
+    long_description_content_type="text/markdown",
+    license="MIT",
+    packages=find_packages(include=["empir", "empir.*"]),
+    package_data={"empir.data": ["samples/*"]},
+    python_requires=">=3.7,<3.8",
+    # TensorFlow comes with an extra, cpu or gpu: two builds of it cannot be installed together.
+    install_requires=[
+        "keras==2.2.4",
+        # The original calls its fork CleverHans 1.0.0, which was never published to the package
+        # index. 2.1.0 is the oldest release there; its Model and Attack are those that were forked.
+        "cleverhans==2.1.0",
+        "numpy>=1.16,<1.19",
+        "h5py<3",
+        "protobuf<3.21",
+        "absl-py>=0.9",
+        "tqdm>=4.40",
+    ],
+    extras_require={
+        "cpu": ["intel-tensorflow==1.15.2"],
+        "gpu": ["tensorflow-gpu==1.15.*"],
+        "test": ["pytest", "black==23.3.0", "isort==5.11.5", "flake8==5.0.4"],
+    },
+)

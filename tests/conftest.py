@@ -1,0 +1,40 @@
+"""What the tests share: where the real data and the golden outputs are, sessions, small networks."""
+
+import os
+import sys
+
+import numpy as np
+import pytest
+
+from empir import runtime
+from empir.backend import tf
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+SHARED = os.environ.get("EMPIR_SHARED", os.path.join(os.path.dirname(ROOT), "shared"))
+MNIST = os.path.join(SHARED, "data", "mnist")
+GOLDEN = os.path.join(ROOT, "tests", "golden")
+MEMBERS = os.path.join(ROOT, "checkpoints", "mnist")
+
+sys.path.insert(0, GOLDEN)
+
+needs_mnist = pytest.mark.skipif(
+    not os.path.isdir(MNIST), reason="no MNIST files at %s (set EMPIR_SHARED)" % MNIST
+)
+
+
+@pytest.fixture
+def session():
+    """A session on a fresh graph, both default."""
+    with tf.Graph().as_default() as graph, runtime.session(graph) as session:
+        yield session
+
+
+@pytest.fixture
+def random():
+    """A NumPy generator with a fixed seed."""
+    return np.random.RandomState(0)
+
+
+def one_hot(labels, classes=10):
+    """float32 one-hot rows."""
+    return np.eye(classes, dtype=np.float32)[np.asarray(labels)]
