@@ -188,13 +188,13 @@ def _hint(arrays, network):
     for kind, names in network.released_names.items():
         if set(arrays) == set(names.values()):
             if kind == "lp":
-                return " (these are the names of a low-precision one: give --lowprecision, --wbits, --abits)"
-            return " (these are the names of a full-precision one: give it as --model_path3, or without bits)"
+                return " (a low-precision one's names: give --lowprecision, --wbits and --abits)"
+            return " (a full-precision one's names: give it as --model_path3, or no bits)"
     return ""
 
 
 def save(path: str, arrays: Dict[str, np.ndarray], name: str = "model"):
-    """Write weights as a released checkpoint: PATH/{checkpoint, NAME.data.., NAME.index, NAME.meta}.
+    """Write weights as a released checkpoint: PATH/{checkpoint,NAME.data..,NAME.index,NAME.meta}.
 
     Args:
       path: directory; made if missing, and left unchanged until all files are complete.

@@ -1,8 +1,8 @@
-"""Exceptions that name a bad value and its fix; the scripts print them as one line and exit with 2."""
+"""Exceptions that name a bad value and its fix; scripts print them as one line and exit with 2."""
 
 
 class EmpirError(ValueError):
-    """Bad input. The message names the value, the accepted ones and, where there is one, the fix."""
+    """Bad input. The message names the value, the accepted ones and, where known, the fix."""
 
 
 class CheckpointError(EmpirError):

@@ -1,4 +1,4 @@
-"""The absl flags that the example scripts share, and the checks that no flag is ignored silently."""
+"""The absl flags that the example scripts share; none is ever ignored silently."""
 
 from typing import NamedTuple, Optional, Tuple
 

@@ -40,7 +40,7 @@ class _QuantizedKernel:
 
     @property
     def quantized_kernel(self):
-        """Kernel that `call` multiplies with; drawn anew at each access if rounding is stochastic."""
+        """Kernel that `call` multiplies with; drawn at each access if rounding is stochastic."""
         if self._quantized_kernel is None:
             return self.kernel_quantizer(self.kernel)
         return self._quantized_kernel
@@ -82,7 +82,7 @@ class QuantConv2D(_QuantizedKernel, keras.layers.Conv2D):
 
 
 class QuantDense(_QuantizedKernel, keras.layers.Dense):
-    """`keras.layers.Dense` with optional quantizers; input [batch, in], kernel [in, out], float32."""
+    """`keras.layers.Dense` with optional quantizers; input [batch, in], kernel [in, out]."""
 
     def _multiply(self, inputs, kernel):
         return K.dot(inputs, kernel)

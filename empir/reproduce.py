@@ -1,4 +1,4 @@
-"""Reproduce a dataset's rows of the paper's table: baseline and EMPIR, four attacks, both protocols.
+"""Reproduce a dataset's rows of the paper's table: both models, four attacks, both protocols.
 
     python -m empir.reproduce --dataset=mnist --data_dir=FOLDER --out=results/mnist
     python -m empir.reproduce --dataset=mnist --sample --out=runs/quickstart

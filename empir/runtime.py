@@ -29,7 +29,7 @@ class UnsupportedEnvironment(EmpirError, ImportError):
 
 
 def require_python():
-    """Raise `UnsupportedEnvironment` unless this is Python 3.7, the last one TensorFlow 1.15 supports."""
+    """Raise `UnsupportedEnvironment` unless this is Python 3.7, TensorFlow 1.15's last one."""
     if sys.version_info[:2] != PYTHON:
         raise UnsupportedEnvironment(
             "EMPIR needs Python 3.7 (TensorFlow 1.15 runs on no later one), but this is Python "
@@ -96,7 +96,8 @@ def session(graph=None, num_threads=None):
 
     config = tf.ConfigProto(
         intra_op_parallelism_threads=num_threads or int(os.environ["OMP_NUM_THREADS"]),
-        inter_op_parallelism_threads=1,
+        # One thread would deadlock in CleverHans attacks that call the session from a py_func.
+        inter_op_parallelism_threads=2,
         allow_soft_placement=True,
     )
     config.gpu_options.allow_growth = True

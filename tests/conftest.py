@@ -1,4 +1,4 @@
-"""What the tests share: where the real data and the golden outputs are, sessions, small networks."""
+"""What the tests share: where the real data and the golden outputs are, and sessions."""
 
 import os
 import sys

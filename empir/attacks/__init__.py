@@ -8,7 +8,7 @@ NAMES = ("cw", "fgsm", "bim", "pgd", "jsma")
 
 
 def canonical_name(name: str) -> str:
-    """Attack name from "cw", "jsma", "fgsm", "pgd", "bim" or the original's 0..4; else `EmpirError`."""
+    """Attack name from a name of `NAMES` or the original's 0..4; else `EmpirError`."""
     name = NUMBERS.get(str(name), str(name).lower())
     if name not in NAMES:
         raise EmpirError(

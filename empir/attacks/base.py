@@ -46,7 +46,7 @@ class Attack(cleverhans_attacks.Attack):
         return np.int64 if name == "index" else self.np_dtype
 
     def construct_variables(self, kwargs):
-        """As CleverHans, but graphs are cached per set of fed arguments, and None means not given."""
+        """As CleverHans, with graphs cached per set of fed arguments; None means not given."""
         kwargs = {name: value for name, value in kwargs.items() if value is not None}
         self._check_names(kwargs)
         fixed, feedable, key = super().construct_variables(kwargs)

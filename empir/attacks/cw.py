@@ -143,7 +143,7 @@ class CarliniWagnerL2(Attack):
         return (tf.tanh(w) + 1) / 2 * (self.clip_max - self.clip_min) + self.clip_min
 
     def _descend(self, w0, original, labels, targeted, const, best):
-        """Adam from the clean image at the given constants; returns who was fooled, and the best."""
+        """Adam from the clean image at given constants; returns who was fooled, and the best."""
         check_every = max(self.max_iterations // 10, 1)
 
         def step(state, best):

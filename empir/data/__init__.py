@@ -1,4 +1,4 @@
-"""Datasets in one shape: float32 images in a declared range, integer labels, and where they came from."""
+"""Datasets in one shape: float32 images in a declared range, integer labels, their source."""
 
 import hashlib
 from typing import NamedTuple, Tuple

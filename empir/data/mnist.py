@@ -1,4 +1,4 @@
-"""MNIST: idx files or mnist.npz of a folder, the Keras cache and download, or the embedded sample."""
+"""MNIST: a folder's idx files or mnist.npz, the Keras cache and download, the embedded sample."""
 
 import contextlib
 import gzip
@@ -59,12 +59,12 @@ def load(split: str = "test", data_dir=None, sample: bool = False) -> Dataset:
     except Exception as error:  # Keras raises whatever the download met
         if split != "test":
             raise DataError(
-                "MNIST could not be downloaded (%s): put its four files or mnist.npz into a folder and "
-                "pass --data_dir=FOLDER" % str(error).split("\n")[0]
+                "MNIST could not be downloaded (%s): put its four files or mnist.npz into a folder "
+                "and pass --data_dir=FOLDER" % str(error).split("\n")[0]
             )
         log.warning(
-            "MNIST could not be downloaded: USING THE EMBEDDED SAMPLE, the first 1,000 of the 10,000 "
-            "test images. For all of them pass --data_dir=FOLDER with the MNIST files."
+            "MNIST could not be downloaded: USING THE EMBEDDED SAMPLE, the first 1,000 of the "
+            "10,000 test images. For all of them pass --data_dir=FOLDER with the MNIST files."
         )
         return load(split, sample=True)
     return _from_npz(split, path)

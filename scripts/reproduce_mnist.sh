@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# Both MNIST rows of the paper's table on all 10,000 test images: four attacks, both protocols.
+# Records go to results/mnist, then the README's tables are made from them.
+#
+#   scripts/reproduce_mnist.sh [--data_dir=FOLDER] [--out=DIR] [--members=DIR]
+#
+# Started again it continues where it stopped. Records of other members or parameters are refused:
+# give another --out, or remove results/mnist to start over.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. scripts/python.sh
+"$PYTHON" -m empir.reproduce --dataset=mnist "$@"
+"$PYTHON" -m empir.report

@@ -1,0 +1,9 @@
+#!/usr/bin/env bash
+# Formatters, linters and tests; arguments go to pytest, e.g. scripts/test.sh -k attacks.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+scripts/setup.sh --test
+.venv/bin/black --check -q . || { echo "error: run .venv/bin/black ." >&2; exit 1; }
+.venv/bin/isort --check -q . || { echo "error: run .venv/bin/isort ." >&2; exit 1; }
+.venv/bin/flake8
+.venv/bin/python -m pytest "$@"

@@ -1,0 +1,126 @@
+"""Flags to members, protocols and warnings; the original's ways of writing them."""
+
+import pytest
+from absl import flags
+
+from empir import attacks
+from empir import flags as empir_flags
+from empir import runtime
+from empir.precision import FULL, Precision
+from empir.protocols import EXPERIMENTS
+
+PATHS = "--model_path1=model1 --model_path2=model2 --model_path3=model3"
+ENSEMBLE = "--wbits=2 --abits=4 --wbits2=2 --abits2=4 --ensembleThree " + PATHS
+
+
+@pytest.fixture
+def parse():
+    """Parse a command line of the script into absl's flags, which are removed afterwards."""
+
+    def parse_line(line):
+        empir_flags.define(EXPERIMENTS["mnist"])
+        assert flags.FLAGS(runtime.join_bit_lists(["script"] + line.split())) == ["script"]
+
+    yield parse_line
+    for flag in list(flags.FLAGS.flags_by_module_dict()["empir.flags"]):
+        delattr(flags.FLAGS, flag.name)
+    flags.FLAGS.unparse_flags()
+
+
+LAYERS = (Precision(2, 4), Precision(None, 3), Precision(2, 2))
+
+
+@pytest.mark.parametrize(
+    "line, expected",
+    [
+        ("", [(FULL, None)]),
+        ("--model_path=model3", [(FULL, "model3")]),
+        ("--lowprecision --wbits=1 --abits=31 --model_path=x", [(Precision(1, 31), "x")]),
+        ("--lowprecision --wbits=2 --abits=32 --model_path=x", [(Precision(2, None), "x")]),
+        ("--lowprecision --wbitsList=2,32,2 --abitsList=4,3,2", [(LAYERS, None)]),
+        ("--lowprecision --wbitsList 2 32 2 --abitsList 4 3 2", [(LAYERS, None)]),
+        (
+            ENSEMBLE,
+            [(Precision(2, 4), "model1"), (Precision(2, 4), "model2"), (FULL, "model3")],
+        ),
+        (
+            "--ensembleThree %s --wbits=3 --abits=5 --wbits2List 2 32 2 --abits2List 4 3 2" % PATHS,
+            [(Precision(3, 5), "model1"), (LAYERS, "model2"), (FULL, "model3")],
+        ),
+    ],
+)
+def test_flags_become_members(parse, line, expected):
+    parse(line)
+    assert [tuple(member) for member in empir_flags.members()] == expected
+
+
+@pytest.mark.parametrize(
+    "line, expected",
+    [
+        ("", ("whitebox", "mean_logits", "decision")),
+        ("--protocol=whitebox", ("whitebox", "mean_logits", "decision")),
+        ("--protocol=paper", ("paper", "vote", "released")),
+        ("--protocol=paper --combine=vote", ("paper", "vote", "released")),
+        ("--combine=vote --attack_target=released", ("paper", "vote", "released")),
+        ("--combine=vote", (None, "vote", "decision")),
+        ("--attack_target=full_precision", (None, "mean_logits", "full_precision")),
+    ],
+)
+def test_flags_become_a_protocol(parse, line, expected):
+    parse(line)
+    assert empir_flags.protocol() == expected
+
+
+@pytest.mark.parametrize(
+    "line, attack, training, ignored",
+    [
+        ("", "cw", False, []),
+        ("--eps=0.3", "cw", False, ["eps"]),  # given, if at its default
+        ("--eps=0.1 --eps_iter=0.1 --nb_iter=3", "fgsm", False, ["eps_iter", "nb_iter"]),
+        ("--eps=0.1 --eps_iter=0.1 --nb_iter=3", "pgd", False, []),
+        ("--attack_iterations=9", "bim", False, ["attack_iterations"]),
+        ("--attack_iterations=9", "cw", False, []),
+        ("--nb_epochs=3 --lr=0.1 --batch_size=8 --test", "cw", True, []),
+        ("--nb_epochs=3 --lr=0.1", "cw", False, ["lr", "nb_epochs"]),
+        ("--batch_size=8 --test --logdir=x", "cw", False, ["batch_size", "logdir", "test"]),
+    ],
+)
+def test_flags_that_a_run_does_not_read_are_told(parse, line, attack, training, ignored):
+    parse(line)
+    told = dict(empir_flags.without_effect(attack, training, "lr"))
+    assert sorted(told) == ignored and all(told.values())
+
+
+@pytest.mark.parametrize(
+    "argv, joined",
+    [
+        ("--wbitsList 2 4 2", "--wbitsList=2,4,2"),
+        ("--wbitsList 2 4 2 --abits=3", "--wbitsList=2,4,2 --abits=3"),
+        ("--wbits2List 2 4 2 --abits2List 4 4 4", "--wbits2List=2,4,2 --abits2List=4,4,4"),
+        ("-abitsList 2", "-abitsList=2"),
+        ("--wbitsList 2 -1 2", "--wbitsList=2,-1,2"),
+        ("--wbitsList", "--wbitsList="),
+        ("--wbitsList --abits=3", "--wbitsList= --abits=3"),
+        ("--wbitsList=2,4,2 --wbits 2 3", "--wbitsList=2,4,2 --wbits 2 3"),
+        ("--nb_samples 2 4 2", "--nb_samples 2 4 2"),
+        ("", ""),
+    ],
+)
+def test_lists_of_bits_may_be_separated_by_spaces(argv, joined):
+    assert runtime.join_bit_lists(["script"] + argv.split()) == ["script"] + joined.split()
+
+
+@pytest.mark.parametrize(
+    "given, name",
+    [
+        ("0", "cw"),
+        ("1", "jsma"),
+        ("2", "fgsm"),
+        ("3", "pgd"),
+        ("4", "bim"),
+        ("PGD", "pgd"),
+        (4, "bim"),
+    ],
+)
+def test_attacks_have_the_originals_numbers(given, name):
+    assert attacks.canonical_name(given) == name

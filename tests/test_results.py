@@ -1,0 +1,247 @@
+"""Records to figures: intervals, rows, the paper's numbers, and the tables made of them."""
+
+import json
+import os
+import re
+
+import pytest
+from conftest import ROOT
+
+from empir import results
+from empir.errors import EmpirError
+from empir.protocols import EXPERIMENTS, TABLE_ATTACKS
+from empir.report import __main__ as report
+from empir.report import tables
+from empir.results import RESULTS, ROWS
+
+MNIST = EXPERIMENTS["mnist"]
+
+
+def record(clean, adversarial, examples=10000, members=(0.5, 0.25, 0.125), mean_l2=1.5):
+    """What the tables read of a result.json."""
+    return {
+        "num_examples": examples,
+        "clean_accuracy": clean,
+        "adversarial_accuracy": adversarial,
+        "accuracy": {
+            "vote": {"clean": clean, "adversarial": adversarial},
+            "mean_logits": {"clean": 0.97, "adversarial": 0.21},
+            "mean_probs": {"clean": 0.96, "adversarial": 0.22},
+        },
+        "member_accuracy": [{"clean": 0.9, "adversarial": m} for m in members],
+        "mean_l2": mean_l2,
+    }
+
+
+def keep(folder, row, records):
+    """Write records as evaluations do: folder/<row>/<attack>/result.json."""
+    for attack, content in records.items():
+        path = os.path.join(str(folder), row, attack)
+        os.makedirs(path)
+        with open(os.path.join(path, "result.json"), "w") as file:
+            json.dump(content, file)
+
+
+BASELINE = {
+    "cw": record(0.99, 0.03, 1000),
+    "fgsm": record(0.9887, 0.1532),
+    "bim": record(0.99, 0.01, 1000),
+    "pgd": record(0.99, 0.02, 1000),
+}
+PAPER = {"fgsm": record(0.9889, 0.6706, mean_l2=5.6651), "pgd": record(0.98, 0.2, 1000)}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Records of a whole baseline row and of half an EMPIR row."""
+    keep(tmp_path, "baseline", BASELINE)
+    keep(tmp_path, "empir-paper", PAPER)
+    return str(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "hits, examples, low, high",
+    [
+        # Newcombe, Statistics in Medicine 17 (1998), table I, method 3.
+        (81, 263, 0.2553, 0.3662),
+        (15, 148, 0.0624, 0.1605),
+        (0, 20, 0.0, 0.1611),
+        (1, 29, 0.0061, 0.1718),
+        # Closed forms: z^2 / (n + z^2) above no hits; 1/2 -+ z / (2 sqrt(n + z^2)) around half.
+        (0, 10, 0.0, 0.2775),
+        (10, 10, 0.7225, 1.0),
+        (5, 10, 0.2366, 0.7634),
+    ],
+)
+def test_wilson_intervals_are_the_published_ones(hits, examples, low, high):
+    interval = results.wilson(hits / examples, examples)
+    # The sources print four digits.
+    assert interval == pytest.approx((low, high), abs=5.1e-5)
+    assert 0.0 <= interval[0] < interval[1] <= 1.0
+
+
+@pytest.mark.parametrize("fraction, examples", [(0.5, 0), (1.1, 10), (-0.1, 10), (50.0, 10)])
+def test_what_is_no_proportion_has_no_interval(fraction, examples):
+    with pytest.raises(EmpirError):
+        results.wilson(fraction, examples)
+
+
+def test_a_score_is_in_percent():
+    score = results.score(0.5, 10)
+    assert (score.percent, score.examples) == (50.0, 10)
+    assert score.interval == pytest.approx((23.66, 76.34), abs=5.1e-3)  # four digits, see above
+
+
+def test_a_row_has_the_finished_attacks_only(folder):
+    baseline, paper, whitebox = ROWS
+    assert set(results.row_records(folder, baseline)) == set(TABLE_ATTACKS)
+    assert results.row_records(folder, paper) == PAPER
+    assert results.row_records(folder, whitebox) == {}
+    assert results.load_record(os.path.join(folder, "nowhere")) is None
+
+
+def test_clean_accuracy_is_that_of_the_most_images():
+    scores = results.row_scores(BASELINE)
+    assert set(scores) == {"clean", "cw", "fgsm", "bim", "pgd"}
+    assert scores["clean"] == results.score(0.9887, 10000)
+    assert scores["cw"] == results.score(0.03, 1000)
+    assert results.row_scores({}) == {}
+
+
+def test_the_average_is_the_mean_of_the_four_attacks():
+    scores = results.row_scores(BASELINE)
+    assert results.average(scores) == pytest.approx((3 + 15.32 + 1 + 2) / 4)
+    del scores["bim"]
+    assert results.average(scores) is None
+
+
+@pytest.mark.parametrize("dataset, gain", [("mnist", 42.6), ("cifar10", 15.2), ("imagenet", 10.5)])
+def test_the_papers_figures_agree_with_each_other(dataset, gain):
+    rows = {model: results.paper_row(dataset, model) for model in ("baseline", "empir")}
+    for row in rows.values():
+        assert set(row) == set(tables.COLUMNS)
+        mean = sum(row[attack] for attack in TABLE_ATTACKS) / 4
+        assert row["average"] == pytest.approx(mean, abs=0.01)  # printed with two digits
+    # The abstract's gains are printed with one digit.
+    assert rows["empir"]["average"] - rows["baseline"]["average"] == pytest.approx(gain, abs=0.05)
+
+
+def test_the_terminal_table_has_measured_and_reported_side_by_side(folder):
+    lines = tables.terminal(folder, MNIST).splitlines()
+    cells = [re.split(r"  +", line.strip()) for line in lines]
+    assert cells[0][0].startswith("MNIST MNISTconv")
+    assert cells[0][1:] == ["clean", "CW", "FGSM", "BIM", "PGD", "average"]
+    assert set(lines[1]) == {"-"}
+    assert cells[2] == [
+        "full-precision baseline, both protocols",
+        "98.87 (98.87)",
+        "3.00 (3.69)",
+        "15.32 (14.32)",
+        "1.00 (0.90)",
+        "2.00 (0.77)",
+        "5.33 (4.92)",
+    ]
+    assert cells[3] == ["EMPIR, protocol paper"] + [
+        "98.89 (98.89)",
+        "-",
+        "67.06 (67.06)",
+        "-",
+        "20.00 (17.51)",
+        "-",
+    ]
+    assert lines[4] == ""
+    assert lines[5] == (
+        "clean, FGSM: first 10000 test images; CW, BIM, PGD: first 1000 test images. "
+        "The paper's figures are for all 10,000."
+    )
+    assert len(lines) == 6
+    assert len({len(line) for line in lines[:4]}) == 1  # aligned
+
+
+def markdown_rows(text):
+    """Cells of a Markdown table."""
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines()]
+
+
+def test_the_markdown_table_has_intervals_and_differences(folder):
+    rows = markdown_rows(tables.markdown(folder, MNIST))
+    assert {len(row) for row in rows} == {8}
+    assert rows[0][2:] == ["clean", "CW", "FGSM", "BIM", "PGD", "average"]
+    measured, interval, paper, difference = rows[6:10]
+    assert measured == ["EMPIR, protocol paper (1,000/10,000 images)", "measured"] + [
+        "**98.89**",
+        "-",
+        "**67.06**",
+        "-",
+        "**20.00**",
+        "-",
+    ]
+    low, high = results.score(0.6706, 10000).interval
+    assert interval[1] == "95 % interval" and interval[3] == ""
+    assert interval[4] == "%.2f to %.2f" % (low, high)
+    assert paper[2:] == ["98.89", "86.73", "67.06", "18.61", "17.51", "47.48"]
+    assert difference[2:] == ["+0.00", "-", "+0.00", "-", "+2.49", "-"]
+    assert rows[2][7] == "**5.33**" and rows[5][7] == "+0.41"
+
+
+def test_the_member_table_has_every_rule_and_member(folder):
+    rows = markdown_rows(tables.member_markdown(folder, MNIST))
+    assert {len(row) for row in rows} == {9}
+    assert rows[0][2:] == ["vote", "mean_logits", "mean_probs"] + [
+        "model1-w2a4",
+        "model2-w2a4",
+        "model3-fp",
+        "mean L2",
+    ]
+    assert rows[2] == ["clean", "", "98.89", "97.00", "96.00", "90.00", "90.00", "90.00", "0"]
+    assert rows[3] == ["EMPIR, protocol paper", "FGSM"] + [
+        "67.06",
+        "21.00",
+        "22.00",
+        "50.00",
+        "25.00",
+        "12.50",
+        "5.67",
+    ]
+    assert [row[1] for row in rows[3:]] == ["FGSM", "PGD"]
+
+
+@pytest.fixture
+def readme(tmp_path, monkeypatch):
+    """A README with the markers of both tables, beside records; returns its path."""
+    keep(tmp_path / "mnist", "baseline", BASELINE)
+    path = tmp_path / "README.md"
+    path.write_text(
+        "before\n<!-- results:mnist -->\nold\n<!-- end -->\nbetween\n"
+        "<!-- members:mnist -->\n<!-- end -->\nafter\n"
+    )
+    monkeypatch.setattr(report, "RESULTS", str(tmp_path))
+    monkeypatch.setattr(report, "README", str(path))
+    return path
+
+
+def test_the_report_is_written_between_the_markers_and_checked(readme, tmp_path):
+    old = readme.read_text()
+    assert report.main(["--check"]) == 1 and readme.read_text() == old
+    assert report.main([]) == 0
+    new = readme.read_text()
+    table = tables.markdown(str(tmp_path / "mnist"), MNIST)
+    assert new.startswith("before\n<!-- results:mnist -->\n%s\n<!-- end -->\nbetween\n" % table)
+    assert new.endswith("<!-- end -->\nafter\n") and "old" not in new
+    assert report.main(["--check"]) == 0 and readme.read_text() == new
+
+
+# BUG: any argument but --check writes the file, so that a mistyped --check does.
+def test_the_report_takes_no_other_argument(readme):
+    old = readme.read_text()
+    with pytest.raises(EmpirError):
+        report.main(["--chek"])
+    assert readme.read_text() == old
+
+
+def test_the_readmes_tables_are_those_of_the_records():
+    with open(os.path.join(ROOT, "README.md")) as file:
+        if "<!-- results:" not in file.read():
+            pytest.skip("README.md has no results yet")
+    assert os.path.isdir(os.path.join(RESULTS, "mnist"))
+    assert report.main(["--check"]) == 0
