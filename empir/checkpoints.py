@@ -4,9 +4,11 @@ A released checkpoint is a TensorFlow checkpoint whose variables have the names 
 ("fp_conv1_init/k", "lp_conv2_bin_init/k", ...) and hold latent float32 weights. Optimizer slots and
 the step counter may be present and are ignored. Matching is by name and shape, never by position.
 
-    python -m empir.checkpoints verify PATH...     say what a directory holds
+    python -m empir.checkpoints verify PATH...   say what a directory holds
+    python -m empir.checkpoints manifest         list the members of checkpoints/ in its manifest
 """
 
+import glob
 import hashlib
 import json
 import os
@@ -18,11 +20,13 @@ from typing import Dict
 import numpy as np
 
 from empir.errors import CheckpointError, EmpirError
-from empir.models import Architecture, architecture, family, weights
+from empir.models import Architecture, architectures, family, weights
+from empir.runs import write_atomically
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 MANIFEST = os.path.join(ROOT, "checkpoints", "manifest.json")
 
+FAMILIES = {"fp": "full-precision", "lp": "low-precision"}
 _NOT_WEIGHTS = ("global_step", "beta1_power", "beta2_power")
 
 
@@ -167,7 +171,7 @@ def load(path: str, network: Architecture, precisions, model, session) -> str:
             "checkpoint %s is not a %s %s: %s%s"
             % (
                 path,
-                _family_name(precisions),
+                FAMILIES[family(precisions)],
                 network.name,
                 "; ".join(differences),
                 _hint(arrays, network),
@@ -178,10 +182,6 @@ def load(path: str, network: Architecture, precisions, model, session) -> str:
             raise CheckpointError("checkpoint %s: %s holds NaN or infinity" % (path, released))
         variables[own].load(arrays[released], session)
     return digest(arrays)
-
-
-def _family_name(precisions):
-    return {"fp": "full-precision", "lp": "low-precision"}[family(precisions)]
 
 
 def _hint(arrays, network):
@@ -251,21 +251,19 @@ def describe(path: str) -> str:
     """
     arrays = read(path)
     sha256 = digest(arrays)
-    count = sum(array.size for array in arrays.values())
-    for name in ("MNISTconv",):
-        network = architecture(name)
+    known = [
+        "%s of checkpoints/manifest.json" % entry["path"]
+        for entry in (manifest()["members"] if os.path.exists(MANIFEST) else ())
+        if entry["sha256"] == sha256
+    ]
+    for network in architectures().values():
         for kind, names in network.released_names.items():
             if set(names.values()) == set(arrays):
-                what = "%s %s" % ({"fp": "full-precision", "lp": "low-precision"}[kind], name)
-                known = [
-                    "%s of checkpoints/manifest.json" % entry["path"]
-                    for entry in (manifest()["members"] if os.path.exists(MANIFEST) else ())
-                    if entry["sha256"] == sha256
-                ]
-                return "%s: %s, %d weights, sha256 %s, %s" % (
+                return "%s: %s %s, %d weights, sha256 %s, %s" % (
                     path,
-                    what,
-                    count,
+                    FAMILIES[kind],
+                    network.name,
+                    sum(array.size for array in arrays.values()),
                     sha256,
                     known[0] if known else "not one of checkpoints/manifest.json",
                 )
@@ -275,8 +273,49 @@ def describe(path: str) -> str:
     )
 
 
+def update_manifest():
+    """Write the members below checkpoints/, as their training.json say, to the manifest."""
+    entries = []
+    for path in sorted(glob.glob(os.path.join(ROOT, "checkpoints", "*", "*", "training.json"))):
+        folder = os.path.dirname(path)
+        with open(path) as file:
+            training = json.load(file)
+        sha256 = digest(read(folder))
+        if sha256 != training["sha256"]:
+            raise CheckpointError("%s is not of the weights beside it" % path)
+        entries.append(
+            {
+                "path": os.path.relpath(folder, ROOT),
+                "architecture": training["network"],
+                "precision": training["precisions"][0],
+                "sha256": sha256,
+                "clean_accuracy": training["clean_accuracy"],
+                "seed": training["seed"],
+                "command": training["command"],
+                "files": {name: _sha256(os.path.join(folder, name)) for name in _files(folder)},
+            }
+        )
+    content = dict(manifest(), members=entries)
+    write_atomically(MANIFEST, json.dumps(content, indent=1) + "\n")
+
+
+def _files(folder):
+    return sorted(name for name in os.listdir(folder) if name.startswith("model."))
+
+
+def _sha256(path):
+    with open(path, "rb") as file:
+        return hashlib.sha256(file.read()).hexdigest()
+
+
 def main(argv):
-    """`verify PATH...`: print one line for each checkpoint; the exit status is 2 if one is bad."""
+    """Run a command of the module's docstring; returns the exit status.
+
+    `verify` prints one line for each checkpoint; the exit status is 2 if one is bad.
+    """
+    if argv == ["manifest"]:
+        update_manifest()
+        return 0
     if len(argv) < 2 or argv[0] != "verify":
         raise EmpirError("usage: python -m empir.checkpoints verify PATH...")
     status = 0

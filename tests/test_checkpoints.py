@@ -7,6 +7,7 @@ import shutil
 import numpy as np
 import pytest
 from conftest import ROOT
+from released import NAMES, WIDTH, narrow
 
 from empir import checkpoints
 from empir.backend import tf
@@ -17,29 +18,7 @@ from empir.precision import FULL, Precision
 
 NETWORK = architecture("MNISTconv")
 PRECISION = {"fp": FULL, "lp": Precision(2, 4)}
-WIDTH = 4  # filters of the first convolution: small files
-
-#: FACTS 2.9, MNIST.
-RELEASED = {
-    "fp": ("fp_conv1_init/k", "fp_conv2_init/k", "fp_conv3_init/k", "fp_logits_init/W"),
-    "lp": ("lp_conv1_init/k", "lp_conv2_bin_init/k", "lp_conv3_bin_init/k", "lp_logits_init/W"),
-}
 DATA = "model.data-00000-of-00001"
-
-
-def narrow(kind, width=WIDTH, seed=0):
-    """Random weights of a narrow MNISTconv under their released names."""
-    random = np.random.RandomState(seed)
-    shapes = (
-        (8, 8, 1, width),
-        (6, 6, width, 2 * width),
-        (5, 5, 2 * width, 2 * width),
-        (2 * width, 10),
-    )
-    return {
-        name: random.standard_normal(shape).astype(np.float32)
-        for name, shape in zip(RELEASED[kind], shapes)
-    }
 
 
 def assert_same_bits(arrays, expected):
@@ -67,7 +46,7 @@ def assert_refused(error, *texts):
 @pytest.mark.parametrize("kind", ["fp", "lp"])
 def test_weights_are_read_back_bit_for_bit(tmp_path, kind):
     arrays = narrow(kind)
-    name = RELEASED[kind][0]
+    name = NAMES[kind][0]
     arrays[name][0, 0, 0, :3] = [-0.0, 1e-45, np.finfo(np.float32).max]  # zero, denormal, largest
     checkpoints.save(str(tmp_path), arrays)
     assert_same_bits(checkpoints.read(str(tmp_path)), arrays)
@@ -79,8 +58,8 @@ def test_files_have_the_released_names(tmp_path, kind):
     assert sorted(os.listdir(str(tmp_path))) == ["checkpoint", DATA, "model.index", "model.meta"]
     assert tf.train.latest_checkpoint(str(tmp_path)) == str(tmp_path / "model")
     stored = tf.train.list_variables(str(tmp_path))
-    assert tuple(name for name, _ in stored) == RELEASED[kind]
-    assert tuple(NETWORK.released_names[kind].values()) == RELEASED[kind]
+    assert tuple(name for name, _ in stored) == NAMES[kind]
+    assert tuple(NETWORK.released_names[kind].values()) == NAMES[kind]
 
 
 #: Files of a folder, content of its `checkpoint` file (None: no such file), the one to be found.
@@ -330,7 +309,7 @@ def test_the_digest_is_a_function_of_names_shapes_and_values():
     digest = checkpoints.digest(arrays)
     assert digest == checkpoints.digest(dict(reversed(list(arrays.items()))))
     assert digest == checkpoints.digest({n: np.asfortranarray(a) for n, a in arrays.items()})
-    last = RELEASED["fp"][-1]
+    last = NAMES["fp"][-1]
     for other in (
         narrow("fp", seed=1),
         dict(arrays, **{last: np.nextafter(arrays[last], np.float32(9))}),
@@ -398,7 +377,31 @@ def test_the_manifest_lists_our_members_and_the_authors_nine():
     for entry in manifest["members"]:
         arrays = checkpoints.read(os.path.join(ROOT, entry["path"]))
         assert checkpoints.digest(arrays) == entry["sha256"], entry["path"]
-    assert len(manifest["released"]) == 9
-    for entry in manifest["released"]:
-        assert entry["link"].startswith("http")
-        assert entry.get("file") or entry.get("use")
+    released = manifest["released"]["checkpoints"]
+    assert len({entry["link"] for entry in released}) == len(released) == 9
+    for entry in released:
+        assert entry["link"].startswith("https://") and entry["use"]
+
+
+@pytest.mark.parametrize("seed, listed", [(0, True), (1, False)])
+def test_the_manifest_is_made_of_what_training_wrote(tmp_path, monkeypatch, seed, listed):
+    folder = tmp_path / "checkpoints" / "mnist" / "narrow"
+    checkpoints.save(str(folder), narrow("fp", seed=seed))
+    training = dict(network="MNISTconv", precisions=["fp"] * 3, clean_accuracy=0.9, seed=3)
+    training.update(command="python", sha256=checkpoints.digest(narrow("fp")))
+    (folder / "training.json").write_text(json.dumps(training))
+    path = tmp_path / "manifest.json"
+    path.write_text(json.dumps({"members": [], "released": "kept"}))
+    monkeypatch.setattr(checkpoints, "ROOT", str(tmp_path))
+    monkeypatch.setattr(checkpoints, "MANIFEST", str(path))
+    if not listed:
+        with pytest.raises(CheckpointError, match="training.json is not of the weights beside it"):
+            checkpoints.main(["manifest"])
+        return
+    assert checkpoints.main(["manifest"]) == 0
+    manifest = checkpoints.manifest()
+    assert manifest["released"] == "kept"
+    (entry,) = manifest["members"]
+    assert entry["path"] == os.path.join("checkpoints", "mnist", "narrow")
+    assert (entry["sha256"], entry["precision"]) == (training["sha256"], "fp")
+    assert sorted(entry["files"]) == [DATA, "model.index", "model.meta"]

@@ -1,4 +1,4 @@
-"""The example script: what it accepts, what it prints and keeps, and one line for all bad input."""
+"""What the example script does: results are kept and resumed, bad input is one line."""
 
 import gzip
 import json
@@ -6,29 +6,24 @@ import logging
 import os
 import re
 import shutil
-import subprocess
-import sys
 from typing import NamedTuple
 
 import numpy as np
 import pytest
 from absl import flags
-from conftest import ROOT
+from released import save_members
 
 from empir import checkpoints, cli, runtime
 from empir.data import mnist
 from empir.progress import progress_bar
 
-SCRIPT = os.path.join(ROOT, "examples", "mnist_attack.py")
 IMAGES, LABELS = "images-idx3-ubyte", "labels-idx1-ubyte"
 
-# The README commands of the original with short paths; the width and sizes that keep tests fast.
+# Parts of command lines; the width, sizes and attack keep tests fast.
 BITS = "--wbits=2 --abits=4 --wbits2=2 --abits2=4"
 PATHS = "--model_path1=model1 --model_path2=model2 --model_path3=model3"
 ENSEMBLE = "%s --ensembleThree %s" % (BITS, PATHS)
 BASELINE = "--model_path=model3"
-MEMBERS = (("model1", "lp", 1), ("model2", "lp", 2), ("model3", "fp", 3))
-SMALL = "--nb_filters=4 --nb_samples=20 --attack_iterations=3"
 DATA = " --data_dir=data --nb_filters=4 --nb_samples=5"
 FAST = DATA + " --attack=fgsm "
 
@@ -41,32 +36,17 @@ class Outcome(NamedTuple):
     err: str
 
 
-def narrow(kind, seed):
-    """Random weights of a MNISTconv of width 4 under their released names (FACTS 2.9)."""
-    random = np.random.RandomState(seed)
-    names = {
-        "fp": ("fp_conv1_init/k", "fp_conv2_init/k", "fp_conv3_init/k", "fp_logits_init/W"),
-        "lp": ("lp_conv1_init/k", "lp_conv2_bin_init/k", "lp_conv3_bin_init/k", "lp_logits_init/W"),
-    }
-    shapes = ((8, 8, 1, 4), (6, 6, 4, 8), (5, 5, 8, 8), (8, 10))
-    return {
-        name: random.standard_normal(shape).astype(np.float32)
-        for name, shape in zip(names[kind], shapes)
-    }
-
-
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory):
     """A folder with members, damaged ones, and the sample as if it were the whole of MNIST."""
     folder = str(tmp_path_factory.mktemp("workspace"))
-    for name, kind, seed in MEMBERS:
-        checkpoints.save(os.path.join(folder, name), narrow(kind, seed))
+    save_members(folder)
     checkpoints.save(os.path.join(folder, "dense"), {"dense/kernel": np.ones((784, 10), "f")})
     shutil.copytree(os.path.join(folder, "model3"), os.path.join(folder, "corrupt"))
     data = os.path.join(folder, "corrupt", "model.data-00000-of-00001")
     with open(data, "r+b") as file:
         file.truncate(1000)
-    for name in ("empty", "data", "truncated", "wrong-size"):
+    for name in ("empty", "data", "truncated", "wrong-size", "npz"):
         os.mkdir(os.path.join(folder, name))
     for kind in (IMAGES, LABELS):
         with gzip.open(os.path.join(mnist.SAMPLES, "t10k-%s.gz" % kind)) as file:
@@ -79,6 +59,8 @@ def workspace(tmp_path_factory):
         ):
             with open(os.path.join(folder, path), "wb") as file:
                 file.write(content)
+    with open(os.path.join(folder, "npz", "mnist.npz"), "wb") as file:
+        file.write(b"PK\3\4" + bytes(1000))
     return folder
 
 
@@ -102,7 +84,7 @@ def run(workspace, monkeypatch, capfd):
     def run_script(line, setup=lambda: cli.attack_script("mnist")):
         status = 0
         try:
-            runtime.run_main(setup, [SCRIPT] + line.split())
+            runtime.run_main(setup, ["mnist_attack.py"] + line.split())
         except SystemExit as error:
             status = error.code or 0
         finally:
@@ -201,16 +183,20 @@ BAD = [
     ("--train_only --model_path=empty --nb_epochs=0" + DATA, ["epochs=0"]),
     ("--train_only --model_path=empty --batch_size=-1" + DATA, ["batch_size=-1"]),
     ("--train_only --model_path=empty --lr=0" + DATA, ["learning_rate=0"]),
+    # BUG: the message does not say that eps is the cause, and warnings of NumPy's come before it.
+    (BASELINE + FAST + "--eps=inf", ["eps=inf"]),
     # BUG: the state folder OUT/partial stays behind, so that the mended command is refused too.
     (BASELINE + FAST + "--eps=-0.1 --out=out", ["eps=-0.1"]),
     # BUG: seeds that NumPy or TensorFlow do not take end in a traceback.
     (BASELINE + DATA + " --attack=jsma --seed=-1", ["seed"]),
     (BASELINE + DATA + " --attack=pgd --seed=99999999999999999999", ["seed"]),
     ("--train_only --model_path=empty --seed=-1" + DATA, ["seed"]),
+    # BUG: zipfile.BadZipFile is not caught, and NumPy prints more about it.
+    (BASELINE + " --data_dir=npz", ["npz/mnist.npz cannot be read"]),
 ]
 
 
-@pytest.mark.parametrize("line, says", BAD, ids=[line for line, _ in BAD])
+@pytest.mark.parametrize("line, says", BAD, ids=[says[0] for _, says in BAD])
 def test_bad_input_is_one_line_and_leaves_nothing(run, workspace, line, says):
     before = tree(workspace)
     try:
@@ -256,6 +242,15 @@ def test_a_result_is_kept_resumed_and_protected(run, tmp_path):
     assert sorted(os.listdir(str(tmp_path / "out"))) == ["examples.npz", "result.json"]
 
 
+def test_layer_wise_bits_are_kept_per_layer(run, tmp_path):
+    line = "--lowprecision --wbitsList 2 32 2 --abitsList 4 3 2 --model_path=model1"
+    assert run("%s %s --out=%s" % (line, FAST, tmp_path)).status == 0
+    with open(str(tmp_path / "result.json")) as file:
+        (member,) = json.load(file)["members"]
+    assert member["weight_bits"] == [2, None, 2]
+    assert member["activation_bits"] == [4, 3, 2]
+
+
 # BUG: a result.json that is no JSON is a traceback.
 def test_an_unreadable_result_is_refused(run, tmp_path):
     (tmp_path / "result.json").write_text('{"schema": 1')
@@ -295,182 +290,3 @@ def test_progress_is_silent_where_nobody_watches(capfd):
         with progress_bar(3, "epoch", "batch", enabled) as bar:
             bar.update(3)
     assert capfd.readouterr() == ("", "")
-
-
-def script(python, arguments, folder, home):
-    """Run the script in a new process without a network, with an empty home."""
-    environment = dict(os.environ, HOME=str(home), https_proxy="http://127.0.0.1:9", no_proxy="")
-    return subprocess.run(
-        [python, "-B", SCRIPT] + arguments.split(),
-        cwd=folder,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        universal_newlines=True,
-    )
-
-
-class Kept(NamedTuple):
-    """A run of a README command: its streams and what its --out holds."""
-
-    process: subprocess.CompletedProcess
-    record: dict
-    examples: dict
-
-
-def readme_command(command, workspace, out):
-    """Run one of the original's README commands on 20 images of the sample, and read --out."""
-    process = script(sys.executable, "%s %s --out=%s" % (command, SMALL, out), workspace, out)
-    assert process.returncode == 0, process.stderr
-    with open(str(out / "result.json")) as file:
-        record = json.load(file)
-    with np.load(str(out / "examples.npz"), allow_pickle=False) as archive:
-        return Kept(process, record, dict(archive))
-
-
-@pytest.fixture(scope="module")
-def ensemble(workspace, tmp_path_factory):
-    """The README's ensemble command, on the sample as there is no download."""
-    return readme_command(ENSEMBLE, workspace, tmp_path_factory.mktemp("ensemble"))
-
-
-@pytest.fixture(scope="module")
-def baseline(workspace, tmp_path_factory):
-    """The README's baseline command, keeping the adversarial images."""
-    out = tmp_path_factory.mktemp("baseline")
-    return readme_command(BASELINE + " --save_adversarial", workspace, out)
-
-
-@pytest.fixture(params=["ensemble", "baseline"])
-def kept(request):
-    """Either of the two runs."""
-    return request.getfixturevalue(request.param)
-
-
-def test_standard_output_is_the_three_lines_of_the_result(kept):
-    match = RESULT.match(kept.process.stdout)
-    assert match, kept.process.stdout
-    record = kept.record
-    numbers = (record["clean_accuracy"], record["adversarial_accuracy"], record["mean_l2"])
-    assert match.groups() == tuple("%.4f" % number for number in numbers)
-
-
-def test_the_sample_in_place_of_a_download_is_said_on_standard_error(kept):
-    assert "USING THE EMBEDDED SAMPLE" in kept.process.stderr
-    assert kept.record["data"]["source"] == "embedded sample"
-    assert "Traceback" not in kept.process.stderr and "Warning" not in kept.process.stderr
-
-
-def test_the_record_has_the_documented_keys(ensemble, baseline):
-    record = ensemble.record
-    assert (
-        set(record)
-        == set(baseline.record)
-        >= set(
-            "schema dataset architecture protocol combine members attack num_examples clean_accuracy "
-            "adversarial_accuracy accuracy member_accuracy mean_l2 mean_linf seed seconds versions "
-            "git_commit command started".split()
-        )
-    )
-    assert record["schema"] == 1 and record["num_examples"] == 20 and record["seed"] == 1237
-    assert (record["dataset"], record["architecture"]) == ("mnist", "MNISTconv")
-    assert (record["protocol"], record["combine"]) == ("whitebox", "mean_logits")
-    assert record["attack"]["name"] == "cw" and record["attack"]["target"] == "decision"
-    assert record["attack"]["max_iterations"] == 3 and record["attack"]["initial_const"] == 10
-    assert set(record["seconds"]) == {"build", "clean", "attack", "total"}
-    assert record["versions"]["tensorflow"].startswith("1.15.")
-    assert re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ\Z", record["started"])
-    assert all(word in record["command"].split() for word in ENSEMBLE.split())
-
-
-def test_the_record_says_which_members_were_attacked(ensemble, baseline):
-    expected = [
-        {"path": name, "sha256": checkpoints.digest(narrow(kind, seed))}
-        for name, kind, seed in MEMBERS
-    ]
-    for member, bits in zip(expected, ((2, 4), (2, 4), (None, None))):
-        member["weight_bits"], member["activation_bits"] = bits
-    assert ensemble.record["members"] == expected
-    assert baseline.record["members"] == expected[2:]
-
-
-def test_the_record_is_the_mean_of_the_examples(kept):
-    record, examples = kept.record, kept.examples
-    label = examples["label"]
-    np.testing.assert_array_equal(label, mnist.load("test", sample=True).labels[:20])
-    for when in ("clean", "adversarial"):
-        for rule in ("vote", "mean_logits", "mean_probs"):
-            right = np.mean(examples["%s_%s" % (when, rule)] == label)
-            assert record["accuracy"][rule][when] == right
-        assert record[when + "_accuracy"] == record["accuracy"]["mean_logits"][when]
-        members = examples["%s_members" % when]
-        assert members.shape == (20, len(record["members"]))
-        right = np.mean(members == label[:, np.newaxis], axis=0)
-        assert [accuracy[when] for accuracy in record["member_accuracy"]] == list(right)
-    for norm in ("l2", "linf"):
-        # The record's mean is taken in float64 of the same float32 values.
-        mean = np.mean(examples[norm], dtype=np.float64)
-        assert record["mean_" + norm] == pytest.approx(mean, rel=1e-12)
-
-
-def test_saved_adversarial_images_have_the_kept_distances(ensemble, baseline):
-    assert "adversarial" not in ensemble.examples
-    adversarial = baseline.examples["adversarial"]
-    assert adversarial.shape == (20, 28, 28, 1) and adversarial.dtype == np.float32
-    assert adversarial.min() >= 0.0 and adversarial.max() <= 1.0
-    change = adversarial.astype(np.float64) - mnist.load("test", sample=True).images[:20]
-    change = change.reshape(20, -1)
-    # The distances are kept as float32, of differences rounded to float32.
-    np.testing.assert_allclose(
-        baseline.examples["l2"], np.linalg.norm(change, axis=1), rtol=1e-5, atol=1e-6
-    )
-    np.testing.assert_allclose(
-        baseline.examples["linf"], np.abs(change).max(axis=1), rtol=1e-5, atol=1e-6
-    )
-
-
-def test_bad_input_is_one_line_of_a_new_process_too(workspace, tmp_path):
-    process = script(sys.executable, BASELINE + " --unknown=1", workspace, tmp_path)
-    assert_refused(Outcome(process.returncode, process.stdout, process.stderr), "unknown")
-
-
-# BUG: absl lists the flags of the main module only, which has none: --help shows not one flag, and
-# the backslashes in the script's docstring join its lines (it needs to be a raw string).
-def test_help_lists_the_flags(workspace, tmp_path):
-    process = script(sys.executable, "--help", workspace, tmp_path)
-    for flag in ("--model_path", "--attack", "--protocol", "--nb_samples"):
-        assert flag + ":" in process.stdout
-    assert max(len(line) for line in process.stdout.splitlines()) <= 100
-
-
-def other_python():
-    """A Python interpreter of this machine that is not 3.7, or None."""
-    names = ["python3"] + ["python3.%d" % minor for minor in (6, 8, 9, 10, 11, 12, 13, 14)]
-    for path in [None, os.defpath]:
-        for python in filter(None, (shutil.which(name, path=path) for name in names)):
-            code = "import sys; sys.exit(sys.version_info[:2] == (3, 7))"
-            if subprocess.call([python, "-c", code], stderr=subprocess.DEVNULL) == 0:
-                return python
-    return None
-
-
-def test_another_python_is_refused_in_one_line(workspace, tmp_path):
-    python = other_python()
-    if python is None:
-        pytest.skip("this machine has no Python 3 but 3.7")
-    process = script(python, BASELINE, workspace, tmp_path)
-    assert_refused(Outcome(process.returncode, process.stdout, process.stderr), "Python 3.7")
-
-
-@pytest.mark.parametrize(
-    "code",
-    [
-        "import sys, empir; sys.exit('tensorflow' in sys.modules or 'numpy' in sys.modules)",
-        "import empir.attacks, empir.ensemble",
-    ],
-)
-def test_importing_is_silent(code):
-    process = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
-    assert (process.returncode, process.stdout, process.stderr) == (0, b"", b"")

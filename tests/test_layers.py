@@ -61,9 +61,11 @@ def test_without_quantizers_they_equal_the_keras_layers(
     np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("trainable", [True, False])
 @pytest.mark.parametrize("layer_class, keras_class, shape, options", LAYERS)
-@pytest.mark.parametrize("input_bits, kernel_bits", [(4, 2), (None, 1), (3, None)])
+@pytest.mark.parametrize(
+    "input_bits, kernel_bits, trainable",
+    [(4, 2, True), (4, 2, False), (None, 1, False), (3, None, True)],
+)
 def test_with_quantizers_they_multiply_the_quantized_tensors(
     input_bits, kernel_bits, layer_class, keras_class, shape, options, trainable, session, random
 ):
@@ -319,7 +321,7 @@ def test_a_layer_without_quantizers_is_made_again_from_its_config(session):
     assert copy.input_quantizer is None and copy.kernel_quantizer is None
 
 
-# BUG, this and the next three tests: the constructor takes the serialized quantizers as they are,
+# BUG: (this and the next three tests) the constructor takes the serialized quantizers as they are,
 # so from_config gives a layer whose quantizers are dicts (and CUSTOM_OBJECTS knows no quantizer).
 @pytest.mark.parametrize("layer_class, _, shape, options", ONE_OF_EACH)
 def test_a_layer_is_made_again_with_its_quantizers(layer_class, _, shape, options, session):

@@ -172,12 +172,20 @@ def test_a_seed_determines_the_initial_weights(precision):
         assert (first[name] != other[name]).all(), name
 
 
-def test_every_output_unit_starts_with_norm_one():
-    for name, value in initial_weights(nb_filters=2).items():
-        norms = np.sqrt((value**2).sum(axis=tuple(range(value.ndim - 1))))
-        # The 1e-7 beside a sum of squares, about 4 * 0.05^2 in the narrow linear layer and, by
-        # chance, a hundredth of it.
-        np.testing.assert_allclose(norms, 1, rtol=1e-3, err_msg=name)
+def test_every_layer_starts_normalised_from_a_seed_of_its_own(session):
+    variables = weights(build(nb_filters=2, seed=7))
+    draws = {
+        "conv1/kernel": tf.truncated_normal([8, 8, 1, 2], stddev=0.1, seed=7),
+        "conv2/kernel": tf.truncated_normal([6, 6, 2, 4], stddev=0.1, seed=8),
+        "conv3/kernel": tf.truncated_normal([5, 5, 4, 4], stddev=0.1, seed=9),
+        "logits/kernel": tf.random_normal([4, 10], stddev=0.05, seed=10),
+    }
+    session.run(tf.global_variables_initializer())
+    values, draws = session.run([variables, draws])
+    for name, draw in draws.items():
+        norms = np.sqrt((draw**2).sum(axis=tuple(range(draw.ndim - 1))))
+        # The 1e-7 beside a sum of squares of at least 1e-4.
+        np.testing.assert_allclose(values[name], draw / norms, rtol=1e-3, err_msg=name)
 
 
 # Options

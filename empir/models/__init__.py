@@ -29,11 +29,16 @@ class Architecture(NamedTuple):
     released_names: Dict[str, Dict[str, str]]
 
 
-def architecture(name: str) -> Architecture:
-    """Look up an architecture by the paper's name; `EmpirError` if there is none of that name."""
+def architectures() -> Dict[str, Architecture]:
+    """All architectures by the paper's name."""
     from empir.models import mnistconv
 
-    known = {a.name: a for a in (mnistconv.ARCHITECTURE,)}
+    return {found.name: found for found in (mnistconv.ARCHITECTURE,)}
+
+
+def architecture(name: str) -> Architecture:
+    """Look up an architecture by the paper's name; `EmpirError` if there is none of that name."""
+    known = architectures()
     if name not in known:
         raise EmpirError("architecture %r: choose from %s" % (name, ", ".join(sorted(known))))
     return known[name]
