@@ -8,6 +8,7 @@ so that attack loops capture it instead of computing it again in each iteration.
 """
 
 from empir.backend import keras, tf
+from empir.quantizers import QUANTIZERS
 
 K = keras.backend
 
@@ -17,8 +18,8 @@ class _QuantizedKernel:
 
     def __init__(self, *args, input_quantizer=None, kernel_quantizer=None, **kwargs):
         super().__init__(*args, **kwargs)
-        self.input_quantizer = input_quantizer
-        self.kernel_quantizer = kernel_quantizer
+        self.input_quantizer = _quantizer(input_quantizer)
+        self.kernel_quantizer = _quantizer(kernel_quantizer)
         self.cached_kernel = None
         self._quantized_kernel = None
 
@@ -58,6 +59,13 @@ class _QuantizedKernel:
         config["input_quantizer"] = keras.utils.serialize_keras_object(self.input_quantizer)
         config["kernel_quantizer"] = keras.utils.serialize_keras_object(self.kernel_quantizer)
         return config
+
+
+def _quantizer(described):
+    """A quantizer as given, or from the dict that a layer's configuration holds."""
+    if isinstance(described, dict):
+        return keras.utils.deserialize_keras_object(described, module_objects=QUANTIZERS)
+    return described
 
 
 class QuantConv2D(_QuantizedKernel, keras.layers.Conv2D):

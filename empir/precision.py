@@ -58,7 +58,7 @@ def parse(text: str) -> Precision:
     """
     if text == "fp":
         return FULL
-    match = re.match(r"w(\d+)a(\d+)$", text)
+    match = re.fullmatch(r"w([0-9]+)a([0-9]+)", text)
     if not match:
         raise EmpirError(
             "precision %r: write fp, or w2a4 for 2-bit weights and 4-bit activations" % text

@@ -23,10 +23,12 @@ def _round_stochastically(x, seed):
     noise = tf.random_uniform(tf.shape(x), seed=seed, dtype=x.dtype)
 
     @tf.custom_gradient
-    def floor(x):
-        return tf.floor(x + noise), lambda dy: dy
+    def draw(x):
+        low = tf.floor(x)
+        # Not floor(x + noise), which can round up to a level above the highest.
+        return low + tf.cast(noise < x - low, x.dtype), lambda dy: dy
 
-    return floor(x)
+    return draw(x)
 
 
 def quantize_k(x, bits: int, stochastic: bool = False, seed=None):
@@ -48,7 +50,10 @@ def quantize_k(x, bits: int, stochastic: bool = False, seed=None):
         )
     steps = float(2**bits - 1)
     scaled = x * steps
-    return (_round_stochastically(scaled, seed) if stochastic else _round(scaled)) / steps
+    rounded = _round_stochastically(scaled, seed) if stochastic else _round(scaled)
+    # A plain division by a constant becomes a multiplication by its reciprocal in TensorFlow's
+    # graph optimizer, and the levels are off by a rounding error; this one stays a division.
+    return tf.div_no_nan(rounded, steps)
 
 
 class _Quantizer:
@@ -58,6 +63,11 @@ class _Quantizer:
         self.bits = bits
         self.stochastic = stochastic
         self.seed = seed
+
+    @classmethod
+    def from_config(cls, config):
+        """Quantizer from `get_config`."""
+        return cls(**config)
 
     def get_config(self):
         """The constructor's arguments, as Keras serializes them."""
@@ -100,6 +110,10 @@ class DoReFaActivations(_Quantizer):
         """Quantized copy of a float32 tensor of any shape."""
         clipped = tf.clip_by_value(activations, 0.0, 1.0)
         return quantize_k(clipped, self.bits, self.stochastic, self.seed)
+
+
+#: For `keras.utils.deserialize_keras_object`.
+QUANTIZERS = {cls.__name__: cls for cls in (DoReFaWeights, DoReFaActivations)}
 
 
 def weight_quantizer(bits, stochastic: bool = False, seed=None):
