@@ -89,7 +89,7 @@ def read(path: str) -> Dict[str, np.ndarray]:
     """Read the weights of a checkpoint: released variable name -> float32 array.
 
     Raises:
-      CheckpointError: if there is no checkpoint, or it is truncated or corrupt.
+      CheckpointError: if there is no checkpoint, it is truncated or corrupt, or it holds NaN.
     """
     from empir.backend import tf
 
@@ -99,12 +99,16 @@ def read(path: str) -> Dict[str, np.ndarray]:
         names = [
             name for name in reader.get_variable_to_shape_map() if not _is_training_state(name)
         ]
-        return {name: reader.get_tensor(name) for name in sorted(names)}
+        arrays = {name: reader.get_tensor(name) for name in sorted(names)}
     except (tf.errors.OpError, RuntimeError, ValueError) as error:
         raise CheckpointError(
             "checkpoint %s cannot be read (%s): a file of it is missing or corrupt, fetch it again"
             % (prefix, str(error).split("\n")[0])
         )
+    for name, array in arrays.items():
+        if not np.isfinite(array).all():
+            raise CheckpointError("checkpoint %s: %s holds NaN or infinity" % (prefix, name))
+    return arrays
 
 
 def _is_training_state(name):
@@ -174,22 +178,23 @@ def load(path: str, network: Architecture, precisions, model, session) -> str:
                 FAMILIES[family(precisions)],
                 network.name,
                 "; ".join(differences),
-                _hint(arrays, network),
+                _hint(arrays, expected),
             )
         )
     for own, released in names.items():
-        if not np.isfinite(arrays[released]).all():
-            raise CheckpointError("checkpoint %s: %s holds NaN or infinity" % (path, released))
         variables[own].load(arrays[released], session)
     return digest(arrays)
 
 
-def _hint(arrays, network):
-    for kind, names in network.released_names.items():
-        if set(arrays) == set(names.values()):
-            if kind == "lp":
-                return " (a low-precision one's names: give --lowprecision, --wbits and --abits)"
-            return " (a full-precision one's names: give it as --model_path3, or no bits)"
+def _hint(arrays, expected):
+    """What to pass instead, where the checkpoint's names are another family's or precision's."""
+    if set(arrays) & set(expected):
+        return ""
+    families = {name[:3] for name in arrays}
+    if families == {"lp_"}:
+        return " (a low-precision one's names: give --lowprecision, --wbits and --abits)"
+    if families == {"fp_"}:
+        return " (a full-precision one's names: give it as --model_path3, or no bits)"
     return ""
 
 
@@ -211,22 +216,26 @@ def save(path: str, arrays: Dict[str, np.ndarray], name: str = "model"):
     except OSError as error:
         raise CheckpointError("cannot write a checkpoint to %s: %s" % (path, error.strerror))
     try:
-        with tf.Graph().as_default(), tf.Session() as session:
-            variables = {
-                n: tf.Variable(tf.zeros(a.shape), name=n) for n, a in sorted(arrays.items())
-            }
-            for variable_name, variable in variables.items():
-                variable.load(arrays[variable_name], session)
-            saver = tf.train.Saver(variables)
-            saver.save(session, os.path.join(staging, name), latest_filename="checkpoint")
-        with open(os.path.join(staging, "checkpoint"), "w") as file:
-            file.write(
-                'model_checkpoint_path: "%s"\nall_model_checkpoint_paths: "%s"\n' % (name, name)
-            )
+        _save(tf, staging, arrays, name)
         for file_name in sorted(os.listdir(staging), key=lambda f: f.endswith(".index")):
             os.replace(os.path.join(staging, file_name), os.path.join(path, file_name))
+    except (OSError, tf.errors.OpError) as error:
+        reason = str(error).split("\n")[0]
+        raise CheckpointError("cannot write a checkpoint to %s: %s" % (path, reason))
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+
+
+def _save(tf, folder, arrays, name):
+    with tf.Graph().as_default(), tf.Session() as session:
+        variables = {n: tf.Variable(tf.zeros(a.shape), name=n) for n, a in sorted(arrays.items())}
+        for variable_name, variable in variables.items():
+            variable.load(arrays[variable_name], session)
+        tf.train.Saver(variables).save(session, os.path.join(folder, name))
+    # TensorFlow's own file holds the absolute path of the staging folder.
+    with open(os.path.join(folder, "checkpoint"), "w") as file:
+        for key in ("model_checkpoint_path", "all_model_checkpoint_paths"):
+            file.write('%s: "%s"\n' % (key, name))
 
 
 def released_arrays(network: Architecture, precisions, model, session) -> Dict[str, np.ndarray]:
@@ -317,7 +326,7 @@ def main(argv):
         update_manifest()
         return 0
     if len(argv) < 2 or argv[0] != "verify":
-        raise EmpirError("usage: python -m empir.checkpoints verify PATH...")
+        raise EmpirError("usage: python -m empir.checkpoints verify PATH... (or: manifest)")
     status = 0
     for path in argv[1:]:
         try:

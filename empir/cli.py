@@ -2,6 +2,7 @@
 
 import logging
 import os
+import sys
 
 from absl import flags
 
@@ -21,6 +22,8 @@ def attack_script(dataset: str):
     """Define the flags of an example script; returns its main function."""
     chosen = experiment(dataset)
     empir_flags.define(chosen)
+    for flag in FLAGS.get_key_flags_for_module(empir_flags.__name__):
+        FLAGS.register_key_flag_for_module(sys.argv[0], flag)  # for --help
     return lambda _: run(chosen)
 
 
@@ -43,15 +46,15 @@ def run(experiment: Experiment):
     precisions = [per_layer(spec.precision, len(network.quantized_layers)) for spec in specs]
     options = _options(experiment)
     seed = experiment.seed if FLAGS.seed is None else FLAGS.seed
-    arrays = (
-        _train(experiment, network, precisions[0], options, specs[0].path, seed)
-        if training
-        else None
-    )
+    data = None if FLAGS.train_only else _test_data(experiment)
+    if FLAGS.out and not FLAGS.train_only:
+        runs.check_writable(FLAGS.out)
+    arrays = None
+    if training:
+        arrays = _train(experiment, network, precisions[0], options, specs[0].path, seed)
     if FLAGS.train_only:
         log.info("%s holds a trained network", specs[0].path)
         return
-    data = _test_data(experiment)
 
     from empir.backend import tf
     from empir.ensemble import Ensemble
@@ -102,8 +105,6 @@ def configure():
     """Apply the flags that must be known before TensorFlow is loaded."""
     if FLAGS.gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = FLAGS.gpu
-    if FLAGS.num_threads is not None and FLAGS.num_threads < 1:
-        raise EmpirError("--num_threads=%d: at least 1" % FLAGS.num_threads)
     if FLAGS.debug:
         logging.getLogger("empir").setLevel(logging.DEBUG)
     runtime.configure(FLAGS.num_threads)
@@ -116,8 +117,6 @@ def _options(experiment):
         "stochastic_rounding": (FLAGS.stocRound, False),
         "stochastic_weights": (FLAGS.rand, False),
     }
-    if FLAGS.nb_filters < 1:
-        raise EmpirError("--nb_filters=%d: at least 1" % FLAGS.nb_filters)
     return {key: value for key, (value, default) in asked.items() if value != default}
 
 

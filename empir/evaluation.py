@@ -239,25 +239,25 @@ def evaluate(job: Job, session, out=None, resume=False, progress=True) -> dict:
         finished = _finished(out, head, resume)
         if finished:
             return finished
+    graph = _Graph(job, session)  # before anything is written: it checks the attack's parameters
+    if out:
         runs.claim(os.path.join(out, runs.PARTIAL), head, resume, "evaluation")
     store = runs.ChunkStore(out and os.path.join(out, runs.PARTIAL))
     todo = [start for start in job.starts() if start not in store]
     done = job.num_examples - sum(min(job.batch_size, job.num_examples - s) for s in todo)
     if done:
         log.info("resuming: %d of %d examples are done", done, job.num_examples)
-    build_seconds = 0.0
-    if todo:
-        graph = _Graph(job, session)
-        build_seconds = graph.build_seconds
-        title = "%s on %s" % (job.attack, job.data.name)
-        with progress_bar(job.num_examples, title, "image", progress) as bar:
-            bar.update(done)
-            for start in todo:
-                arrays = graph.run(job, start)
-                store.add(start, arrays)
-                bar.update(len(arrays["label"]))
+    title = "%s on %s" % (job.attack, job.data.name)
+    with progress_bar(job.num_examples, title, "image", progress) as bar:
+        bar.update(done)
+        for start in todo:
+            arrays = graph.run(job, start)
+            store.add(start, arrays)
+            bar.update(len(arrays["label"]))
     record = dict(head, **_measure(job, store))
-    record["seconds"].update(build=round(build_seconds, 3), total=round(time.time() - began, 3))
+    record["seconds"].update(
+        build=round(graph.build_seconds, 3), total=round(time.time() - began, 3)
+    )
     record["versions"], record["git_commit"] = runtime.provenance()
     record["command"] = runtime.command()
     record["started"] = datetime.datetime.utcfromtimestamp(began).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -276,8 +276,7 @@ def _finished(out, head, resume):
         raise runs.ResumeError(
             "%s exists: --resume accepts it if it is of the same run; else use another --out" % path
         )
-    with open(path) as file:
-        record = json.load(file)
+    record = runs.read_json(path)
     changed = runs.differences({key: record.get(key) for key in head}, head)
     if changed:
         raise runs.ResumeError("%s is the result of another run (%s)" % (path, "; ".join(changed)))
@@ -327,5 +326,5 @@ def _measure(job, store) -> dict:
         reached = store.column("adversarial_" + combine, starts) == store.column("target", starts)
         measured["targeted_success"] = float(reached.mean())
     clean, attack = store.column("seconds", starts).sum(axis=0).tolist()
-    measured["seconds"] = {"build": 0.0, "clean": round(clean, 3), "attack": round(attack, 3)}
+    measured["seconds"] = {"clean": round(clean, 3), "attack": round(attack, 3)}
     return measured

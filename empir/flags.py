@@ -17,6 +17,7 @@ ATTACK_FLAGS = {
     "nb_iter": ("bim", "pgd"),
     "attack_iterations": ("cw",),
 }
+EVALUATION_FLAGS = ("attack", "nb_samples", "targeted", "out", "protocol", "save_adversarial")
 TRAINING_FLAGS = ("nb_epochs", "batch_size", "test", "logdir")
 
 
@@ -30,9 +31,17 @@ def define(experiment: Experiment):
 
 def _define_run():
     flags.DEFINE_string("gpu", None, "GPU to use (CUDA_VISIBLE_DEVICES)")
-    flags.DEFINE_integer("num_threads", None, "threads; default: this machine's processors")
+    flags.DEFINE_integer(
+        "num_threads", None, "threads; default: this machine's processors", lower_bound=1
+    )
     flags.DEFINE_string("data_dir", None, "folder with the dataset's files")
-    flags.DEFINE_integer("seed", None, "seed of training, random starts and random targets")
+    flags.DEFINE_integer(
+        "seed",
+        None,
+        "seed of training, random starts and random targets",
+        lower_bound=0,
+        upper_bound=2**31 - 1,
+    )
     flags.DEFINE_string("out", None, "folder for result.json and examples.npz")
     flags.DEFINE_bool(
         "resume", False, "continue a killed run in --out, or training in --model_path"
@@ -58,14 +67,16 @@ def _define_networks(experiment):
         flags.DEFINE_integer("abits" + suffix, 0, "activation bits of %s, 1..31" % which)
         flags.DEFINE_list("wbits%sList" % suffix, None, "weight bits per layer of %s" % which)
         flags.DEFINE_list("abits%sList" % suffix, None, "activation bits per layer of %s" % which)
-    flags.DEFINE_integer("nb_filters", experiment.nb_filters, "width of the networks")
+    flags.DEFINE_integer(
+        "nb_filters", experiment.nb_filters, "width of the networks", lower_bound=1
+    )
     flags.DEFINE_bool("stocRound", False, "quantize with stochastic rounding")
     flags.DEFINE_bool("rand", False, "draw the third convolution's quantized weights at every pass")
 
 
 def _define_training(experiment):
-    flags.DEFINE_integer("nb_epochs", experiment.nb_epochs, "training epochs")
-    flags.DEFINE_integer("batch_size", experiment.batch_size, "training batch")
+    flags.DEFINE_integer("nb_epochs", experiment.nb_epochs, "training epochs", lower_bound=1)
+    flags.DEFINE_integer("batch_size", experiment.batch_size, "training batch", lower_bound=1)
     flags.DEFINE_float(experiment.learning_rate_flag, experiment.learning_rate, "Adam's rate")
     flags.DEFINE_bool("train_only", False, "train the network of --model_path, then stop")
     flags.DEFINE_bool("test", False, "log the test accuracy after each epoch")
@@ -74,12 +85,14 @@ def _define_training(experiment):
 
 def _define_attack(experiment):
     flags.DEFINE_string("attack", "cw", "cw, jsma, fgsm, pgd, bim, or the original's 0..4")
-    flags.DEFINE_integer("nb_samples", 10000, "attack the first n test images")
+    flags.DEFINE_integer("nb_samples", 10000, "attack the first n test images", lower_bound=1)
     flags.DEFINE_bool("targeted", False, "attack towards every class but the true one")
-    flags.DEFINE_float("eps", experiment.eps, "radius of FGSM, BIM and PGD")
+    flags.DEFINE_float("eps", experiment.eps, "radius of FGSM, BIM and PGD", lower_bound=0)
     flags.DEFINE_float("eps_iter", experiment.eps_iter, "step of BIM and PGD")
-    flags.DEFINE_integer("nb_iter", experiment.nb_iter, "steps of BIM and PGD")
-    flags.DEFINE_integer("attack_iterations", experiment.cw_iterations, "steps of CW")
+    flags.DEFINE_integer("nb_iter", experiment.nb_iter, "steps of BIM and PGD", lower_bound=1)
+    flags.DEFINE_integer(
+        "attack_iterations", experiment.cw_iterations, "steps of CW", lower_bound=1
+    )
     flags.DEFINE_string("protocol", None, "paper, or whitebox (the default)")
     flags.DEFINE_string("combine", None, "decision rule: mean_logits, mean_probs, vote")
     flags.DEFINE_string(
@@ -198,10 +211,18 @@ def protocol():
 
 def without_effect(attack: str, training: bool, learning_rate_flag: str):
     """Flags on the command line that this run does not read, with the reason."""
-    for name, readers in ATTACK_FLAGS.items():
-        if given(name) and attack not in readers:
-            yield name, "--attack=%s does not read it" % attack
+    if FLAGS.train_only:
+        unread = tuple(ATTACK_FLAGS) + EVALUATION_FLAGS
+        yield from ((name, "--train_only attacks nothing") for name in unread if given(name))
+    else:
+        for name, readers in ATTACK_FLAGS.items():
+            if given(name) and attack not in readers:
+                yield name, "--attack=%s does not read it" % attack
     if not training:
         for name in TRAINING_FLAGS + (learning_rate_flag,):
             if given(name):
                 yield name, "the networks are loaded, not trained"
+    if given("save_adversarial") and not FLAGS.out:
+        yield "save_adversarial", "there is no --out to save to"
+    if FLAGS.resume and not FLAGS.out and not (training and FLAGS.model_path):
+        yield "resume", "nothing is kept without --out or --model_path"

@@ -8,6 +8,7 @@ so that attack loops capture it instead of computing it again in each iteration.
 """
 
 from empir.backend import keras, tf
+from empir.errors import EmpirError
 from empir.quantizers import QUANTIZERS
 
 K = keras.backend
@@ -76,7 +77,15 @@ class QuantConv2D(_QuantizedKernel, keras.layers.Conv2D):
       Others as in Keras.
 
     Input [batch, height, width, channels], kernel [height, width, in, out], float32.
+
+    Raises:
+      EmpirError: for data_format="channels_first".
     """
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        if self.data_format != "channels_last":
+            raise EmpirError("data_format=%r: QuantConv2D is channels_last" % self.data_format)
 
     def _multiply(self, inputs, kernel):
         return K.conv2d(

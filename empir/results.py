@@ -7,6 +7,7 @@ from typing import Dict, NamedTuple, Optional, Tuple
 
 from empir.errors import EmpirError
 from empir.protocols import TABLE_ATTACKS
+from empir.runs import read_json
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 RESULTS = os.path.join(ROOT, "results")
@@ -67,8 +68,7 @@ def load_record(folder: str) -> Optional[dict]:
     path = os.path.join(folder, "result.json")
     if not os.path.exists(path):
         return None
-    with open(path) as file:
-        return json.load(file)
+    return read_json(path)
 
 
 def row_records(folder: str, row: Row) -> Dict[str, dict]:

@@ -29,13 +29,38 @@ def write_atomically(path: str, text: str):
     os.replace(temporary, path)
 
 
+def check_writable(folder: str):
+    """Raise `EmpirError` if `folder` is not, or could not be made, a folder to write to."""
+    path = os.path.abspath(folder)
+    while not os.path.exists(path):
+        path = os.path.dirname(path)
+    if not os.path.isdir(path) or not os.access(path, os.W_OK):
+        raise EmpirError("cannot write to %s: %s is not a writable folder" % (folder, path))
+
+
 def differences(before: dict, now: dict) -> List[str]:
     """What two flat descriptions of a run disagree on, as "key was A, now B"."""
     return [
-        "%s was %s, now %s" % (key, json.dumps(before.get(key)), json.dumps(now.get(key)))
+        "%s was %s, now %s" % ((key,) + tuple(_plain(run.get(key)) for run in (before, now)))
         for key in sorted(set(before) | set(now))
         if before.get(key) != now.get(key)
     ]
+
+
+def _plain(value):
+    return json.dumps(value, sort_keys=True)
+
+
+def read_json(path: str) -> dict:
+    """A JSON object from a file; `ResumeError` if the file holds something else."""
+    try:
+        with open(path) as file:
+            content = json.load(file)
+    except (OSError, ValueError) as error:
+        raise ResumeError("%s is unreadable (%s): remove it" % (path, error))
+    if not isinstance(content, dict):
+        raise ResumeError("%s is unreadable (no JSON object): remove it" % path)
+    return content
 
 
 def claim(folder: str, description: dict, resume: bool, what: str):
@@ -48,12 +73,7 @@ def claim(folder: str, description: dict, resume: bool, what: str):
     record = os.path.join(folder, "run.json")
     description = json.loads(json.dumps(description))
     if os.path.exists(record):
-        try:
-            with open(record) as file:
-                before = json.load(file)
-        except (OSError, ValueError) as error:
-            raise ResumeError("%s is unreadable (%s): remove %s" % (record, error, folder))
-        changed = differences(before, description)
+        changed = differences(read_json(record), description)
         if changed:
             raise ResumeError(
                 "%s is the state of another %s (%s): use another folder, or remove it to start over"

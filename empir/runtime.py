@@ -226,7 +226,7 @@ def join_bit_lists(argv):
     """`--wbitsList 2 4 2` (argparse's way, the original's) -> `--wbitsList=2,4,2` (absl's)."""
     joined, values = [], None
     for argument in argv:
-        if values is not None and re.match(r"-?\d+$", argument):
+        if values is not None and re.match(r"-?\d+(,\d+)*$", argument):
             values.append(argument)
             continue
         if values is not None:

@@ -1,4 +1,4 @@
-"""Attack MNISTconv or its EMPIR ensemble on MNIST; train a network where there is none yet.
+r"""Attack MNISTconv or its EMPIR ensemble on MNIST; train a network where there is none yet.
 
     python examples/mnist_attack.py --model_path=checkpoints/mnist/model3-fp --attack=pgd
     python examples/mnist_attack.py --wbits=2 --abits=4 --wbits2=2 --abits2=4 --ensembleThree \

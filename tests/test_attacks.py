@@ -1,4 +1,4 @@
-"""The attacks: equal to CleverHans 2.1.0's own, batch independent, and right where theory says so."""
+"""The attacks: equal to CleverHans 2.1.0, batch independent, right where theory says so."""
 
 import cleverhans.attacks as cleverhans
 import numpy as np
@@ -333,7 +333,8 @@ def test_repr_lists_every_parameter(session, data):
     own = BasicIterativeMethod(Linear(np.ones((784, 10))), sess=session)
     own.generate(tf.constant(data[0]), **LINF)
     assert repr(own) == (
-        "BasicIterativeMethod(clip_max=1.0, clip_min=0.0, eps=0.3, eps_iter=0.05, nb_iter=5, ord=inf)"
+        "BasicIterativeMethod(clip_max=1.0, clip_min=0.0, eps=0.3, eps_iter=0.05, "
+        "nb_iter=5, ord=inf)"
     )
 
 

@@ -243,8 +243,6 @@ def test_other_weights_than_the_networks_are_refused_with_all_differences(tmp_pa
     assert_refused(error, str(tmp_path), *says)
 
 
-# BUG: the hint about the other family is also given where only the width differs: "... is not a
-# low-precision MNISTconv: ... (a low-precision one's names: give --lowprecision, ...)".
 @pytest.mark.parametrize("kind", ["fp", "lp"])
 def test_another_width_is_not_called_another_family(tmp_path, session, kind):
     checkpoints.save(str(tmp_path), narrow(kind, width=8))
@@ -285,8 +283,6 @@ def test_a_failed_save_leaves_folders_as_they_were(saved, tmp_path, monkeypatch,
     assert not os.path.exists(new) or os.listdir(new) == []
 
 
-# BUG: what TensorFlow or the file system says while files are written is not made a
-# CheckpointError, so that a full disk ends a training with a traceback.
 @pytest.mark.parametrize("failing", ["saver", "replace"])
 def test_a_failed_save_names_the_folder(saved, monkeypatch, failing):
     fail_to_write(monkeypatch, failing)

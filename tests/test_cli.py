@@ -168,30 +168,32 @@ BAD = [
     (BASELINE + " --attack=5", ["'5'", "4 (bim)"]),
     (BASELINE + " --atack=cw", ["'atack'"]),
     (BASELINE + " cw", ["unexpected argument 'cw'"]),
-    (BASELINE + DATA + " --nb_samples=0", ["nb_samples=0", "1..1000"]),
+    (BASELINE + DATA + " --nb_samples=0", ["nb_samples=0"]),
     (BASELINE + DATA + " --nb_samples=1001", ["nb_samples=1001", "1..1000"]),
     (BASELINE + " --nb_samples=ten", ["nb_samples", "ten"]),
     (BASELINE + FAST + "--eps=-0.1", ["eps=-0.1"]),
     (BASELINE + FAST + "--eps=nan", ["eps=nan"]),
     (BASELINE + DATA + " --attack=bim --nb_iter=0", ["nb_iter=0"]),
-    (BASELINE + DATA + " --attack_iterations=0", ["max_iterations=0"]),
+    (BASELINE + DATA + " --attack_iterations=0", ["attack_iterations=0"]),
     (BASELINE + " --num_threads=0", ["--num_threads=0"]),
-    (BASELINE + FAST + "--out=model3/model.meta/out", ["model3/model.meta", "Not a directory"]),
-    (BASELINE + FAST + "--out=model3/model.meta", ["model3/model.meta", "Not a directory"]),
+    (
+        BASELINE + FAST + "--out=model3/model.meta/out",
+        ["model3/model.meta", "is not a writable folder"],
+    ),
+    (
+        BASELINE + FAST + "--out=model3/model.meta",
+        ["model3/model.meta", "is not a writable folder"],
+    ),
     ("--train_only", ["--train_only needs --model_path"]),
     ("--train_only " + ENSEMBLE, ["--train_only"]),
     ("--train_only --model_path=empty --nb_epochs=0" + DATA, ["epochs=0"]),
     ("--train_only --model_path=empty --batch_size=-1" + DATA, ["batch_size=-1"]),
-    ("--train_only --model_path=empty --lr=0" + DATA, ["learning_rate=0"]),
-    # BUG: the message does not say that eps is the cause, and warnings of NumPy's come before it.
+    ("--train_only --model_path=empty --lr=0 --data_dir=data", ["learning_rate=0"]),
     (BASELINE + FAST + "--eps=inf", ["eps=inf"]),
-    # BUG: the state folder OUT/partial stays behind, so that the mended command is refused too.
     (BASELINE + FAST + "--eps=-0.1 --out=out", ["eps=-0.1"]),
-    # BUG: seeds that NumPy or TensorFlow do not take end in a traceback.
     (BASELINE + DATA + " --attack=jsma --seed=-1", ["seed"]),
     (BASELINE + DATA + " --attack=pgd --seed=99999999999999999999", ["seed"]),
     ("--train_only --model_path=empty --seed=-1" + DATA, ["seed"]),
-    # BUG: zipfile.BadZipFile is not caught, and NumPy prints more about it.
     (BASELINE + " --data_dir=npz", ["npz/mnist.npz cannot be read"]),
 ]
 
@@ -207,7 +209,6 @@ def test_bad_input_is_one_line_and_leaves_nothing(run, workspace, line, says):
             shutil.rmtree(path, ignore_errors=True)
 
 
-# BUG: the number of images is looked at after a training that may have taken minutes.
 @pytest.mark.parametrize("n", [0, 1001])
 def test_bad_input_is_refused_before_a_network_is_trained(run, monkeypatch, n):
     monkeypatch.setattr(cli, "_train", lambda *arguments: pytest.fail("training was begun"))
@@ -251,7 +252,6 @@ def test_layer_wise_bits_are_kept_per_layer(run, tmp_path):
     assert member["activation_bits"] == [4, 3, 2]
 
 
-# BUG: a result.json that is no JSON is a traceback.
 def test_an_unreadable_result_is_refused(run, tmp_path):
     (tmp_path / "result.json").write_text('{"schema": 1')
     outcome = run("%s %s --resume --out=%s" % (BASELINE, FAST, tmp_path))
@@ -271,7 +271,6 @@ def test_a_flag_without_effect_is_warned_about(run):
     assert "--nb_epochs has no effect: the networks are loaded, not trained\n" in err
 
 
-# BUG: these are ignored silently, which DESIGN.md rules out.
 @pytest.mark.parametrize(
     "line, flag",
     [

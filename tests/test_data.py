@@ -75,13 +75,11 @@ def test_the_sample_is_the_start_of_the_test_set(real):
     np.testing.assert_array_equal(sample.labels, real["test"].labels[:1000])
 
 
-# BUG: sample=True ignores the split: the test images come back as split "train".
 def test_there_is_no_sample_of_the_training_set():
     with pytest.raises(EmpirError):
         mnist.load("train", sample=True)
 
 
-# BUG: the split is not checked: it tries a download and blames that, or is a KeyError later.
 def test_an_unknown_split_is_named(monkeypatch):
     monkeypatch.setattr(keras.utils, "get_file", fail_to_download)
     with pytest.raises(EmpirError, match="validation"):
@@ -200,15 +198,12 @@ def test_an_npz_of_other_arrays_is_named(small_mnist, tmp_path, changed, says):
     assert_refused(str(tmp_path), str(tmp_path / "mnist.npz"), says)
 
 
-# BUG: zipfile.BadZipFile is neither an OSError nor a ValueError and gets through _from_npz, which a
-# download that was cut short gives; NumPy also prints "Exception ignored in NpzFile.__del__" then.
 @pytest.mark.parametrize("damage", DAMAGED_ARCHIVE)
 def test_a_damaged_npz_is_named(small_mnist, tmp_path, damage):
     write(tmp_path, "mnist.npz", DAMAGED_ARCHIVE[damage](npz_bytes()))
     assert_refused(str(tmp_path), str(tmp_path / "mnist.npz"))
 
 
-# BUG: np.load returns an array, which is no context manager: AttributeError.
 def test_an_npy_file_called_npz_is_named(small_mnist, tmp_path):
     file = io.BytesIO()
     np.save(file, np.zeros((1000, 28, 28), np.uint8))

@@ -6,6 +6,11 @@ exact arithmetic, and the kernels' summation order decides whether they pass the
 Computed in float64, member 1's own BIM agrees with the original's in fewer than half of the pixels,
 though the first step does in 99.9 %. So one-step attacks are compared pixel by pixel, iterated
 attacks on low-precision gradients by decisions and norms.
+
+The original divides by a constant, which TensorFlow's graph optimizer turns into a multiplication
+by its reciprocal: its activation levels are k * (1/15), some a rounding error off k/15. This
+project's are k/15 (`quantizers.quantize_k`), which decides those ties otherwise in one image of 24.
+So the tests run twice: "reciprocal", with the original's division, and "exact", as the project is.
 """
 
 import os
@@ -40,7 +45,7 @@ PARAMETERS = {
         **CLIP,
     ),
 }
-#: Attack -> least fraction of equal pixels, where the gradient is the full-precision member's alone.
+#: Least fraction of equal pixels where the gradient is the full-precision member's alone.
 FULL_PRECISION_PIXELS = {"fgsm": 0.9999, "bim": 0.9999, "pgd": 0.93, "cw": 0.992}
 
 
@@ -57,8 +62,18 @@ def images():
     return recipe.images("mnist")
 
 
+@pytest.fixture(scope="module", params=["exact", "reciprocal"])
+def levels(request):
+    """How quantizers divide: as this project, or as the original in TensorFlow's optimizer."""
+    patch = pytest.MonkeyPatch()
+    if request.param == "reciprocal":
+        patch.setattr(tf, "div_no_nan", lambda x, steps: x / steps)
+    yield request.param
+    patch.undo()
+
+
 @pytest.fixture(scope="module")
-def network(request):
+def network(levels):
     """(session, members): the recipe's three members in a graph of their own."""
     mnistconv = architecture("MNISTconv")
     with tf.Graph().as_default(), new_session() as session:
@@ -88,15 +103,16 @@ def test_recipe_makes_the_images_that_were_attacked(golden, images):
     assert images.astype(np.float64).sum() == golden["x_sum"]
 
 
-def test_quantized_values_are_the_levels_themselves(network, images):
+def test_quantized_values_are_the_levels_themselves(network, levels, images):
     session, members = network
-    quantized = session.run(DoReFaActivations(4)(tf.constant(images)))
-    levels = np.arange(16, dtype=np.float32) / np.float32(15)
-    assert np.isin(quantized, levels).all()
+    x = tf.placeholder(tf.float32, images.shape)
+    quantized = session.run(DoReFaActivations(4)(x), {x: images})
+    expected = np.arange(16, dtype=np.float32) / np.float32(15)
+    assert np.isin(quantized, expected).all() == (levels == "exact")
     for layer in ("conv1", "conv2", "conv3"):
         kernel = members[0].model.get_layer(layer).quantized_kernel
-        levels = 2 * (np.arange(4, dtype=np.float32) / np.float32(3)) - 1
-        assert np.isin(session.run(kernel), levels).all()
+        expected = 2 * (np.arange(4, dtype=np.float32) / np.float32(3)) - 1
+        assert np.isin(session.run(kernel), expected).all()
         latent = members[0].model.get_layer(layer).kernel
         np.testing.assert_array_equal(
             session.run(kernel), session.run(DoReFaWeights(2)(tf.constant(session.run(latent))))
@@ -127,7 +143,7 @@ def test_vote_and_probabilities(network, golden, images):
 
 @pytest.mark.parametrize("name", ["ensemble", "model1", "model3"])
 @pytest.mark.parametrize("attack", sorted(PARAMETERS))
-def test_attack(network, golden, images, attack, name):
+def test_attack(network, levels, golden, images, attack, name):
     session, members = network
     prefix, decided, ensemble = ensembles(members)[name]
     parameters = dict(PARAMETERS[attack])
@@ -139,15 +155,15 @@ def test_attack(network, golden, images, attack, name):
     stored = golden[prefix + attack + "_adv"]
 
     x = tf.constant(found)
-    np.testing.assert_array_equal(
-        session.run(ensemble.decision(x)), golden["%s%s_%s" % (prefix, attack, decided)]
-    )
+    other = session.run(ensemble.decision(x)) != golden["%s%s_%s" % (prefix, attack, decided)]
+    # Through low-precision gradients, one image of 24 may be decided by a tie (module docstring).
+    assert other.sum() <= (levels == "exact" and name == "model1")
     equal = np.mean(np.abs(found - stored) < 1e-4)
     full_precision_only = name == "model3" or (name == "ensemble" and attack in ("bim", "cw"))
     if full_precision_only:
         assert equal >= FULL_PRECISION_PIXELS[attack]
     elif attack == "fgsm":
-        assert equal >= 0.999  # gradients within rounding of zero, through low-precision members
+        assert equal >= (0.999 if levels == "reciprocal" else 0.997)  # ties, module docstring
     elif attack == "cw":
         assert equal >= 0.992  # as the original code differs between two builds of TensorFlow
     norm = np.linalg.norm(found - images) / np.linalg.norm(stored - images)
@@ -155,6 +171,7 @@ def test_attack(network, golden, images, attack, name):
     assert abs(norm - 1) < (1e-4 if full_precision_only else 1e-2)
 
 
+@pytest.mark.parametrize("levels", ["reciprocal"], indirect=True)
 def test_pgd_differs_from_the_original_by_the_scale_of_its_loss_only(
     network, golden, images, monkeypatch
 ):

@@ -321,8 +321,6 @@ def test_a_layer_without_quantizers_is_made_again_from_its_config(session):
     assert copy.input_quantizer is None and copy.kernel_quantizer is None
 
 
-# BUG: (this and the next three tests) the constructor takes the serialized quantizers as they are,
-# so from_config gives a layer whose quantizers are dicts (and CUSTOM_OBJECTS knows no quantizer).
 @pytest.mark.parametrize("layer_class, _, shape, options", ONE_OF_EACH)
 def test_a_layer_is_made_again_with_its_quantizers(layer_class, _, shape, options, session):
     layer = layer_class(
@@ -334,7 +332,6 @@ def test_a_layer_is_made_again_with_its_quantizers(layer_class, _, shape, option
     assert quantizers(keras.Sequential([copy])) == quantizers(keras.Sequential([layer]))
 
 
-# BUG: as above.
 def test_a_model_is_made_again_with_its_quantizers(session):
     model = small_model()
     copy = keras.Sequential.from_config(model.get_config(), custom_objects=CUSTOM_OBJECTS)
@@ -342,14 +339,12 @@ def test_a_model_is_made_again_with_its_quantizers(session):
     assert copy.get_config() == model.get_config()
 
 
-# BUG: as above.
 def test_a_model_is_made_again_from_json(session):
     model = small_model()
     copy = keras.models.model_from_json(model.to_json(), custom_objects=CUSTOM_OBJECTS)
     assert quantizers(copy) == quantizers(model)
 
 
-# BUG: as above.
 def test_a_saved_model_computes_the_same_when_loaded(session, random, tmp_path):
     path = str(tmp_path / "model.h5")
     model = small_model()

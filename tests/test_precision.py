@@ -66,7 +66,6 @@ def test_other_text_is_an_error_that_shows_how_to_write_it(text):
         precision.parse(text)
 
 
-# BUG: `$` also matches before a final newline, so "w2a4\n" is read as "w2a4" (fix: re.fullmatch).
 def test_text_with_a_final_newline_is_an_error():
     with pytest.raises(EmpirError):
         precision.parse("w2a4\n")

@@ -71,16 +71,12 @@ def normalised_gradient(weights, upstream):
 # Levels
 
 
-# BUG: from 3 bits on some levels are one ulp off k/n. Grappler's constant folding turns the
-# division by the constant n into a multiplication by 1/n (not for n = 1 and 3). Fix, measured
-# exact for all these bits: tf.div_no_nan(rounded, steps), which Grappler leaves alone.
 @pytest.mark.parametrize("bits", BITS + (12,))
 def test_activation_levels_are_k_over_n_bit_for_bit(bits):
     quantized = evaluate(DoReFaActivations(bits), levels(bits))
     np.testing.assert_array_equal(quantized, levels(bits))
 
 
-# BUG: as above.
 @pytest.mark.parametrize("bits", BITS + (12,))
 def test_weight_levels_are_2k_over_n_minus_1_bit_for_bit(bits):
     quantized = evaluate(DoReFaWeights(bits), weights_on_levels(bits))
@@ -248,9 +244,6 @@ def test_stochastic_weights_are_unbiased_in_the_normalised_weight(bits):
     )
 
 
-# BUG: floor(x n + noise) rounds up in float32: for x = 1 and 8 bits 255 + noise becomes 256 with
-# probability 2^-17, which quantizes to 1.0039, outside [0, 1]; at 16 bits it is 2^-9. The fraction
-# of a level is 0, so it must stay (fix: floor(x n) + (noise < x n - floor(x n))).
 @pytest.mark.parametrize("bits", [1, 2, 4, 8, 12, 16])
 def test_stochastic_rounding_leaves_the_largest_level_alone(bits):
     quantized = evaluate(DoReFaActivations(bits, True, seed=3), np.ones(DRAWS))

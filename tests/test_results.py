@@ -231,7 +231,6 @@ def test_the_report_is_written_between_the_markers_and_checked(readme, tmp_path)
     assert report.main(["--check"]) == 0 and readme.read_text() == new
 
 
-# BUG: any argument but --check writes the file, so that a mistyped --check does.
 def test_the_report_takes_no_other_argument(readme):
     old = readme.read_text()
     with pytest.raises(EmpirError):

@@ -166,7 +166,6 @@ def test_another_runs_state_is_refused_with_what_differs(claimed, resume, change
         assert file.read() == before
 
 
-# BUG: run.json that is JSON but no object is an AttributeError (the last two).
 @pytest.mark.parametrize("content", [b"", b'{"seed": 12', b"\xff\xfe\0", b"[]", b"null"])
 def test_an_unreadable_description_is_refused(claimed, content):
     path = os.path.join(claimed, "run.json")

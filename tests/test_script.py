@@ -186,8 +186,6 @@ def test_bad_input_is_one_line_of_a_new_process_too(tmp_path):
     assert_refused(script(sys.executable, BASELINE + " --unknown=1", str(tmp_path)), "unknown")
 
 
-# BUG: absl lists the flags of the main module only, which has none: --help shows not one flag, and
-# the backslashes in the script's docstring join its lines (it needs to be a raw string).
 def test_help_lists_the_flags(tmp_path):
     process = script(sys.executable, "--help", str(tmp_path))
     for flag in ("--model_path", "--attack", "--protocol", "--nb_samples"):

@@ -1,4 +1,4 @@
-"""Training: it learns, it is a function of its seed, and a killed run resumes to the same weights."""
+"""Training: it learns, is a function of its seed, and resumes to the same weights after a kill."""
 
 import json
 import os

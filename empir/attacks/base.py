@@ -78,9 +78,10 @@ class Attack(cleverhans_attacks.Attack):
     def _check_positive(self, *names, zero=False):
         for name in names:
             value = getattr(self, name)
-            if isinstance(value, (int, float)) and not (value >= 0 if zero else value > 0):
+            if isinstance(value, (int, float)) and not (0 <= value < np.inf and (zero or value)):
                 raise EmpirError(
-                    "%s=%r must be %s" % (name, value, "at least 0" if zero else "greater than 0")
+                    "%s=%r must be finite and %s"
+                    % (name, value, "at least 0" if zero else "greater than 0")
                 )
 
     @property

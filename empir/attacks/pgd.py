@@ -4,6 +4,7 @@ import numpy as np
 
 from empir.attacks.base import IterativeAttack, project
 from empir.backend import tf
+from empir.errors import EmpirError
 from empir.runtime import DEFAULT_SEED
 
 
@@ -36,6 +37,13 @@ class ProjectedGradientDescent(IterativeAttack):
         clip_max=None,
     )
     feedable = IterativeAttack.feedable + ("index", "start")
+
+    def parse_params(self, **kwargs):
+        """See `IterativeAttack.parse_params`; the seed is 0..2^63 - 1."""
+        super().parse_params(**kwargs)
+        if not 0 <= self.seed < 2**63:
+            raise EmpirError("seed=%r must be 0..2^63 - 1" % (self.seed,))
+        return True
 
     def _start(self, x):
         if not self.rand_init:

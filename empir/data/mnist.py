@@ -7,6 +7,7 @@ import logging
 import os
 import struct
 import sys
+import zipfile
 import zlib
 
 import numpy as np
@@ -46,8 +47,13 @@ def load(split: str = "test", data_dir=None, sample: bool = False) -> Dataset:
       Images float32 [n, 28, 28, 1] in [0, 1], labels int64 [n].
 
     Raises:
-      DataError: if a file is missing, truncated, of the wrong size, or not the official one.
+      DataError: if a file is missing, truncated, of the wrong size, or not the official one; for
+        an unknown split, or a sample of the train split.
     """
+    if split not in SIZES:
+        raise DataError("split %r: choose from %s" % (split, ", ".join(SIZES)))
+    if sample and split != "test":
+        raise DataError("the embedded sample is of the test split; there is none of %r" % split)
     if sample:
         return _dataset(
             split, *_read_idx_pair(SAMPLES, "t10k", 1000), source="sample", is_sample=True
@@ -128,13 +134,15 @@ def _keras_file():
 
 
 def _from_npz(split, path):
+    if not zipfile.is_zipfile(path):
+        raise DataError("%s cannot be read as mnist.npz (no zip file): fetch it again" % path)
     arrays = []
     for key, kind in (("x", "images-idx3-ubyte"), ("y", "labels-idx1-ubyte")):
         key = "%s_%s" % (key, split)
         try:
             with np.load(path, allow_pickle=False) as archive:
                 array = archive[key]
-        except (OSError, KeyError, ValueError, EOFError, zlib.error) as error:
+        except (OSError, KeyError, ValueError, EOFError, zlib.error, zipfile.BadZipFile) as error:
             raise DataError("%s cannot be read as mnist.npz (%s): fetch it again" % (path, error))
         shape = (SIZES[split], 28, 28) if key[0] == "x" else (SIZES[split],)
         if array.shape != shape or array.dtype != np.uint8:

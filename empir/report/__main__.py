@@ -7,6 +7,7 @@ import os
 import re
 import sys
 
+from empir.errors import EmpirError
 from empir.protocols import EXPERIMENTS
 from empir.report import tables
 from empir.results import RESULTS, ROOT
@@ -30,6 +31,8 @@ def render(text: str) -> str:
 
 def main(argv) -> int:
     """Update or check README.md; returns the exit status."""
+    if argv not in ([], ["--check"]):
+        raise EmpirError("usage: python -m empir.report [--check]")
     with open(README) as file:
         before = file.read()
     after = render(before)
@@ -40,4 +43,8 @@ def main(argv) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except EmpirError as error:
+        print("error: %s" % error, file=sys.stderr)
+        sys.exit(2)

@@ -33,7 +33,7 @@ def terminal(folder: str, experiment: Experiment) -> str:
         for line in lines
     ]
     text.insert(1, "-" * len(text[0]))
-    return "\n".join(text + ["", _images(notes)])
+    return "\n".join(text + (["", _images(notes)] if notes else []))
 
 
 def _images(notes):

@@ -125,6 +125,8 @@ def train(
     for name in ("epochs", "batch_size", "learning_rate"):
         if not getattr(settings, name) > 0:
             raise EmpirError("%s=%r must be positive" % (name, getattr(settings, name)))
+    if not 0 <= settings.seed < 2**31:
+        raise EmpirError("seed=%r must be 0..2^31 - 1" % settings.seed)
     state = directory and os.path.join(directory, runs.TRAINING)
     if state:
         runs.claim(state, settings.describe(data), resume, "training")
