@@ -258,6 +258,7 @@ def evaluate(job: Job, session, out=None, resume=False, progress=True) -> dict:
     record["seconds"].update(
         build=round(graph.build_seconds, 3), total=round(time.time() - began, 3)
     )
+    record["peak_memory_mb"] = runtime.peak_memory_mb()
     record["versions"], record["git_commit"] = runtime.provenance()
     record["command"] = runtime.command()
     record["started"] = datetime.datetime.utcfromtimestamp(began).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -85,28 +85,29 @@ def reproduce(chosen: Experiment, folder: str, fast, slow, out: str, progress: b
     from empir.loading import load_member
 
     network = architecture(chosen.architecture)
-    with tf.Graph().as_default(), runtime.session() as session:
-        tf.set_random_seed(chosen.seed)
-        members = [
-            load_member(network, precision, os.path.join(folder, name), session, "model%d" % number)
-            for number, (name, precision) in enumerate(chosen.members, 1)
-        ]
-        steps = [(row, attack) for row in ROWS for attack in TABLE_ATTACKS]
-        for number, (row, attack) in enumerate(steps, 1):
-            data = fast if attack in FAST_ATTACKS else slow
+    steps = [(row, attack) for row in ROWS for attack in TABLE_ATTACKS]
+    for number, (row, attack) in enumerate(steps, 1):
+        data = fast if attack in FAST_ATTACKS else slow
+        wanted = chosen.members[-1:] if row.model == "baseline" else chosen.members
+        # A graph of its own: TensorFlow optimizes all of a graph anew for each addition to it.
+        with tf.Graph().as_default(), runtime.session() as session:
+            members = [
+                load_member(network, precision, os.path.join(folder, name), session, name)
+                for name, precision in wanted
+            ]
             job = _job(chosen, row, attack, members, data)
             record = evaluate(job, session, os.path.join(out, row.folder, attack), True, progress)
-            log.info(
-                "[%d/%d] %s, %s: clean %.4f, adversarial %.4f (%d images, %.0f s)",
-                number,
-                len(steps),
-                row.title,
-                attack,
-                record["clean_accuracy"],
-                record["adversarial_accuracy"],
-                record["num_examples"],
-                record["seconds"]["clean"] + record["seconds"]["attack"],
-            )
+        log.info(
+            "[%d/%d] %s, %s: clean %.4f, adversarial %.4f (%d images, %.0f s)",
+            number,
+            len(steps),
+            row.title,
+            attack,
+            record["clean_accuracy"],
+            record["adversarial_accuracy"],
+            record["num_examples"],
+            record["seconds"]["clean"] + record["seconds"]["attack"],
+        )
 
 
 def _job(chosen, row, attack, members, data):
@@ -114,9 +115,8 @@ def _job(chosen, row, attack, members, data):
     from empir.evaluation import Job
 
     batch_size = min(chosen.attack_batch, len(data.labels))
-    own = members[-1:] if row.model == "baseline" else members
     return Job(
-        ensemble=Ensemble(own, *PROTOCOLS[row.protocol]),
+        ensemble=Ensemble(members, *PROTOCOLS[row.protocol]),
         attack=attack,
         parameters=attack_parameters(
             attack,

@@ -112,13 +112,10 @@ def provenance():
       checkout; "-dirty" appended when tracked files differ from it).
     """
     import numpy
-    from tensorflow.python.client import device_lib
 
     from empir.backend import keras, tf
 
-    gpus = [
-        d.physical_device_desc for d in device_lib.list_local_devices() if d.device_type == "GPU"
-    ]
+    gpus = [device.name for device in tf.config.experimental.list_physical_devices("GPU")]
     versions = {
         "python": "%d.%d.%d" % sys.version_info[:3],
         "tensorflow": tf.__version__,
@@ -126,9 +123,17 @@ def provenance():
         "keras": keras.__version__,
         "numpy": numpy.__version__,
         "cleverhans": "2.1.0",
-        "device": "; ".join(gpus) or "CPU, %s threads" % os.environ["OMP_NUM_THREADS"],
+        "device": ", ".join(gpus) or "CPU, %s threads" % os.environ["OMP_NUM_THREADS"],
     }
     return versions, git_commit()
+
+
+def peak_memory_mb() -> float:
+    """Largest resident memory of this process so far, in units of 2^20 bytes (Linux, macOS)."""
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak / (2**20 if sys.platform == "darwin" else 2**10), 1)
 
 
 def tensorflow_build():

@@ -20,7 +20,7 @@ from empir.runtime import session as new_session
 COUNT = 25
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def members():
     """(session, narrow members w2a4, w2a4, fp with random weights)."""
     with tf.Graph().as_default(), new_session() as session:
@@ -55,7 +55,7 @@ def job(members, attack="pgd", protocol="whitebox", **changes):
 @pytest.mark.parametrize("protocol", ["paper", "whitebox"])
 def test_record_agrees_with_the_adversarial_images(members, tmp_path, attack, protocol):
     session, own = members
-    count = 10 if attack == "jsma" else COUNT
+    count = 3 if attack == "jsma" else COUNT
     run = job(own, attack, protocol, save_adversarial=True, count=count)
     record = evaluate(run, session, str(tmp_path))
     with np.load(str(tmp_path / "examples.npz")) as archive:
@@ -98,9 +98,8 @@ def kill_after(monkeypatch, chunks):
 
 def without_times(record):
     """What two runs of the same command share."""
-    return {
-        k: v for k, v in record.items() if k not in ("seconds", "started", "command", "git_commit")
-    }
+    varying = ("seconds", "started", "command", "git_commit", "peak_memory_mb")
+    return {key: value for key, value in record.items() if key not in varying}
 
 
 def test_a_killed_run_resumes_to_the_same_bytes(members, tmp_path, monkeypatch):
@@ -157,7 +156,7 @@ def test_a_finished_run_is_returned_by_resume_and_refused_otherwise(members, tmp
 def test_chunking_does_not_change_a_result(members):
     session, own = members
     whole = evaluate(job(own), session)
-    for size in (3, COUNT):
+    for size in (7, COUNT):
         chunked = evaluate(job(own, batch_size=size), session)
         assert chunked["accuracy"] == whole["accuracy"]
         # The same random starts; the kernels' sums differ by rounding with the batch size.
@@ -178,7 +177,7 @@ def test_memory_of_a_run_on_disk_is_one_chunk(members, tmp_path, monkeypatch):
 
 def test_a_baseline_is_the_same_under_both_protocols(members):
     session, own = members
-    for attack in ("fgsm", "bim", "pgd", "cw"):
+    for attack in ("fgsm", "bim"):
         paper, whitebox = (
             evaluate(job(own[2:], attack, protocol), session) for protocol in ("paper", "whitebox")
         )
