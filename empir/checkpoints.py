@@ -19,6 +19,7 @@ from typing import Dict
 
 import numpy as np
 
+from empir import runtime
 from empir.errors import CheckpointError, EmpirError
 from empir.models import Architecture, architectures, family, weights
 from empir.runs import write_atomically
@@ -338,8 +339,4 @@ def main(argv):
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main(sys.argv[1:]))
-    except EmpirError as error:
-        print("error: %s" % error, file=sys.stderr)
-        sys.exit(2)
+    runtime.exit_with(lambda: main(sys.argv[1:]))

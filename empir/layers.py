@@ -25,6 +25,7 @@ class _QuantizedKernel:
         self._quantized_kernel = None
 
     def build(self, input_shape):
+        """Create the latent kernel and what is derived from it."""
         super().build(input_shape)
         if self.kernel_quantizer is None:
             self._quantized_kernel = self.kernel
@@ -48,6 +49,7 @@ class _QuantizedKernel:
         return self._quantized_kernel
 
     def call(self, inputs):
+        """Layer output for float32 inputs, quantized first if there is an input quantizer."""
         if self.input_quantizer is not None:
             inputs = self.input_quantizer(inputs)
         outputs = self._multiply(inputs, self.quantized_kernel)
@@ -56,6 +58,7 @@ class _QuantizedKernel:
         return outputs if self.activation is None else self.activation(outputs)
 
     def get_config(self):
+        """Keras configuration, the quantizers' included."""
         config = super().get_config()
         config["input_quantizer"] = keras.utils.serialize_keras_object(self.input_quantizer)
         config["kernel_quantizer"] = keras.utils.serialize_keras_object(self.kernel_quantizer)

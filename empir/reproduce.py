@@ -10,7 +10,6 @@ is printed at the end.
 
 import logging
 import os
-import sys
 
 from absl import flags
 
@@ -137,4 +136,4 @@ def _job(chosen, row, attack, members, data):
 
 
 if __name__ == "__main__":
-    sys.exit(runtime.run_main(setup))
+    runtime.run_main(setup)

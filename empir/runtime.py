@@ -112,6 +112,7 @@ def provenance():
       checkout; "-dirty" appended when tracked files differ from it).
     """
     import numpy
+    import pkg_resources
 
     from empir.backend import keras, tf
 
@@ -119,10 +120,10 @@ def provenance():
     versions = {
         "python": "%d.%d.%d" % sys.version_info[:3],
         "tensorflow": tf.__version__,
-        "tensorflow_build": tensorflow_build(),
+        "tensorflow_build": _tensorflow_build(pkg_resources.working_set.by_key),
         "keras": keras.__version__,
         "numpy": numpy.__version__,
-        "cleverhans": "2.1.0",
+        "cleverhans": pkg_resources.get_distribution("cleverhans").version,
         "device": ", ".join(gpus) or "CPU, %s threads" % os.environ["OMP_NUM_THREADS"],
     }
     return versions, git_commit()
@@ -136,13 +137,10 @@ def peak_memory_mb() -> float:
     return round(peak / (2**20 if sys.platform == "darwin" else 2**10), 1)
 
 
-def tensorflow_build():
+def _tensorflow_build(installed):
     """Name of the installed distribution that provides TensorFlow, e.g. "intel-tensorflow"."""
-    import pkg_resources
-
     names = ("intel-tensorflow", "tensorflow-gpu", "tensorflow")
-    found = [name for name in names if name in pkg_resources.working_set.by_key]
-    return found[0] if found else "unknown"
+    return next((name for name in names if name in installed), "unknown")
 
 
 def command() -> str:
@@ -186,11 +184,10 @@ def run_main(setup, argv=None):
       argv: command line; default: this process's. The original's `--wbitsList 2 4 2` is accepted
         beside `--wbitsList=2,4,2`.
     """
-    try:
-        require_python()
+
+    def run():
         from absl import app, flags
 
-        _log_to_stderr()
         main = setup()
 
         def parse(arguments):
@@ -203,6 +200,16 @@ def run_main(setup, argv=None):
             return rest
 
         app.run(main, join_bit_lists(sys.argv if argv is None else argv), parse)
+
+    exit_with(run)
+
+
+def exit_with(run):
+    """Exit with `run()`'s status; bad input is one line on standard error and status 2."""
+    try:
+        require_python()
+        _log_to_stderr()
+        sys.exit(run())
     except EmpirError as error:
         sys.exit(_fail(str(error)))
     except KeyboardInterrupt:

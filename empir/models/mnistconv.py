@@ -12,7 +12,13 @@ from empir.models import Architecture
 from empir.precision import FULL, per_layer
 from empir.quantizers import DoReFaWeights, activation_quantizer, weight_quantizer
 
-LAYERS = ("conv1", "conv2", "conv3")
+#: Convolution -> filters as a multiple of nb_filters, kernel size, stride, padding.
+CONVOLUTIONS = {
+    "conv1": (1, 8, 2, "same"),
+    "conv2": (2, 6, 2, "valid"),
+    "conv3": (2, 5, 1, "valid"),
+}
+LAYERS = tuple(CONVOLUTIONS)
 
 
 def build(
@@ -45,48 +51,33 @@ def build(
       EmpirError: for bits outside 1..32 or not one or three precisions.
     """
     precisions = per_layer(precision, len(LAYERS))
-    shapes = (
-        (nb_filters, 8, 2, "same"),
-        (2 * nb_filters, 6, 2, "valid"),
-        (2 * nb_filters, 5, 1, "valid"),
-    )
     model = keras.Sequential(name="MNISTconv")
-    for index, (name, bits, shape) in enumerate(zip(LAYERS, precisions, shapes)):
-        filters, size, stride, padding = shape
+    for index, (name, bits) in enumerate(zip(LAYERS, precisions)):
+        multiple, size, stride, padding = CONVOLUTIONS[name]
         kernel_quantizer = weight_quantizer(bits.weight_bits, stochastic_rounding)
         if stochastic_weights and name == "conv3":
             kernel_quantizer = DoReFaWeights(bits.weight_bits or 1, stochastic=True)
-        first = {"input_shape": (28, 28, 1)} if index == 0 else {}
+        draw = keras.initializers.TruncatedNormal(stddev=0.1, seed=_plus(seed, index))
         model.add(
             QuantConv2D(
-                filters,
+                multiple * nb_filters,
                 size,
                 strides=stride,
                 padding=padding,
                 use_bias=False,
                 input_quantizer=activation_quantizer(bits.activation_bits, stochastic_rounding),
                 kernel_quantizer=kernel_quantizer,
-                kernel_initializer=UnitNorm(
-                    keras.initializers.TruncatedNormal(stddev=0.1, seed=_plus(seed, index))
-                ),
+                kernel_initializer=UnitNorm(draw),
                 trainable=trainable,
                 name=name,
-                **first,
+                **({"input_shape": (28, 28, 1)} if index == 0 else {}),
             )
         )
         model.add(keras.layers.Activation("relu", name="relu%d" % (index + 1)))
     model.add(keras.layers.Flatten(name="flatten"))
-    model.add(
-        QuantDense(
-            10,
-            use_bias=False,
-            kernel_initializer=UnitNorm(
-                keras.initializers.RandomNormal(seed=_plus(seed, len(LAYERS)))
-            ),
-            trainable=trainable,
-            name="logits",
-        )
-    )
+    draw = keras.initializers.RandomNormal(seed=_plus(seed, len(LAYERS)))
+    linear = dict(use_bias=False, kernel_initializer=UnitNorm(draw), trainable=trainable)
+    model.add(QuantDense(10, name="logits", **linear))
     model.add(Softmax(temperature, name="probs"))
     return model
 

@@ -7,6 +7,7 @@ import os
 import re
 import sys
 
+from empir import runtime
 from empir.errors import EmpirError
 from empir.protocols import EXPERIMENTS
 from empir.report import tables
@@ -43,8 +44,4 @@ def main(argv) -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main(sys.argv[1:]))
-    except EmpirError as error:
-        print("error: %s" % error, file=sys.stderr)
-        sys.exit(2)
+    runtime.exit_with(lambda: main(sys.argv[1:]))

@@ -46,6 +46,14 @@ class Settings(NamedTuple):
     learning_rate: float
     seed: int
 
+    def check(self):
+        """Raise `EmpirError` for a value out of range."""
+        for name in ("epochs", "batch_size", "learning_rate"):
+            if not getattr(self, name) > 0:
+                raise EmpirError("%s=%r must be positive" % (name, getattr(self, name)))
+        if not 0 <= self.seed < 2**31:
+            raise EmpirError("seed=%r must be 0..2^31 - 1" % self.seed)
+
     def describe(self, data: Dataset) -> dict:
         """The settings as plain data, with the digest of the training data."""
         plain = dict(self._asdict())
@@ -122,11 +130,7 @@ def train(
       ResumeError: if `directory` holds the state of another run, or of this one without `resume`.
       EmpirError: for settings out of range, or if the loss becomes NaN.
     """
-    for name in ("epochs", "batch_size", "learning_rate"):
-        if not getattr(settings, name) > 0:
-            raise EmpirError("%s=%r must be positive" % (name, getattr(settings, name)))
-    if not 0 <= settings.seed < 2**31:
-        raise EmpirError("seed=%r must be 0..2^31 - 1" % settings.seed)
+    settings.check()
     state = directory and os.path.join(directory, runs.TRAINING)
     if state:
         runs.claim(state, settings.describe(data), resume, "training")
