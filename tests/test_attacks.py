@@ -19,7 +19,6 @@ from empir.ensemble import Ensemble, Member
 from empir.errors import EmpirError
 from empir.models import mnistconv
 from empir.precision import FULL, Precision, per_layer
-from empir.runtime import session as new_session
 
 CLIP = dict(clip_min=0.0, clip_max=1.0)
 LINF = dict(eps=0.3, eps_iter=0.05, nb_iter=5, **CLIP)
@@ -53,14 +52,13 @@ def data():
     return sample.images, one_hot(sample.labels), one_hot((sample.labels + 3) % 10)
 
 
-@pytest.fixture(scope="module")
-def keras_model():
+@pytest.fixture
+def keras_model(session):
     """(session, full-precision Keras model) with random weights whose decisions vary."""
-    with tf.Graph().as_default(), new_session() as session:
-        keras.backend.set_session(session)
-        model = mnistconv.build(FULL, nb_filters=4, seed=3)
-        session.run(tf.global_variables_initializer())
-        yield session, model
+    keras.backend.set_session(session)
+    model = mnistconv.build(FULL, nb_filters=4, seed=3)
+    session.run(tf.global_variables_initializer())
+    return session, model
 
 
 def compare(session, model, ours, theirs, images, parameters):

@@ -30,6 +30,8 @@ def record(clean, adversarial, examples=10000, members=(0.5, 0.25, 0.125), mean_
         },
         "member_accuracy": [{"clean": 0.9, "adversarial": m} for m in members],
         "mean_l2": mean_l2,
+        "seconds": {"build": 0.25, "clean": 3.0, "attack": 420.0, "total": 425.0},
+        "peak_memory_mb": 512.3,
     }
 
 
@@ -244,3 +246,10 @@ def test_the_readmes_tables_are_those_of_the_records():
             pytest.skip("README.md has no results yet")
     assert os.path.isdir(os.path.join(RESULTS, "mnist"))
     assert report.main(["--check"]) == 0
+
+
+def test_the_cost_table_is_per_hundred_images(folder):
+    lines = tables.cost_markdown(folder, MNIST).split("\n")
+    assert len(lines) == 2 + len(BASELINE) + len(PAPER)
+    assert "| EMPIR, protocol paper | FGSM | 0.2 | 4.20 | 512 |" in lines
+    assert "| full-precision baseline, both protocols | CW | 0.2 | 42.00 | 512 |" in lines

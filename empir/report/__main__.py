@@ -15,7 +15,11 @@ from empir.results import RESULTS, ROOT
 from empir.runs import write_atomically
 
 README = os.path.join(ROOT, "README.md")
-TABLES = {"results": tables.markdown, "members": tables.member_markdown}
+TABLES = {
+    "results": tables.markdown,
+    "members": tables.member_markdown,
+    "cost": tables.cost_markdown,
+}
 
 
 def render(text: str) -> str:

@@ -105,3 +105,25 @@ def member_markdown(folder: str, experiment: Experiment) -> str:
             if row.protocol == "paper":
                 lines.insert(2, "| clean | | %s | 0 |" % " | ".join("%.2f" % c for c in cells))
     return "\n".join(lines)
+
+
+def cost_markdown(folder: str, experiment: Experiment) -> str:
+    """Markdown table of what each evaluation cost, from its record."""
+    lines = [
+        "| images of | attack | graph, s | attack, s per 100 images | peak memory, MB |",
+        "| --- | --- | ---: | ---: | ---: |",
+    ]
+    for row in ROWS:
+        for attack, record in row_records(folder, row).items():
+            seconds = record["seconds"]
+            lines.append(
+                "| %s | %s | %.1f | %.2f | %.0f |"
+                % (
+                    row.title,
+                    HEADS[attack],
+                    seconds["build"],
+                    100 * seconds["attack"] / record["num_examples"],
+                    record["peak_memory_mb"],
+                )
+            )
+    return "\n".join(lines)
