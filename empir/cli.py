@@ -134,7 +134,7 @@ def _is_to_be_trained(path):
         return True
     if has_checkpoint(path):
         return False
-    if os.path.isdir(path) and set(os.listdir(path)) <= {runs.TRAINING}:
+    if os.path.isdir(path) and {n for n in os.listdir(path) if n[0] != "."} <= {runs.TRAINING}:
         return True
     if os.path.isdir(path):
         raise EmpirError(

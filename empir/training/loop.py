@@ -134,26 +134,23 @@ def train(
     state = directory and os.path.join(directory, runs.TRAINING)
     if state:
         runs.claim(state, settings.describe(data), resume, "training")
-    with tf.Graph().as_default():
+    with tf.Graph().as_default(), runtime.session() as session:
         graph = _Graph(settings)
-        with runtime.session() as session:
-            session.run(tf.global_variables_initializer())
-            epoch = _restore(graph, session, state)
-            writer = tf.summary.FileWriter(logdir, session.graph) if logdir else None
-            for epoch in range(epoch, settings.epochs):
-                _run_epoch(graph, session, data, settings, epoch, writer, progress)
-                if state:
-                    graph.saver.save(session, os.path.join(state, "epoch"), epoch + 1)
-                if test is not None and test_each_epoch:
-                    log.info(
-                        "epoch %d: test accuracy %.4f", epoch + 1, evaluate(graph, session, test)
-                    )
-            if writer:
-                writer.close()
-            arrays = checkpoints.released_arrays(
-                settings.network, settings.precisions, graph.model, session
-            )
-            accuracy = None if test is None else round(evaluate(graph, session, test), 6)
+        session.run(tf.global_variables_initializer())
+        writer = tf.summary.FileWriter(logdir, session.graph) if logdir else None
+        for epoch in range(_restore(graph, session, state), settings.epochs):
+            _run_epoch(graph, session, data, settings, epoch, writer, progress)
+            if state:
+                graph.saver.save(session, os.path.join(state, "epoch"), epoch + 1)
+            if test is not None and test_each_epoch:
+                accuracy = evaluate(graph, session, test)
+                log.info("epoch %d: test accuracy %.4f", epoch + 1, accuracy)
+        if writer:
+            writer.close()
+        arrays = checkpoints.released_arrays(
+            settings.network, settings.precisions, graph.model, session
+        )
+        accuracy = None if test is None else round(evaluate(graph, session, test), 6)
     if accuracy is not None:
         log.info("test accuracy %.4f", accuracy)
     if directory:
