@@ -4,8 +4,9 @@
 #
 #   scripts/reproduce_mnist.sh [--data_dir=FOLDER] [--out=DIR] [--members=DIR]
 #
-# Started again it continues where it stopped. Records of other members or parameters are refused:
-# give another --out, or remove results/mnist to start over.
+# Started again it continues where it stopped; the records that the repository holds count as
+# finished, so remove results/mnist to compute them anew. Records of other members or parameters
+# are refused: give another --out.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/python.sh
