@@ -57,12 +57,9 @@ def run(experiment: Experiment):
         return
 
     from empir.backend import tf
-    from empir.ensemble import Ensemble
-    from empir.evaluation import Job, evaluate
+    from empir.evaluation import evaluate
     from empir.loading import load_member, member_from_arrays
 
-    name, combine, target = protocol
-    batch_size = min(experiment.attack_batch, len(data.labels))
     with tf.Graph().as_default(), runtime.session() as session:
         tf.set_random_seed(seed)
         if training:
@@ -74,20 +71,29 @@ def run(experiment: Experiment):
                 load_member(network, p, spec.path, session, "model%d" % i, **options)
                 for i, (spec, p) in enumerate(zip(specs, precisions), 1)
             ]
-        job = Job(
-            ensemble=Ensemble(loaded, combine, target),
-            attack=attack,
-            parameters=_parameters(attack, data, batch_size, seed),
-            data=data,
-            seed=seed,
-            batch_size=batch_size,
-            targeted=FLAGS.targeted,
-            save_adversarial=FLAGS.save_adversarial,
-            architecture=network.name,
-            protocol=name,
-            options=options,
-        )
+        job = _job(experiment, loaded, attack, protocol, data, seed, options)
         report(evaluate(job, session, FLAGS.out, FLAGS.resume, FLAGS.progress))
+
+
+def _job(experiment, members, attack, protocol, data, seed, options):
+    from empir.ensemble import Ensemble
+    from empir.evaluation import Job
+
+    name, combine, target = protocol
+    batch_size = min(experiment.attack_batch, len(data.labels))
+    return Job(
+        ensemble=Ensemble(members, combine, target),
+        attack=attack,
+        parameters=_parameters(attack, data, batch_size, seed),
+        data=data,
+        seed=seed,
+        batch_size=batch_size,
+        targeted=FLAGS.targeted,
+        save_adversarial=FLAGS.save_adversarial,
+        architecture=experiment.architecture,
+        protocol=name,
+        options=options,
+    )
 
 
 def _parameters(attack, data, batch_size, seed):
