@@ -23,8 +23,8 @@ from empir import runtime
 from empir.errors import CheckpointError, EmpirError
 from empir.models import Architecture, architectures, family, weights
 from empir.runs import write_atomically
+from empir.runtime import ROOT
 
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 MANIFEST = os.path.join(ROOT, "checkpoints", "manifest.json")
 
 FAMILIES = {"fp": "full-precision", "lp": "low-precision"}
@@ -47,8 +47,8 @@ def find_prefix(path: str) -> str:
             raise CheckpointError("no checkpoint in %s: it holds no *.index file" % path)
         named = _named_by_state_file(path)
         return named if named in prefixes else prefixes[-1]
-    for suffix in ("", ".index", ".meta"):
-        if suffix and path.endswith(suffix):
+    for suffix in (".index", ".meta"):
+        if path.endswith(suffix):
             path = path[: -len(suffix)]
     if os.path.exists(path + ".index"):
         return path

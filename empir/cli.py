@@ -63,9 +63,8 @@ def run(experiment: Experiment):
     with tf.Graph().as_default(), runtime.session() as session:
         tf.set_random_seed(seed)
         if training:
-            member = member_from_arrays(network, precisions[0], arrays, session, **options)
-            member.path = specs[0].path
-            loaded = [member]
+            path = specs[0].path
+            loaded = [member_from_arrays(network, precisions[0], arrays, session, path, **options)]
         else:
             loaded = [
                 load_member(network, p, spec.path, session, "model%d" % i, **options)

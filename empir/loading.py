@@ -35,11 +35,14 @@ def load_member(
 
 
 def member_from_arrays(
-    network: Architecture, precisions: Sequence, arrays: dict, session, **options
+    network: Architecture, precisions: Sequence, arrays: dict, session, path=None, **options
 ) -> Member:
-    """A member with weights given under their released names, e.g. by `empir.training.train`."""
+    """A member with weights given under their released names, e.g. by `empir.training.train`.
+
+    `path` is where they are kept, if anywhere; it is for the record and is not read.
+    """
     model = network.build(precisions, trainable=False, **options)
     for own, released in network.released_names[family(precisions)].items():
         weights(model)[own].load(arrays[released], session)
     quantize_once(model, session)
-    return Member(model, precisions, sha256=checkpoints.digest(arrays))
+    return Member(model, precisions, path=path, sha256=checkpoints.digest(arrays))

@@ -25,7 +25,8 @@ from empir.protocols import (
     experiment,
 )
 from empir.report import tables
-from empir.results import ROOT, ROWS
+from empir.results import ROWS
+from empir.runtime import ROOT
 
 log = logging.getLogger("empir")
 FLAGS = flags.FLAGS

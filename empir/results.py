@@ -8,8 +8,8 @@ from typing import Dict, NamedTuple, Optional, Tuple
 from empir.errors import EmpirError
 from empir.protocols import TABLE_ATTACKS
 from empir.runs import read_json
+from empir.runtime import ROOT
 
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 RESULTS = os.path.join(ROOT, "results")
 
 

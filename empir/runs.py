@@ -5,6 +5,7 @@ and one file per finished chunk. When all chunks are there they become `examples
 stream so that memory does not grow with their number.
 """
 
+import contextlib
 import json
 import os
 import shutil
@@ -21,9 +22,16 @@ TRAINING = "training-state"  # state of an unfinished training, in its --model_p
 
 def write_atomically(path: str, text: str):
     """Write a text file so that it is either complete or as it was before."""
+    with _replacing(path) as file:
+        file.write(text.encode("utf8"))
+
+
+@contextlib.contextmanager
+def _replacing(path):
+    """A binary file that takes the place of `path` once it is written and on the disk."""
     temporary = path + ".writing"
-    with open(temporary, "w") as file:
-        file.write(text)
+    with open(temporary, "wb") as file:
+        yield file
         file.flush()
         os.fsync(file.fileno())
     os.replace(temporary, path)
@@ -116,12 +124,8 @@ class ChunkStore:
         if self._folder is None:
             self._memory[start] = arrays
             return
-        temporary = self._path(start) + ".writing"
-        with open(temporary, "wb") as file:
+        with _replacing(self._path(start)) as file:
             np.savez(file, **arrays)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, self._path(start))
 
     def _array(self, start, key):
         if self._folder is None:
@@ -135,11 +139,9 @@ class ChunkStore:
 
     def write_npz(self, path: str, keys, starts):
         """Write the chunks' arrays as one .npz, byte for byte the same at every writing."""
-        temporary = path + ".writing"
-        with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
+        with _replacing(path) as file, zipfile.ZipFile(file, "w") as archive:
             for key in keys:
                 self._write_array(archive, key, starts)
-        os.replace(temporary, path)
 
     def _write_array(self, archive, key, starts):
         first = self._array(starts[0], key)

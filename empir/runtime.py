@@ -21,6 +21,9 @@ TENSORFLOW = "1.15"
 KERAS = "2.2.4"
 DEFAULT_SEED = 1237  # the graph seed of the original's MNIST script (FACTS 2.4)
 
+#: The checkout that holds this package.
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
 log = logging.getLogger("empir")
 
 
@@ -90,12 +93,12 @@ def load_tensorflow():
     return tf, keras
 
 
-def session(graph=None, num_threads=None):
+def session(graph=None):
     """A `tf.Session` with thread counts for this machine and GPU memory taken as needed."""
     from empir.backend import tf
 
     config = tf.ConfigProto(
-        intra_op_parallelism_threads=num_threads or int(os.environ["OMP_NUM_THREADS"]),
+        intra_op_parallelism_threads=int(os.environ["OMP_NUM_THREADS"]),
         # One thread would deadlock in CleverHans attacks that call the session from a py_func.
         inter_op_parallelism_threads=2,
         allow_soft_placement=True,
@@ -160,18 +163,17 @@ def command() -> str:
 
 def git_commit():
     """Commit of the checkout that holds this package, or None outside one."""
-    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     try:
-        commit = _git(root, "rev-parse", "HEAD").strip()
-        dirty = _git(root, "status", "--porcelain", "--untracked-files=no").strip()
+        commit = _git("rev-parse", "HEAD").strip()
+        dirty = _git("status", "--porcelain", "--untracked-files=no").strip()
     except (OSError, subprocess.CalledProcessError):
         return None
     return commit + ("-dirty" if dirty else "")
 
 
-def _git(root, *arguments):
+def _git(*arguments):
     return subprocess.check_output(
-        ["git", "-C", root] + list(arguments), stderr=subprocess.DEVNULL, universal_newlines=True
+        ["git", "-C", ROOT] + list(arguments), stderr=subprocess.DEVNULL, universal_newlines=True
     )
 
 

@@ -11,8 +11,9 @@ from empir import runtime
 from empir.errors import EmpirError
 from empir.protocols import EXPERIMENTS
 from empir.report import tables
-from empir.results import RESULTS, ROOT
+from empir.results import RESULTS
 from empir.runs import write_atomically
+from empir.runtime import ROOT
 
 README = os.path.join(ROOT, "README.md")
 TABLES = {

@@ -26,7 +26,7 @@ def terminal(folder: str, experiment: Experiment) -> str:
             value = mean if column == "average" else getattr(scores.get(column), "percent", None)
             cells.append("-" if value is None else "%.2f (%.2f)" % (value, paper[column]))
         lines.append(cells)
-        notes.append((row.title, {c: s.examples for c, s in scores.items()}))
+        notes.append({column: score.examples for column, score in scores.items()})
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
     text = [
         "  ".join([line[0].ljust(widths[0])] + [c.rjust(w) for c, w in zip(line[1:], widths[1:])])
@@ -38,7 +38,7 @@ def terminal(folder: str, experiment: Experiment) -> str:
 
 def _images(notes):
     counts = {}
-    for _, examples in notes:
+    for examples in notes:
         for column, count in examples.items():
             counts.setdefault(count, []).append(HEADS[column])
     parts = [

@@ -16,6 +16,7 @@ import numpy as np
 from empir import checkpoints, runs, runtime
 from empir.backend import tf
 from empir.data import Dataset
+from empir.ensemble import Member
 from empir.errors import EmpirError
 from empir.models import Architecture, weights
 from empir.progress import progress_bar
@@ -75,11 +76,7 @@ class _Graph:
         )
         self.images = tf.placeholder(tf.float32, (None,) + settings.network.input_shape, "images")
         self.labels = tf.placeholder(tf.int64, [None], "labels")
-        logits = self.images
-        for layer in self.model.layers:
-            if layer.name == "probs":
-                break
-            logits = layer.call(logits)
+        logits = Member(self.model, settings.precisions).get_logits(self.images)
         self.loss = tf.losses.sparse_softmax_cross_entropy(self.labels, logits)
         correct = tf.cast(tf.equal(tf.argmax(logits, 1), self.labels), tf.float32)
         self.accuracy = tf.reduce_mean(correct)
