@@ -171,6 +171,7 @@ def _train(experiment, network, precisions, options, path, seed):
         batch_size=FLAGS.batch_size,
         learning_rate=FLAGS[experiment.learning_rate_flag].value,
         seed=seed,
+        label_smoothing=experiment.label_smoothing,
     )
     return train(
         settings,

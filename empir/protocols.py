@@ -2,7 +2,7 @@
 
 from typing import Callable, NamedTuple, Tuple
 
-from empir.data import mnist
+from empir.data import cifar10, mnist
 from empir.errors import EmpirError
 from empir.precision import FULL, Precision
 
@@ -36,6 +36,7 @@ class Experiment(NamedTuple):
       attack_batch: images attacked in one graph call, and CW's batch (FACTS 2.7).
       batch_size, nb_epochs, learning_rate, nb_filters: training defaults (FACTS 2.4, 2.5).
       learning_rate_flag: how the original's script calls the rate.
+      label_smoothing: see `empir.training.Settings`.
       members: the paper's three precisions; a name's folder under checkpoints/<dataset>/.
     """
 
@@ -52,6 +53,7 @@ class Experiment(NamedTuple):
     nb_epochs: int
     learning_rate: float
     learning_rate_flag: str
+    label_smoothing: float
     nb_filters: int
     seed: int
     members: Tuple[Tuple[str, Precision], ...]
@@ -72,11 +74,35 @@ EXPERIMENTS = {
         nb_epochs=15,
         learning_rate=0.001,
         learning_rate_flag="lr",
+        label_smoothing=0.0,
         nb_filters=64,
         seed=1237,
         members=(
             ("model1-w2a4", Precision(2, 4)),
             ("model2-w2a4", Precision(2, 4)),
+            ("model3-fp", FULL),
+        ),
+    ),
+    "cifar10": Experiment(
+        dataset="cifar10",
+        title="CIFAR-10",
+        architecture="CIFARconv",
+        load=cifar10.load,
+        eps=0.1,
+        eps_iter=0.01,
+        nb_iter=40,
+        cw_iterations=50,
+        attack_batch=100,
+        batch_size=128,
+        nb_epochs=6,
+        learning_rate=0.001,
+        learning_rate_flag="learning_rate",
+        label_smoothing=0.1,
+        nb_filters=32,
+        seed=1234,
+        members=(
+            ("model1-w4a2", Precision(4, 2)),
+            ("model2-w2a2", Precision(2, 2)),
             ("model3-fp", FULL),
         ),
     ),

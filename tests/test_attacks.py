@@ -56,7 +56,7 @@ def data():
 def keras_model(session):
     """(session, full-precision Keras model) with random weights whose decisions vary."""
     keras.backend.set_session(session)
-    model = mnistconv.build(FULL, nb_filters=4, seed=3)
+    model = mnistconv.ARCHITECTURE.build(FULL, nb_filters=4, seed=3)
     session.run(tf.global_variables_initializer())
     return session, model
 
@@ -251,7 +251,7 @@ def test_attacks_on_quantized_ensembles_lower_the_loss_they_follow(session, data
     members = []
     for seed, precision in ((1, Precision(2, 4)), (2, Precision(2, 4)), (3, FULL)):
         precisions = per_layer(precision, 3)
-        members.append(Member(mnistconv.build(precisions, 4, seed=seed), precisions))
+        members.append(Member(mnistconv.ARCHITECTURE.build(precisions, 4, seed=seed), precisions))
     session.run(tf.global_variables_initializer())
     target = Ensemble(members).target("pgd")
     x = tf.placeholder(tf.float32, [None, 28, 28, 1])
@@ -338,7 +338,7 @@ def test_repr_lists_every_parameter(session, data):
 
 def test_cleverhans_own_attacks_run_on_members_and_ensembles(session, data):
     images, y, y_target = data
-    member = Member(mnistconv.build(FULL, nb_filters=4, seed=3), (FULL,) * 3)
+    member = Member(mnistconv.ARCHITECTURE.build(FULL, nb_filters=4, seed=3), (FULL,) * 3)
     session.run(tf.global_variables_initializer())
     for model in (member, Ensemble([member])):
         found = cleverhans.FastGradientMethod(model, sess=session).generate_np(images, eps=0.1, y=y)

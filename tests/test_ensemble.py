@@ -401,7 +401,7 @@ def test_a_member_is_full_precision_if_no_layer_is_quantized(precisions, full):
 
 def test_the_papers_ensemble_of_narrow_networks(session, random):
     members = [
-        Member(mnistconv.build(precision, nb_filters=2, seed=seed), [precision] * 3)
+        Member(mnistconv.ARCHITECTURE.build(precision, nb_filters=2, seed=seed), [precision] * 3)
         for seed, precision in enumerate((W2A4, W2A4, FULL))
     ]
     ensemble = Ensemble(members, "vote", "released")

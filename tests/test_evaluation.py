@@ -29,7 +29,11 @@ def members():
         for seed, precision in ((1, Precision(2, 4)), (2, Precision(2, 4)), (3, FULL)):
             precisions = per_layer(precision, 3)
             made.append(
-                Member(mnistconv.build(precisions, 4, seed=seed), precisions, sha256=str(seed))
+                Member(
+                    mnistconv.ARCHITECTURE.build(precisions, 4, seed=seed),
+                    precisions,
+                    sha256=str(seed),
+                )
             )
         session.run(tf.global_variables_initializer())
         yield session, made

@@ -8,10 +8,12 @@ from empir.backend import keras, tf
 from empir.errors import EmpirError
 from empir.layers import quantize_once
 from empir.models import architecture, family, weights
-from empir.models.mnistconv import ARCHITECTURE, LAYERS, build
+from empir.models.mnistconv import ARCHITECTURE
 from empir.precision import FULL, Precision
 from empir.quantizers import DoReFaActivations, DoReFaWeights
 
+LAYERS = ARCHITECTURE.quantized_layers
+build = ARCHITECTURE.build
 W2A4 = Precision(2, 4)
 NARROW = dict(nb_filters=2, seed=5)
 

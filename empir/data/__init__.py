@@ -1,6 +1,8 @@
 """Datasets in one shape: float32 images in a declared range, integer labels, their source."""
 
+import contextlib
 import hashlib
+import sys
 from typing import NamedTuple, Tuple
 
 import numpy as np
@@ -12,7 +14,7 @@ class Dataset(NamedTuple):
     """Images and labels of one split.
 
     Attributes:
-      name: "mnist".
+      name: "mnist", "cifar10".
       split: "train" or "test".
       images: float32 [n, height, width, channels] in [clip_min, clip_max].
       labels: int64 [n], 0 <= label < num_classes.
@@ -73,3 +75,28 @@ def check(dataset: Dataset) -> Dataset:
             % (where, labels[index], index, dataset.num_classes - 1)
         )
     return dataset
+
+
+def from_bytes(name, split, images, labels, source, is_sample=False) -> Dataset:
+    """A checked dataset of ten classes from uint8 images [n, h, w, c], which are scaled to [0, 1].
+
+    Raises:
+      DataError: if a label is not in 0..9.
+    """
+    scaled = images.astype(np.float32)
+    scaled /= np.float32(255)
+    return check(
+        Dataset(name, split, scaled, labels.astype(np.int64), 10, (0.0, 1.0), source, is_sample)
+    )
+
+
+def keras_file(name: str, url: str) -> str:
+    """Path of a file in the Keras cache (~/.keras/datasets), downloaded if it is not there.
+
+    Raises:
+      Exception: whatever the download met.
+    """
+    from empir.backend import keras
+
+    with contextlib.redirect_stdout(sys.stderr):  # Keras prints its progress to standard output
+        return keras.utils.get_file(name, origin=url)

@@ -1,18 +1,16 @@
 """MNIST: a folder's idx files or mnist.npz, the Keras cache and download, the embedded sample."""
 
-import contextlib
 import gzip
 import hashlib
 import logging
 import os
 import struct
-import sys
 import zipfile
 import zlib
 
 import numpy as np
 
-from empir.data import Dataset, check
+from empir.data import Dataset, from_bytes, keras_file
 from empir.errors import DataError
 
 log = logging.getLogger(__name__)
@@ -61,7 +59,7 @@ def load(split: str = "test", data_dir=None, sample: bool = False) -> Dataset:
     if data_dir:
         return _from_folder(split, data_dir)
     try:
-        path = _keras_file()
+        path = keras_file("mnist.npz", KERAS_URL)
     except Exception as error:  # Keras raises whatever the download met
         if split != "test":
             raise DataError(
@@ -77,10 +75,7 @@ def load(split: str = "test", data_dir=None, sample: bool = False) -> Dataset:
 
 
 def _dataset(split, images, labels, source, is_sample=False):
-    images = (images.astype(np.float32) / np.float32(255))[..., np.newaxis]
-    return check(
-        Dataset("mnist", split, images, labels.astype(np.int64), 10, (0.0, 1.0), source, is_sample)
-    )
+    return from_bytes("mnist", split, images[..., np.newaxis], labels, source, is_sample)
 
 
 def _from_folder(split, folder):
@@ -124,13 +119,6 @@ def _read_idx(folder, name, shape, checksums):
     if checksums and hashlib.sha256(data).hexdigest() != checksums[name]:
         raise DataError("%s is not the official MNIST file (sha256 differs): fetch it again" % path)
     return np.frombuffer(data, np.uint8, offset=len(header)).reshape(shape)
-
-
-def _keras_file():
-    from empir.backend import keras
-
-    with contextlib.redirect_stdout(sys.stderr):  # Keras prints its progress to standard output
-        return keras.utils.get_file("mnist.npz", origin=KERAS_URL)
 
 
 def _from_npz(split, path):

@@ -3,6 +3,7 @@
 from typing import Callable, Dict, NamedTuple, Tuple
 
 from empir.errors import EmpirError
+from empir.precision import FULL
 
 
 class Architecture(NamedTuple):
@@ -10,8 +11,8 @@ class Architecture(NamedTuple):
 
     Attributes:
       name: the paper's name, e.g. "MNISTconv".
-      build: `build(precision, **options)` -> a `keras.Sequential` ending in layers named
-        "logits" and "probs".
+      layers: `layers(stack, nb_filters)` adds the network's layers to a `stack.Stack`, the last
+        of them named "logits".
       input_shape: [height, width, channels].
       num_classes: number of classes.
       quantized_layers: names of the layers that a low-precision network quantizes, in order.
@@ -21,19 +22,45 @@ class Architecture(NamedTuple):
     """
 
     name: str
-    build: Callable
+    layers: Callable
     input_shape: Tuple[int, int, int]
     num_classes: int
     quantized_layers: Tuple[str, ...]
     nb_filters: int
     released_names: Dict[str, Dict[str, str]]
 
+    def build(self, precision=FULL, nb_filters=None, temperature: float = 1.0, **options):
+        """Build the network in the current graph.
+
+        Args:
+          precision: a `Precision` for all quantized layers, or one for each of them.
+          nb_filters: filters of the first convolution, which set those of the others; None = the
+            architecture's default.
+          temperature: factor on the logits inside the softmax.
+          **options: see `stack.Stack`: stochastic_rounding, stochastic_weights, trainable, seed.
+
+        Returns:
+          A `keras.Sequential` from float32 images [batch, *input_shape] to probabilities
+          [batch, num_classes]; its layer "logits" gives the logits.
+
+        Raises:
+          EmpirError: for bits outside 1..32, or a number of precisions that is neither one nor the
+            number of quantized layers.
+        """
+        from empir.layers import Softmax
+        from empir.models.stack import Stack
+
+        stack = Stack(self.name, self.input_shape, self.quantized_layers, precision, **options)
+        self.layers(stack, self.nb_filters if nb_filters is None else nb_filters)
+        stack.add(Softmax(temperature, name="probs"))
+        return stack.model
+
 
 def architectures() -> Dict[str, Architecture]:
     """All architectures by the paper's name."""
-    from empir.models import mnistconv
+    from empir.models import cifarconv, mnistconv
 
-    return {found.name: found for found in (mnistconv.ARCHITECTURE,)}
+    return {module.ARCHITECTURE.name: module.ARCHITECTURE for module in (mnistconv, cifarconv)}
 
 
 def architecture(name: str) -> Architecture:
