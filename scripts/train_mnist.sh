@@ -9,22 +9,9 @@
 # --data_dir=FOLDER (MNIST's files; else they are downloaded), --resume after a kill, --logdir=FOLDER.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-. scripts/python.sh
-
 dir=runs/mnist-members
-if [ $# -gt 0 ] && [ "${1#-}" = "$1" ]; then
-  dir=$1
-  shift
-fi
+. scripts/training.sh
 
-train() { # NAME SEED FLAG...
-  local name=$1 seed=$2
-  shift 2
-  mkdir -p "$dir/$name"
-  echo "== $name" >&2
-  "$PYTHON" examples/mnist_attack.py --train_only --model_path="$dir/$name" --seed="$seed" "$@"
-}
-
-train model1-w2a4 1 --lowprecision --wbits=2 --abits=4 "$@"
-train model2-w2a4 2 --lowprecision --wbits=2 --abits=4 "$@"
-train model3-fp 3 "$@"
+train mnist_attack.py model1-w2a4 1 --lowprecision --wbits=2 --abits=4
+train mnist_attack.py model2-w2a4 2 --lowprecision --wbits=2 --abits=4
+train mnist_attack.py model3-fp 3

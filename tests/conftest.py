@@ -12,6 +12,7 @@ from empir.backend import tf
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 SHARED = os.environ.get("EMPIR_SHARED", os.path.join(os.path.dirname(ROOT), "shared"))
 MNIST = os.path.join(SHARED, "data", "mnist")
+CIFAR10 = os.path.join(SHARED, "data", "cifar-10-batches-bin")
 GOLDEN = os.path.join(ROOT, "tests", "golden")
 MEMBERS = os.path.join(ROOT, "checkpoints", "mnist")
 
@@ -19,6 +20,9 @@ sys.path.insert(0, GOLDEN)
 
 needs_mnist = pytest.mark.skipif(
     not os.path.isdir(MNIST), reason="no MNIST files at %s (set EMPIR_SHARED)" % MNIST
+)
+needs_cifar10 = pytest.mark.skipif(
+    not os.path.isdir(CIFAR10), reason="no CIFAR-10 files at %s (set EMPIR_SHARED)" % CIFAR10
 )
 
 

@@ -182,12 +182,13 @@ def _parse_pickle(name, data, where):
             "%s cannot be read as a batch of CIFAR-10 (%s: %s): fetch it again"
             % (where, type(error).__name__, str(error).split("\n")[0])
         )
-    integers = labels.shape == (PER_FILE,) and labels.dtype.kind in "iu"
-    if images.dtype != np.uint8 or images.shape != (PER_FILE, RECORD - 1) or not integers:
+    valid = images.dtype == np.uint8 and images.shape == (PER_FILE, RECORD - 1)
+    valid = valid and labels.dtype.kind in "iu" and labels.shape == (PER_FILE,)
+    if not valid or labels.min() < 0 or labels.max() > 9:
         found = (images.dtype, images.shape, labels.dtype, labels.shape)
         raise DataError(
-            "%s: expected uint8 data (%d, %d) and %d labels, found %s %s and %s %s: fetch it again"
-            % ((where, PER_FILE, RECORD - 1, PER_FILE) + found)
+            "%s: expected uint8 data (%d, %d) and %d labels 0..9, found %s %s and %s %s: fetch it "
+            "again" % ((where, PER_FILE, RECORD - 1, PER_FILE) + found)
         )
     records = np.concatenate([labels.astype(np.uint8)[:, np.newaxis], images], axis=1)
     official = hashlib.md5(data).hexdigest() == MD5[name]

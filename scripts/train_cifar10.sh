@@ -1,0 +1,18 @@
+#!/usr/bin/env bash
+# Train the three members of the CIFAR-10 ensemble at the original's settings but for the number of
+# epochs: Adam 0.001, batch 128, smoothed labels, no augmentation.
+#
+#   scripts/train_cifar10.sh [DIR] [FLAG...]
+#
+# DIR (default runs/cifar10-members) gets model1-w4a2, model2-w2a2 and model3-fp, each a checkpoint in
+# the released format. Members that are already there are left alone. Flags go to every training:
+# --data_dir=FOLDER (CIFAR-10's files; else they are downloaded), --resume after a kill,
+# --logdir=FOLDER, --nb_epochs=N, --test (measures the test accuracy after each epoch).
+set -euo pipefail
+cd "$(dirname "$0")/.."
+dir=runs/cifar10-members
+. scripts/training.sh
+
+train cifar10_attack.py model1-w4a2 1 --lowprecision --wbits=4 --abits=2 --nb_epochs=30
+train cifar10_attack.py model2-w2a2 2 --lowprecision --wbits=2 --abits=2 --nb_epochs=30
+train cifar10_attack.py model3-fp 3 --nb_epochs=30
