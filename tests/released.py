@@ -8,32 +8,52 @@ from empir import checkpoints
 
 WIDTH = 4  # filters of the first convolution: small files
 
-#: FACTS 2.9, MNIST.
+#: FACTS 2.9: architecture and kind -> names.
 NAMES = {
-    "fp": ("fp_conv1_init/k", "fp_conv2_init/k", "fp_conv3_init/k", "fp_logits_init/W"),
-    "lp": ("lp_conv1_init/k", "lp_conv2_bin_init/k", "lp_conv3_bin_init/k", "lp_logits_init/W"),
+    "MNISTconv": {
+        "fp": ("fp_conv1_init/k", "fp_conv2_init/k", "fp_conv3_init/k", "fp_logits_init/W"),
+        "lp": ("lp_conv1_init/k", "lp_conv2_bin_init/k", "lp_conv3_bin_init/k", "lp_logits_init/W"),
+    },
+    "CIFARconv": {
+        kind: tuple(
+            "%s_%s" % (kind, name)
+            for name in ("conv1_init/k", "conv2_init/k", "conv3_init/k", "ip1init/W")
+            + ("logits_init/W",)
+        )
+        for kind in ("fp", "lp")
+    },
+}
+#: Architecture -> shapes at width w, in the order of the names.
+SHAPES = {
+    "MNISTconv": lambda w: (
+        (8, 8, 1, w),
+        (6, 6, w, 2 * w),
+        (5, 5, 2 * w, 2 * w),
+        (2 * w, 10),
+    ),
+    "CIFARconv": lambda w: (
+        (5, 5, 3, w),
+        (5, 5, w, w),
+        (5, 5, w, 2 * w),
+        (18 * w, 64),
+        (64, 10),
+    ),
 }
 
 #: Folder, kind and seed of an ensemble's members.
 MEMBERS = (("model1", "lp", 1), ("model2", "lp", 2), ("model3", "fp", 3))
 
 
-def narrow(kind, width=WIDTH, seed=0):
-    """Weights of a narrow MNISTconv, "fp" or "lp": released name -> float32 array."""
+def narrow(kind, width=WIDTH, seed=0, network="MNISTconv"):
+    """Weights of a narrow network, "fp" or "lp": released name -> float32 array."""
     random = np.random.RandomState(seed)
-    shapes = (
-        (8, 8, 1, width),
-        (6, 6, width, 2 * width),
-        (5, 5, 2 * width, 2 * width),
-        (2 * width, 10),
-    )
     return {
         name: random.standard_normal(shape).astype(np.float32)
-        for name, shape in zip(NAMES[kind], shapes)
+        for name, shape in zip(NAMES[network][kind], SHAPES[network](width))
     }
 
 
-def save_members(folder):
+def save_members(folder, network="MNISTconv"):
     """Save the checkpoints of `MEMBERS` below a folder."""
     for name, kind, seed in MEMBERS:
-        checkpoints.save(os.path.join(folder, name), narrow(kind, seed=seed))
+        checkpoints.save(os.path.join(folder, name), narrow(kind, seed=seed, network=network))

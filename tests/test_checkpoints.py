@@ -46,7 +46,7 @@ def assert_refused(error, *texts):
 @pytest.mark.parametrize("kind", ["fp", "lp"])
 def test_weights_are_read_back_bit_for_bit(tmp_path, kind):
     arrays = narrow(kind)
-    name = NAMES[kind][0]
+    name = NAMES["MNISTconv"][kind][0]
     arrays[name][0, 0, 0, :3] = [-0.0, 1e-45, np.finfo(np.float32).max]  # zero, denormal, largest
     checkpoints.save(str(tmp_path), arrays)
     assert_same_bits(checkpoints.read(str(tmp_path)), arrays)
@@ -58,8 +58,8 @@ def test_files_have_the_released_names(tmp_path, kind):
     assert sorted(os.listdir(str(tmp_path))) == ["checkpoint", DATA, "model.index", "model.meta"]
     assert tf.train.latest_checkpoint(str(tmp_path)) == str(tmp_path / "model")
     stored = tf.train.list_variables(str(tmp_path))
-    assert tuple(name for name, _ in stored) == NAMES[kind]
-    assert tuple(NETWORK.released_names[kind].values()) == NAMES[kind]
+    assert tuple(name for name, _ in stored) == NAMES["MNISTconv"][kind]
+    assert tuple(NETWORK.released_names[kind].values()) == NAMES["MNISTconv"][kind]
 
 
 #: Files of a folder, content of its `checkpoint` file (None: no such file), the one to be found.
@@ -175,16 +175,18 @@ def test_a_damaged_checkpoint_is_named(saved, damage):
 
 
 @pytest.mark.parametrize("kind", ["fp", "lp"])
-def test_a_member_gets_its_weights_and_their_digest(tmp_path, session, kind):
-    arrays = narrow(kind)
+@pytest.mark.parametrize("name", sorted(NAMES))
+def test_a_member_gets_its_weights_and_their_digest(tmp_path, session, kind, name):
+    network, arrays = architecture(name), narrow(kind, network=name)
     checkpoints.save(str(tmp_path), arrays)
-    member = load_member(NETWORK, PRECISION[kind], str(tmp_path), session, nb_filters=WIDTH)
+    member = load_member(network, PRECISION[kind], str(tmp_path), session, nb_filters=WIDTH)
     own = session.run(weights(member.model))
-    names = NETWORK.released_names[kind]
+    names = network.released_names[kind]
+    assert tuple(names.values()) == NAMES[name][kind]
     assert_same_bits({names[name]: array for name, array in own.items()}, arrays)
     assert (member.sha256, member.path) == (checkpoints.digest(arrays), str(tmp_path))
     assert_same_bits(
-        checkpoints.released_arrays(NETWORK, member.precisions, member.model, session), arrays
+        checkpoints.released_arrays(network, member.precisions, member.model, session), arrays
     )
 
 
@@ -305,7 +307,7 @@ def test_the_digest_is_a_function_of_names_shapes_and_values():
     digest = checkpoints.digest(arrays)
     assert digest == checkpoints.digest(dict(reversed(list(arrays.items()))))
     assert digest == checkpoints.digest({n: np.asfortranarray(a) for n, a in arrays.items()})
-    last = NAMES["fp"][-1]
+    last = NAMES["MNISTconv"]["fp"][-1]
     for other in (
         narrow("fp", seed=1),
         dict(arrays, **{last: np.nextafter(arrays[last], np.float32(9))}),
