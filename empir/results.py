@@ -3,10 +3,10 @@
 import json
 import math
 import os
-from typing import Dict, NamedTuple, Optional, Tuple
+from typing import Dict, List, NamedTuple, Optional, Tuple
 
 from empir.errors import EmpirError
-from empir.protocols import TABLE_ATTACKS
+from empir.protocols import TABLE_ATTACKS, Experiment
 from empir.runs import read_json
 from empir.runtime import ROOT
 
@@ -95,7 +95,41 @@ def average(scores: Dict[str, Score]) -> Optional[float]:
     return sum(scores[attack].percent for attack in TABLE_ATTACKS) / len(TABLE_ATTACKS)
 
 
+def _paper() -> dict:
+    with open(os.path.join(RESULTS, "paper.json")) as file:
+        return json.load(file)
+
+
 def paper_row(dataset: str, model: str) -> Dict[str, float]:
     """The paper's figures of a row in percent: clean, per attack, average."""
-    with open(os.path.join(RESULTS, "paper.json")) as file:
-        return json.load(file)["rows"][dataset][model]
+    return _paper()["rows"][dataset][model]
+
+
+def released_members(dataset: str) -> Dict[str, float]:
+    """Clean accuracy in percent of each released member, by our name of it; {} where unknown."""
+    return _paper()["members"].get(dataset, {}).get("clean", {})
+
+
+def epoch_accuracies(folder: str, experiment: Experiment) -> Dict[str, List[float]]:
+    """Test accuracy in percent after each epoch of a long training: member -> list.
+
+    Args:
+      folder: of a dataset's records; its `epochs/<member>.json` are the training.json of trainings
+        with --test.
+      experiment: names the members.
+    """
+    return {
+        name: [
+            100 * epoch["test_accuracy"]
+            for epoch in read_json(os.path.join(folder, "epochs", name + ".json"))["history"]
+        ]
+        for name, _ in experiment.members
+    }
+
+
+def epoch_distances(accuracies: Dict[str, List[float]], released: Dict[str, float]) -> List[float]:
+    """After each epoch, the sum over members of |accuracy - released accuracy|, in points."""
+    return [
+        sum(abs(accuracy - released[name]) for name, accuracy in zip(accuracies, at_epoch))
+        for at_epoch in zip(*accuracies.values())
+    ]

@@ -4,12 +4,11 @@ import hashlib
 import json
 import os
 import re
-import subprocess
 import sys
 
 import numpy as np
 import pytest
-from conftest import CIFAR10, ROOT, needs_cifar10
+from conftest import CIFAR10, needs_cifar10
 from released import narrow, save_members
 
 from empir import checkpoints
@@ -17,15 +16,9 @@ from empir.data import cifar10
 from empir.models import architecture
 from empir.precision import Precision, per_layer
 from empir.training import Settings, train
+from scripts import CIFAR10_SCRIPT, assert_result, run_script
 
-SCRIPT = os.path.join(ROOT, "examples", "cifar10_attack.py")
 SMALL = " --nb_filters=4 --nb_samples=20 --attack_iterations=3 --data_dir=" + CIFAR10
-
-RESULT = re.compile(
-    r"Test accuracy on legitimate test examples: (\d\.\d{4})\n"
-    r"Test accuracy on adversarial examples: (\d\.\d{4})\n"
-    r"Avg\. L_2 norm of perturbations: (\d+\.\d{4})\n\Z"
-)
 
 
 @pytest.fixture(scope="module")
@@ -37,15 +30,8 @@ def members(tmp_path_factory):
 
 
 def script(line, folder):
-    """Run the script in a new process in a folder with an empty home."""
-    return subprocess.run(
-        [sys.executable, "-B", SCRIPT] + line.split(),
-        cwd=str(folder),
-        env=dict(os.environ, HOME=str(folder), https_proxy="http://127.0.0.1:9", no_proxy=""),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        universal_newlines=True,
-    )
+    """Run the CIFAR-10 script."""
+    return run_script(sys.executable, CIFAR10_SCRIPT, line, folder)
 
 
 #: The two commands of the original's README, with short paths.
@@ -61,11 +47,9 @@ BITS = {"ensemble": [(4, 2), (2, 2), (None, None)], "baseline": [(None, None)]}
 @pytest.mark.parametrize("name", README)
 def test_the_originals_commands(members, tmp_path, name):
     process = script("%s%s --out=%s" % (README[name], SMALL, tmp_path / "out"), members)
-    assert process.returncode == 0, process.stderr
     with open(str(tmp_path / "out" / "result.json")) as file:
         record = json.load(file)
-    numbers = (record["clean_accuracy"], record["adversarial_accuracy"], record["mean_l2"])
-    assert RESULT.match(process.stdout).groups() == tuple("%.4f" % number for number in numbers)
+    assert_result(process, record)
     assert (record["dataset"], record["architecture"]) == ("cifar10", "CIFARconv")
     assert (record["seed"], record["data"]["source"]) == (1234, "whole split")
     bits = [(m["weight_bits"], m["activation_bits"]) for m in record["members"]]

@@ -16,6 +16,7 @@ from released import save_members
 from empir import checkpoints, cli, runtime
 from empir.data import mnist
 from empir.progress import progress_bar
+from scripts import RESULT
 
 IMAGES, LABELS = "images-idx3-ubyte", "labels-idx1-ubyte"
 
@@ -222,13 +223,6 @@ def test_an_interrupted_run_is_one_line(run):
     outcome = run("", setup=lambda: interrupted)
     assert (outcome.status, outcome.out, outcome.err.count("\n")) == (130, "", 1)
     assert outcome.err.startswith("error: interrupted") and "--resume" in outcome.err
-
-
-RESULT = re.compile(
-    r"Test accuracy on legitimate test examples: (\d\.\d{4})\n"
-    r"Test accuracy on adversarial examples: (\d\.\d{4})\n"
-    r"Avg\. L_2 norm of perturbations: (\d+\.\d{4})\n\Z"
-)
 
 
 def test_a_result_is_kept_resumed_and_protected(run, tmp_path):

@@ -248,6 +248,63 @@ def test_the_readmes_tables_are_those_of_the_records():
     assert report.main(["--check"]) == 0
 
 
+CIFAR10 = EXPERIMENTS["cifar10"]
+RELEASED = {"model1-w4a2": 64.55, "model2-w2a2": 61.80, "model3-fp": 74.54}
+
+
+def keep_epochs(folder, **accuracies):
+    """Write epochs/<member>.json below a folder from fractions after each epoch."""
+    os.makedirs(os.path.join(str(folder), "epochs"))
+    for name, values in accuracies.items():
+        path = os.path.join(str(folder), "epochs", name.replace("_", "-") + ".json")
+        with open(path, "w") as file:
+            json.dump({"history": [{"test_accuracy": value} for value in values]}, file)
+
+
+def test_the_closest_epoch_has_the_least_sum_of_distances(tmp_path):
+    assert results.released_members("cifar10") == RELEASED
+    assert results.released_members("mnist") == {}
+    keep_epochs(
+        tmp_path,
+        model1_w4a2=[0.5, 0.6, 0.64, 0.65, 0.66, 0.67, 0.68],
+        model2_w2a2=[0.5, 0.6, 0.62, 0.62, 0.62, 0.62, 0.62],
+        model3_fp=[0.5, 0.6, 0.74, 0.75, 0.75, 0.75, 0.75],
+    )
+    accuracies = results.epoch_accuracies(str(tmp_path), CIFAR10)
+    assert accuracies["model2-w2a2"][:2] == [50, 60]
+    distances = results.epoch_distances(accuracies, RELEASED)
+    assert distances[:3] == pytest.approx([14.55 + 11.8 + 24.54, 20.89, 0.55 + 0.2 + 0.54])
+    rows = markdown_rows(tables.epochs_markdown(str(tmp_path), CIFAR10))
+    assert rows[0] == ["epochs", "model1-w4a2", "model2-w2a2", "model3-fp", "sum of distances"]
+    assert [row[0] for row in rows[2:]] == ["**4**", "5", "6", "the authors' members"]
+    assert rows[2] == ["**4**", "**65.00**", "**62.00**", "**75.00**", "**1.11**"]
+    assert rows[-1][1:] == ["64.55", "61.80", "74.54", ""]
+
+
+def test_the_member_table_has_the_released_members_where_they_are_known(tmp_path):
+    keep(tmp_path, "empir-paper", PAPER)
+    rows = markdown_rows(tables.member_markdown(str(tmp_path), CIFAR10))
+    assert {len(row) for row in rows} == {9}
+    assert rows[3][:3] == ["clean", "the authors' members", "72.56"]
+    assert rows[3][5:8] == ["64.55", "61.80", "74.54"]
+
+
+def test_the_shipped_members_are_those_of_the_closest_number_of_epochs():
+    folder = os.path.join(RESULTS, "cifar10")
+    accuracies = results.epoch_accuracies(folder, CIFAR10)
+    distances = results.epoch_distances(accuracies, RELEASED)
+    assert max(accuracies["model3-fp"]) >= 74
+    for name, values in accuracies.items():
+        path = os.path.join(ROOT, "checkpoints", "cifar10", name, "training.json")
+        with open(path) as file:
+            training = json.load(file)
+        assert training["epochs"] == 1 + distances.index(min(distances))
+        # The long training went through the same weights.
+        shipped = training["history"][-1]["test_accuracy"]
+        assert 100 * shipped == values[training["epochs"] - 1]
+        assert name != "model3-fp" or shipped >= 0.74
+
+
 def test_the_cost_table_is_per_hundred_images(folder):
     lines = tables.cost_markdown(folder, MNIST).split("\n")
     assert len(lines) == 2 + len(BASELINE) + len(PAPER)

@@ -15,8 +15,7 @@ from released import MEMBERS, narrow, save_members
 
 from empir import checkpoints
 from empir.data import mnist
-
-SCRIPT = os.path.join(ROOT, "examples", "mnist_attack.py")
+from scripts import MNIST_SCRIPT, assert_result, run_script
 
 # The original's README commands with short paths, and the sizes that keep tests fast.
 ENSEMBLE = (
@@ -33,26 +32,10 @@ KEYS = set(
     "git_commit command started".split()
 )
 
-RESULT = re.compile(
-    r"Test accuracy on legitimate test examples: (\d\.\d{4})\n"
-    r"Test accuracy on adversarial examples: (\d\.\d{4})\n"
-    r"Avg\. L_2 norm of perturbations: (\d+\.\d{4})\n\Z"
-)
-
 
 def script(python, arguments, folder, home=""):
-    """Run the script in a new process, without a network and with an empty home."""
-    environment = dict(
-        os.environ, HOME=str(home or folder), https_proxy="http://127.0.0.1:9", no_proxy=""
-    )
-    return subprocess.run(
-        [python, "-B", SCRIPT] + arguments.split(),
-        cwd=folder,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        universal_newlines=True,
-    )
+    """Run the MNIST script."""
+    return run_script(python, MNIST_SCRIPT, arguments, folder, home)
 
 
 class Kept(NamedTuple):
@@ -102,11 +85,7 @@ def kept(request):
 
 
 def test_standard_output_is_the_three_lines_of_the_result(kept):
-    match = RESULT.match(kept.process.stdout)
-    assert match, kept.process.stdout
-    record = kept.record
-    numbers = (record["clean_accuracy"], record["adversarial_accuracy"], record["mean_l2"])
-    assert match.groups() == tuple("%.4f" % number for number in numbers)
+    assert_result(kept.process, kept.record)
 
 
 def test_the_sample_in_place_of_a_download_is_said_on_standard_error(kept):

@@ -20,6 +20,7 @@ TABLES = {
     "results": tables.markdown,
     "members": tables.member_markdown,
     "cost": tables.cost_markdown,
+    "epochs": tables.epochs_markdown,
 }
 
 

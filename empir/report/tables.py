@@ -1,7 +1,16 @@
 """The paper's table, measured beside reported, as text for a terminal and as Markdown."""
 
 from empir.protocols import TABLE_ATTACKS, Experiment
-from empir.results import ROWS, average, paper_row, row_records, row_scores
+from empir.results import (
+    ROWS,
+    average,
+    epoch_accuracies,
+    epoch_distances,
+    paper_row,
+    released_members,
+    row_records,
+    row_scores,
+)
 
 COLUMNS = ("clean",) + TABLE_ATTACKS + ("average",)
 HEADS = dict(clean="clean", cw="CW", fgsm="FGSM", bim="BIM", pgd="PGD", average="average")
@@ -104,6 +113,11 @@ def member_markdown(folder: str, experiment: Experiment) -> str:
             cells += [100 * member["clean"] for member in record["member_accuracy"]]
             if row.protocol == "paper":
                 lines.insert(2, "| clean | | %s | 0 |" % " | ".join("%.2f" % c for c in cells))
+    released = released_members(experiment.dataset)
+    if released:
+        cells = ["%.2f" % paper_row(experiment.dataset, "empir")["clean"], "", ""]
+        cells += ["%.2f" % released[name] for name in names]
+        lines.insert(3, "| clean | the authors' members | %s | |" % " | ".join(cells))
     return "\n".join(lines)
 
 
@@ -127,3 +141,25 @@ def cost_markdown(folder: str, experiment: Experiment) -> str:
                 )
             )
     return "\n".join(lines)
+
+
+def epochs_markdown(folder: str, experiment: Experiment) -> str:
+    """Markdown table: the members' test accuracy by number of epochs, beside the released ones'.
+
+    Shown are every fifth epoch, the original's default, and (bold) the closest of all.
+    """
+    accuracies = epoch_accuracies(folder, experiment)
+    released = released_members(experiment.dataset)
+    distances = epoch_distances(accuracies, released)
+    closest = 1 + distances.index(min(distances))
+    shown = sorted({experiment.nb_epochs, closest, *range(5, len(distances) + 1, 5)})
+    lines = [
+        "| epochs | " + " | ".join(accuracies) + " | sum of distances |",
+        "| ---: |" + " ---: |" * (len(accuracies) + 1),
+    ]
+    for epoch in shown:
+        cells = ["%d" % epoch] + ["%.2f" % values[epoch - 1] for values in accuracies.values()]
+        cells.append("%.2f" % distances[epoch - 1])
+        lines.append("| %s |" % " | ".join("**%s**" % c if epoch == closest else c for c in cells))
+    cells = ["the authors' members"] + ["%.2f" % released[name] for name in accuracies]
+    return "\n".join(lines + ["| %s | |" % " | ".join(cells)])

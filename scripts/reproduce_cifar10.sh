@@ -1,0 +1,14 @@
+#!/usr/bin/env bash
+# Both CIFAR-10 rows of the paper's table on all 10,000 test images: four attacks, both protocols.
+# Records go to results/cifar10, then the README's tables are made from them.
+#
+#   scripts/reproduce_cifar10.sh [--data_dir=FOLDER] [--out=DIR] [--members=DIR]
+#
+# Started again it continues where it stopped; the records that the repository holds count as
+# finished, so remove results/cifar10/{baseline,empir-*} to compute them anew. Records of other
+# members or parameters are refused: give another --out.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. scripts/python.sh
+"$PYTHON" -m empir.reproduce --dataset=cifar10 "$@"
+"$PYTHON" -m empir.report

@@ -1,0 +1,40 @@
+"""The example scripts in new processes, and what their standard output ends with."""
+
+import os
+import re
+import subprocess
+
+from conftest import ROOT
+
+MNIST_SCRIPT = os.path.join(ROOT, "examples", "mnist_attack.py")
+CIFAR10_SCRIPT = os.path.join(ROOT, "examples", "cifar10_attack.py")
+
+RESULT = re.compile(
+    r"Test accuracy on legitimate test examples: (\d\.\d{4})\n"
+    r"Test accuracy on adversarial examples: (\d\.\d{4})\n"
+    r"Avg\. L_2 norm of perturbations: (\d+\.\d{4})\n\Z"
+)
+
+
+def run_script(python, script, arguments, folder, home=""):
+    """Run a script in a new process, without a network and with an empty home."""
+    environment = dict(
+        os.environ, HOME=str(home or folder), https_proxy="http://127.0.0.1:9", no_proxy=""
+    )
+    return subprocess.run(
+        [python, "-B", script] + arguments.split(),
+        cwd=str(folder),
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        universal_newlines=True,
+    )
+
+
+def assert_result(process, record):
+    """Standard output is the three lines of the record's numbers."""
+    assert process.returncode == 0, process.stderr
+    match = RESULT.match(process.stdout)
+    assert match, process.stdout
+    numbers = (record["clean_accuracy"], record["adversarial_accuracy"], record["mean_l2"])
+    assert match.groups() == tuple("%.4f" % number for number in numbers)
