@@ -73,32 +73,57 @@ def _quantizer(described):
 
 
 class QuantConv2D(_QuantizedKernel, keras.layers.Conv2D):
-    """`keras.layers.Conv2D` (channels last) with optional quantizers.
+    """`keras.layers.Conv2D` (channels last) with optional quantizers, and groups.
 
     Args:
       input_quantizer, kernel_quantizer: callables from `empir.quantizers`, or None.
+      groups: the input's and the output's channels are divided into this many parts, and each
+        part of the output reads its part of the input. The kernel is quantized as one.
       Others as in Keras.
 
-    Input [batch, height, width, channels], kernel [height, width, in, out], float32.
+    Input [batch, height, width, channels], kernel [height, width, in / groups, out], float32.
 
     Raises:
-      EmpirError: for data_format="channels_first".
+      EmpirError: for data_format="channels_first", or channels that groups do not divide.
     """
 
-    def __init__(self, *args, **kwargs):
+    def __init__(self, *args, groups: int = 1, **kwargs):
         super().__init__(*args, **kwargs)
+        self.groups = groups
         if self.data_format != "channels_last":
             raise EmpirError("data_format=%r: QuantConv2D is channels_last" % self.data_format)
 
+    def build(self, input_shape):
+        """Create the kernel and what is derived from it."""
+        channels = input_shape[-1]
+        if self.groups < 1 or channels % self.groups or self.filters % self.groups:
+            raise EmpirError(
+                "groups=%d does not divide %d input channels and %d filters"
+                % (self.groups, channels, self.filters)
+            )
+        super().build(tuple(input_shape[:-1]) + (channels // self.groups,))
+        self.input_spec = keras.layers.InputSpec(ndim=4, axes={-1: channels})
+
     def _multiply(self, inputs, kernel):
-        return K.conv2d(
-            inputs,
-            kernel,
-            strides=self.strides,
-            padding=self.padding,
-            data_format="channels_last",
-            dilation_rate=self.dilation_rate,
-        )
+        parts = zip(tf.split(inputs, self.groups, -1), tf.split(kernel, self.groups, -1))
+        if self.groups == 1:
+            parts = [(inputs, kernel)]
+        outputs = [
+            K.conv2d(
+                part,
+                part_kernel,
+                strides=self.strides,
+                padding=self.padding,
+                data_format="channels_last",
+                dilation_rate=self.dilation_rate,
+            )
+            for part, part_kernel in parts
+        ]
+        return outputs[0] if self.groups == 1 else tf.concat(outputs, -1)
+
+    def get_config(self):
+        """Keras configuration."""
+        return dict(super().get_config(), groups=self.groups)
 
 
 class QuantDense(_QuantizedKernel, keras.layers.Dense):
@@ -106,6 +131,33 @@ class QuantDense(_QuantizedKernel, keras.layers.Dense):
 
     def _multiply(self, inputs, kernel):
         return K.dot(inputs, kernel)
+
+
+class PositionBias(keras.layers.Layer):
+    """Adds a bias per position and channel: [batch, h, w, c] + [1, h, w, c] (FACTS 2.2)."""
+
+    def build(self, input_shape):
+        """Create the bias, zeros."""
+        self.bias = self.add_weight(
+            name="bias", shape=(1,) + tuple(input_shape[1:]), initializer="zeros"
+        )
+        super().build(input_shape)
+
+    def call(self, inputs):
+        """Inputs plus bias."""
+        return inputs + self.bias
+
+
+class BatchNorm(keras.layers.BatchNormalization):
+    """`keras.layers.BatchNormalization`; with `trainable=False` always by the moving statistics.
+
+    Then its graph does not depend on Keras' learning phase, whose conditionals TensorFlow cannot
+    differentiate inside the loops of attacks (FACTS 4).
+    """
+
+    def call(self, inputs, training=None):
+        """Normalised inputs, [batch, ..., channels]."""
+        return super().call(inputs, training=training if self.trainable else False)
 
 
 class Softmax(keras.layers.Activation):
@@ -160,4 +212,7 @@ def quantize_once(model, session):
 
 
 #: For `keras.models.load_model(..., custom_objects=CUSTOM_OBJECTS)`.
-CUSTOM_OBJECTS = {cls.__name__: cls for cls in (QuantConv2D, QuantDense, Softmax, UnitNorm)}
+CUSTOM_OBJECTS = {
+    cls.__name__: cls
+    for cls in (QuantConv2D, QuantDense, PositionBias, BatchNorm, Softmax, UnitNorm)
+}

@@ -6,7 +6,17 @@ import numpy as np
 import pytest
 
 from empir.backend import keras, tf
-from empir.layers import CUSTOM_OBJECTS, QuantConv2D, QuantDense, Softmax, UnitNorm, quantize_once
+from empir.errors import EmpirError
+from empir.layers import (
+    CUSTOM_OBJECTS,
+    BatchNorm,
+    PositionBias,
+    QuantConv2D,
+    QuantDense,
+    Softmax,
+    UnitNorm,
+    quantize_once,
+)
 from empir.quantizers import DoReFaActivations, DoReFaWeights
 
 IMAGES = (2, 7, 8, 3)
@@ -369,3 +379,80 @@ def test_unit_norm_is_made_again_from_its_config(session):
     )
     first, second = session.run([initializer((4, 3)), copy((4, 3))])
     np.testing.assert_array_equal(first, second)
+
+
+# Groups, biases per position, batch normalisation
+
+
+@pytest.mark.parametrize("bits", [None, 2])
+@pytest.mark.parametrize("trainable", [True, False])
+def test_groups_are_convolutions_of_parts_with_a_kernel_quantized_as_one(
+    bits, trainable, session, random
+):
+    quantizer = DoReFaWeights(bits) if bits else None
+    layer = QuantConv2D(
+        6, 3, groups=2, kernel_quantizer=quantizer, use_bias=False, trainable=trainable
+    )
+    shape = (2, 7, 8, 4)
+    y, x = built(layer, shape)
+    assert layer.kernel.shape.as_list() == [3, 3, 2, 6] and y.shape.as_list() == [None, 5, 6, 6]
+    initialize(session)
+    quantize_once(keras.Sequential([layer]), session)
+    images = uniform(random, shape)
+    kernel = layer.get_weights()[0]
+    if bits:
+        kernel = session.run(quantizer(tf.constant(kernel)))
+    parts = []
+    for i in range(2):
+        part = tf.constant(images[..., 2 * i : 2 * i + 2])
+        part_kernel = tf.constant(kernel[..., 3 * i : 3 * i + 3])
+        parts.append(session.run(tf.nn.conv2d(part, part_kernel, 1, "VALID")))
+    found = session.run(y, {x: images})
+    # The same float32 sums of 18 terms.
+    np.testing.assert_allclose(found, np.concatenate(parts, -1), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("groups, channels, filters", [(2, 3, 4), (2, 4, 3), (0, 4, 4)])
+def test_groups_must_divide_channels_and_filters(groups, channels, filters, session):
+    with pytest.raises(EmpirError, match="groups=%d does not divide" % groups):
+        built(QuantConv2D(filters, 3, groups=groups), (2, 7, 8, channels))
+
+
+def test_a_position_bias_has_a_value_per_position_and_channel(session, random):
+    layer = PositionBias()
+    y, x = built(layer, IMAGES)
+    initialize(session)
+    assert [w.shape for w in layer.get_weights()] == [(1,) + IMAGES[1:]]
+    images, bias = uniform(random, IMAGES), uniform(random, (1,) + IMAGES[1:])
+    np.testing.assert_array_equal(session.run(y, {x: images}), images)
+    layer.set_weights([bias])
+    np.testing.assert_array_equal(session.run(y, {x: images}), images + bias)
+
+
+@pytest.mark.parametrize("shape", [IMAGES, VECTORS])
+def test_frozen_batch_normalisation_uses_the_moving_statistics_only(shape, session, random):
+    layer = BatchNorm(momentum=0.99, epsilon=1e-3, trainable=False)
+    y, x = built(layer, shape)
+    values = [random.uniform(0.5, 1.5, shape[-1]).astype(np.float32) for _ in range(4)]
+    initialize(session)
+    layer.set_weights(values)
+    gamma, beta, mean, variance = values
+    inputs = uniform(random, shape)
+    expected = gamma * (inputs - mean) / np.sqrt(variance + 1e-3) + beta
+    np.testing.assert_allclose(session.run(y, {x: inputs}), expected, rtol=1e-5, atol=1e-5)
+    # Nothing to feed: the learning phase is not part of the graph.
+    assert not any("learning_phase" in op.name for op in tf.get_default_graph().get_operations())
+    assert layer.updates == []
+
+
+def test_trainable_batch_normalisation_follows_the_learning_phase(session, random):
+    layer = BatchNorm(momentum=0.99, epsilon=1e-3)
+    y, x = built(layer, VECTORS)
+    initialize(session)
+    inputs = uniform(random, VECTORS)
+    normalised = session.run(y, {x: inputs, keras.backend.learning_phase(): 1})
+    expected = (inputs - inputs.mean(0)) / np.sqrt(inputs.var(0) + 1e-3)
+    np.testing.assert_allclose(normalised, expected, rtol=1e-4, atol=1e-5)
+    still = session.run(y, {x: inputs, keras.backend.learning_phase(): 0})
+    np.testing.assert_allclose(still, inputs / np.sqrt(1 + 1e-3), rtol=1e-5)
+    assert len(layer.updates) == 2

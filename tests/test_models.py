@@ -341,7 +341,7 @@ def test_the_architecture_is_found_by_the_papers_name(network, session):
 
 
 def test_an_unknown_architecture_is_an_error_that_names_the_known():
-    with pytest.raises(EmpirError, match="'LeNet': choose from CIFARconv, MNISTconv"):
+    with pytest.raises(EmpirError, match="'LeNet': choose from AlexNet, CIFARconv, MNISTconv"):
         architecture("LeNet")
 
 

@@ -58,9 +58,11 @@ class Architecture(NamedTuple):
 
 def architectures() -> Dict[str, Architecture]:
     """All architectures by the paper's name."""
-    from empir.models import cifarconv, mnistconv
+    from empir.models import alexnet, cifarconv, mnistconv
 
-    return {module.ARCHITECTURE.name: module.ARCHITECTURE for module in (mnistconv, cifarconv)}
+    return {
+        module.ARCHITECTURE.name: module.ARCHITECTURE for module in (mnistconv, cifarconv, alexnet)
+    }
 
 
 def architecture(name: str) -> Architecture:

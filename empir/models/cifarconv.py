@@ -7,23 +7,21 @@ network quantizes all three convolutions, weights and inputs, so also the image;
 37,504 of the weights, stay at full precision.
 """
 
-from empir.backend import keras
 from empir.models import Architecture
 
 
 def layers(stack, f: int):
     """Add the layers at width f to a `stack.Stack`."""
-    pool = dict(pool_size=3, strides=2, padding="valid")
     stack.conv("conv1", f, 5)
-    stack.add(keras.layers.MaxPooling2D(name="pool1", **pool))
+    stack.max_pool("pool1", "valid")
     stack.relu("relu1")
     stack.conv("conv2", f, 5)
     stack.relu("relu2")
-    stack.add(keras.layers.AveragePooling2D(name="pool2", **pool))
+    stack.average_pool("pool2")
     stack.conv("conv3", 2 * f, 5)
     stack.relu("relu3")
-    stack.add(keras.layers.AveragePooling2D(name="pool3", **pool))
-    stack.add(keras.layers.Flatten(name="flatten"))
+    stack.average_pool("pool3")
+    stack.flatten()
     stack.linear("linear1", 64)
     stack.linear("logits", 10)
 

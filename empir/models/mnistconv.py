@@ -6,7 +6,6 @@ network quantizes all three convolutions, weights and inputs, so also the image;
 stays at full precision.
 """
 
-from empir.backend import keras
 from empir.models import Architecture
 
 
@@ -18,7 +17,7 @@ def layers(stack, f: int):
     stack.relu("relu2")
     stack.conv("conv3", 2 * f, 5, padding="valid")
     stack.relu("relu3")
-    stack.add(keras.layers.Flatten(name="flatten"))
+    stack.flatten()
     stack.linear("logits", 10)
 
 

@@ -1,7 +1,7 @@
 """Networks layer by layer: each gets its precision, its seed and the original's first weights."""
 
 from empir.backend import keras
-from empir.layers import QuantConv2D, QuantDense, UnitNorm
+from empir.layers import BatchNorm, PositionBias, QuantConv2D, QuantDense, UnitNorm
 from empir.precision import FULL, per_layer
 from empir.quantizers import DoReFaWeights, activation_quantizer, weight_quantizer
 
@@ -13,7 +13,8 @@ class Stack:
     """A `keras.Sequential` in the making; `model` is the network so far.
 
     Faithfulness: convolutions start from truncated normals, linear layers from normals, both
-    scaled to L2 norm one per output unit (FACTS 2.2). No layer has a bias.
+    scaled to L2 norm one per output unit; grouped convolutions are not scaled, and those of a
+    full-precision network start from He's variance; biases start at zero (FACTS 2.2).
 
     Args:
       name: of the network.
@@ -60,16 +61,54 @@ class Stack:
         """Append a rectifier."""
         self.add(keras.layers.Activation("relu", name=name))
 
-    def conv(self, name: str, filters: int, size: int, strides: int = 1, padding: str = "same"):
-        """Append a square convolution, quantized if it is one of the quantized layers."""
-        draw = keras.initializers.TruncatedNormal(stddev=0.1, seed=self._next_seed())
-        common = self._common(name, draw)
-        self.add(QuantConv2D(filters, size, strides=strides, padding=padding, **common))
+    def conv(self, name: str, filters: int, size: int, strides=1, padding="same", groups=1):
+        """Append a square convolution without bias, quantized if it is a quantized layer."""
+        self.add(
+            QuantConv2D(
+                filters,
+                size,
+                strides=strides,
+                padding=padding,
+                groups=groups,
+                kernel_initializer=self._first_kernel(groups),
+                use_bias=False,
+                **self._common(name),
+            )
+        )
 
-    def linear(self, name: str, units: int):
+    def linear(self, name: str, units: int, use_bias: bool = False):
         """Append a linear layer, quantized if it is one of the quantized layers."""
-        draw = keras.initializers.RandomNormal(seed=self._next_seed())
-        self.add(QuantDense(units, **self._common(name, draw)))
+        draw = UnitNorm(keras.initializers.RandomNormal(seed=self._next_seed()))
+        common = self._common(name)
+        self.add(QuantDense(units, kernel_initializer=draw, use_bias=use_bias, **common))
+
+    def batch_norm(self, name: str):
+        """Append batch normalisation: momentum 0.99, epsilon 0.001 (FACTS 2.2)."""
+        self.add(BatchNorm(momentum=0.99, epsilon=1e-3, trainable=self._trainable, name=name))
+
+    def position_bias(self, name: str):
+        """Append a bias per position and channel."""
+        self.add(PositionBias(trainable=self._trainable, name=name))
+
+    def max_pool(self, name: str, padding: str):
+        """Append the maximum of windows of 3 at steps of 2."""
+        self.add(keras.layers.MaxPooling2D(3, 2, padding, name=name))
+
+    def average_pool(self, name: str):
+        """Append the average of windows of 3 at steps of 2, without padding."""
+        self.add(keras.layers.AveragePooling2D(3, 2, "valid", name=name))
+
+    def flatten(self):
+        """Append the flattening of [height, width, channels]."""
+        self.add(keras.layers.Flatten(name="flatten"))
+
+    def _first_kernel(self, groups):
+        seed = self._next_seed()
+        if groups == 1:
+            return UnitNorm(keras.initializers.TruncatedNormal(stddev=0.1, seed=seed))
+        if all(precision.is_full for precision in self._precisions.values()):
+            return keras.initializers.VarianceScaling(2.0, "fan_in", "normal", seed=seed)
+        return keras.initializers.TruncatedNormal(stddev=0.2, seed=seed)
 
     def _next_seed(self):
         if self._seed is None:
@@ -77,16 +116,14 @@ class Stack:
         self._seed += 1
         return self._seed - 1
 
-    def _common(self, name, draw):
+    def _common(self, name):
         bits = self._precisions.get(name, FULL)
         kernel_quantizer = weight_quantizer(bits.weight_bits, self._stochastic_rounding)
         if self._stochastic_weights and name == STOCHASTIC_LAYER:
             kernel_quantizer = DoReFaWeights(bits.weight_bits or 1, stochastic=True)
         return dict(
             name=name,
-            use_bias=False,
             input_quantizer=activation_quantizer(bits.activation_bits, self._stochastic_rounding),
             kernel_quantizer=kernel_quantizer,
-            kernel_initializer=UnitNorm(draw),
             trainable=self._trainable,
         )
