@@ -20,7 +20,7 @@ setup(
     long_description_content_type="text/markdown",
     license="MIT",
     packages=find_packages(include=["empir", "empir.*"]),
-    package_data={"empir.data": ["samples/*"]},
+    package_data={"empir.data": ["samples/*", "imagenet_synsets.txt"]},
     python_requires=">=3.7,<3.8",
     # TensorFlow comes with an extra, cpu or gpu: two builds of it cannot be installed together.
     install_requires=[

@@ -13,6 +13,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 SHARED = os.environ.get("EMPIR_SHARED", os.path.join(os.path.dirname(ROOT), "shared"))
 MNIST = os.path.join(SHARED, "data", "mnist")
 CIFAR10 = os.path.join(SHARED, "data", "cifar-10-batches-bin")
+IMAGENET = os.path.join(SHARED, "data", "imagenet-sample")
 GOLDEN = os.path.join(ROOT, "tests", "golden")
 MEMBERS = os.path.join(ROOT, "checkpoints", "mnist")
 
@@ -23,6 +24,9 @@ needs_mnist = pytest.mark.skipif(
 )
 needs_cifar10 = pytest.mark.skipif(
     not os.path.isdir(CIFAR10), reason="no CIFAR-10 files at %s (set EMPIR_SHARED)" % CIFAR10
+)
+needs_imagenet = pytest.mark.skipif(
+    not os.path.isdir(IMAGENET), reason="no ImageNet JPEGs at %s (set EMPIR_SHARED)" % IMAGENET
 )
 
 

@@ -16,8 +16,9 @@ class Dataset(NamedTuple):
     Attributes:
       name: "mnist", "cifar10".
       split: "train" or "test".
-      images: float32 [n, height, width, channels] in [clip_min, clip_max].
-      labels: int64 [n], 0 <= label < num_classes.
+      images: float32 [n, height, width, channels] in [clip_min, clip_max]; an array, or what gives
+        arrays where it is indexed with an array of rows (`imagenet.load`).
+      labels: int64 [n], 0 <= label < num_classes; likewise.
       num_classes: number of classes.
       clip_range: lowest and highest value that an image may hold.
       source: where the data came from, for logs and records.
@@ -40,14 +41,21 @@ class Dataset(NamedTuple):
                 "nb_samples=%d: %s has 1..%d %s images"
                 % (n, self.source, len(self.labels), self.split)
             )
-        return self._replace(images=self.images[:n], labels=self.labels[:n])
+        return self._replace(images=_first(self.images, n), labels=_first(self.labels, n))
 
     def digest(self) -> str:
         """sha256 of images and labels: what a resumed run must share with the one it continues."""
         sha = hashlib.sha256()
         for array in (self.images, self.labels):
-            sha.update(np.ascontiguousarray(array).data)
+            if isinstance(array, np.ndarray):
+                sha.update(np.ascontiguousarray(array).data)
+            else:
+                sha.update(array.digest.encode("utf8"))
         return sha.hexdigest()
+
+
+def _first(array, n):
+    return array[:n] if isinstance(array, np.ndarray) else array.first(n)
 
 
 def check(dataset: Dataset) -> Dataset:

@@ -1,0 +1,289 @@
+"""JPEGs of ImageNet -> TFRecords, in the original's naming or in its converter's.
+
+    python -m empir.data.imagenet convert --source=DIR --split=val --out=DIR
+
+The source is a folder of folders, one per synset (any subset of the 1,000), whose images are put in
+a random order; or the flat folder of the ILSVRC validation images with --labels=FILE, which has one
+synset per line in the order of the file names, or "file name, synset"; their order is kept.
+
+PNG images and CMYK JPEGs are stored as RGB JPEGs; images that cannot be decoded are left out. Both
+are listed in OUT/<name>-problems.txt. Files appear complete; a killed conversion continues.
+"""
+
+import argparse
+import hashlib
+import json
+import logging
+import os
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from typing import List, NamedTuple
+
+import numpy as np
+
+from empir import runs, runtime
+from empir.data.imagenet import synsets
+from empir.data.tfrecords import LABEL_OFFSETS, NAMES, file_name
+from empir.errors import DataError, EmpirError
+from empir.progress import progress_bar
+
+log = logging.getLogger(__name__)
+
+SPLITS = {"train": "train", "val": "test"}
+SHARDS = {"train": 1024, "val": 128}
+NAMINGS = ("original", "converter")
+IMAGES = (".jpeg", ".jpg", ".png")
+
+
+class Source(NamedTuple):
+    """An image file and its class, 0..999."""
+
+    path: str
+    label: int
+
+
+def main(argv) -> int:
+    """Run `convert` with the flags of the module's docstring; returns the exit status."""
+    flags = _parse(argv)
+    sources = find_sources(flags.source, flags.labels, flags.seed)
+    convert(sources, flags.out, flags.split, flags.naming, flags.shards, not flags.noprogress)
+    return 0
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message):
+        raise EmpirError(message)
+
+
+def _parse(argv):
+    parser = _Parser(prog="python -m empir.data.imagenet", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    convert = parser.add_subparsers(dest="command", parser_class=_Parser).add_parser(
+        "convert", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    convert.add_argument("--source", required=True, help="folder of the JPEGs")
+    convert.add_argument("--split", required=True, choices=sorted(SPLITS))
+    convert.add_argument("--out", required=True, help="the folder that --imagenet_path will name")
+    convert.add_argument("--naming", default="original", choices=NAMINGS)
+    convert.add_argument("--labels", help="file of the flat folder's synsets")
+    convert.add_argument("--shards", type=int, help="files; default 128 for val, 1024 for train")
+    convert.add_argument("--seed", type=int, default=0, help="of the images' order")
+    convert.add_argument("--noprogress", action="store_true", help="no progress bar")
+    flags = parser.parse_args(argv)
+    if flags.command is None:
+        raise EmpirError("usage: python -m empir.data.imagenet convert (see --help)")
+    flags.shards = SHARDS[flags.split] if flags.shards is None else flags.shards
+    if not 1 <= flags.shards <= 99999:
+        raise EmpirError("--shards=%d: write 1..99999" % flags.shards)
+    return flags
+
+
+def find_sources(folder: str, labels=None, seed: int = 0) -> List[Source]:
+    """The images of a folder per synset, in an order drawn from the seed; or of a flat folder.
+
+    Args:
+      folder: see the module's docstring.
+      labels: file of the synsets of a flat folder.
+      seed: of the order.
+
+    Raises:
+      DataError: if there are no images, or a name is no synset of ImageNet's 1,000.
+    """
+    if not os.path.isdir(folder):
+        raise DataError("--source=%s is not a folder" % folder)
+    if labels:
+        return _flat(folder, labels)
+    classes = {synset: label for label, synset in enumerate(synsets())}
+    folders = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir())
+    unknown = [name for name in folders if name not in classes]
+    if unknown:
+        raise DataError("%s is no synset of ImageNet's 1,000" % os.path.join(folder, unknown[0]))
+    sources = [
+        Source(os.path.join(folder, synset, name), classes[synset])
+        for synset in folders
+        for name in _images(os.path.join(folder, synset))
+    ]
+    if not sources:
+        raise DataError(
+            "%s holds no folders of images, one per synset; for a flat folder give --labels"
+            % folder
+        )
+    order = np.random.RandomState(seed).permutation(len(sources))
+    return [sources[index] for index in order]
+
+
+def _images(folder):
+    return sorted(name for name in os.listdir(folder) if name.lower().endswith(IMAGES))
+
+
+def _flat(folder, labels):
+    classes = {synset: label for label, synset in enumerate(synsets())}
+    names = _images(folder)
+    try:
+        with open(labels) as file:
+            lines = [line.replace(",", " ").split() for line in file if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError("--labels=%s cannot be read (%s)" % (labels, error))
+    if all(len(words) == 1 for words in lines):
+        if len(lines) != len(names):
+            raise DataError(
+                "--labels=%s has %d lines, but %s has %d images"
+                % (labels, len(lines), folder, len(names))
+            )
+        lines = [(name, words[0]) for name, words in zip(names, lines)]
+    pairs = dict(words[:2] for words in lines if len(words) > 1)
+    missing = [name for name in names if name not in pairs]
+    if missing or not names:
+        raise DataError(
+            "%s has no images" % folder
+            if not names
+            else "--labels=%s has no line for %s" % (labels, missing[0])
+        )
+    for name in names:
+        if pairs[name] not in classes:
+            raise DataError(
+                "--labels=%s: %r of %s is no synset of ImageNet's 1,000 (numbers differ between "
+                "lists; write synsets like %s)" % (labels, pairs[name], name, synsets()[0])
+            )
+    return [Source(os.path.join(folder, name), classes[pairs[name]]) for name in names]
+
+
+def convert(sources, out: str, split: str, naming: str, shards: int, progress: bool = True):
+    """Write the TFRecords of a split; files that are there already are kept.
+
+    Args:
+      sources: images in order; file i of n takes the i-th of n consecutive parts.
+      out: folder; the files go to its Val, Train, validation or train.
+      split: "train" or "val".
+      naming: "original" or "converter".
+      shards: number of files.
+      progress: show a progress bar.
+
+    Raises:
+      ResumeError: if `out` holds the state of another conversion.
+      DataError: if an image file cannot be read, or `out` holds files of another number.
+    """
+    name = NAMES[SPLITS[split]][NAMINGS.index(naming)]
+    folder = os.path.join(out, name)
+    listing = "\n".join("%s %d" % source for source in sources)
+    head = {
+        "sources": hashlib.sha256(listing.encode("utf8")).hexdigest(),
+        "images": len(sources),
+        "shards": shards,
+        "label_offset": LABEL_OFFSETS[name],
+    }
+    state = os.path.join(out, "converting-" + name)
+    wanted = [file_name(name, shard, shards) for shard in range(shards)]
+    others = sorted(set(os.listdir(folder)) - set(wanted)) if os.path.isdir(folder) else []
+    if others or (os.path.isdir(folder) and not os.path.isdir(state)):
+        raise DataError(
+            "%s exists and holds %s" % (folder, others[0] if others else "a conversion")
+        )
+    runs.claim(state, head, True, "conversion")
+    os.makedirs(folder, exist_ok=True)
+    encoder = _Encoder(LABEL_OFFSETS[name])
+    bounds = np.linspace(0, len(sources), shards + 1).astype(int)
+    with progress_bar(len(sources), name, "image", progress) as bar:
+        for shard, base in enumerate(wanted):
+            part = sources[bounds[shard] : bounds[shard + 1]]
+            _write_shard(encoder, part, os.path.join(folder, base), os.path.join(state, base), bar)
+    _finish(state, os.path.join(out, name + "-problems.txt"), len(sources), folder)
+
+
+def _write_shard(encoder, sources, path, state, bar):
+    """Write one file and, first, the problems met in it."""
+    if os.path.exists(path):
+        bar.update(len(sources))
+        return
+    from empir.backend import tf
+
+    problems = []
+    with ThreadPoolExecutor(runtime.available_cpus()) as pool:
+        with tf.io.TFRecordWriter(state + ".writing") as writer:
+            for source, (example, problem) in zip(sources, pool.map(encoder.example, sources)):
+                if problem:
+                    problems.append("%s: %s" % (source.path, problem))
+                if example is not None:
+                    writer.write(example.SerializeToString(deterministic=True))
+                bar.update()
+    runs.write_atomically(state + ".json", json.dumps({"problems": problems}))
+    os.replace(state + ".writing", path)
+
+
+def _finish(state, report, images, folder):
+    problems = []
+    for base in sorted(os.listdir(state)):
+        if base.endswith(".json") and base != "run.json":
+            problems += runs.read_json(os.path.join(state, base))["problems"]
+    if problems:
+        runs.write_atomically(report, "\n".join(problems) + "\n")
+        log.warning("%d of %d images had problems: see %s", len(problems), images, report)
+    shutil.rmtree(state)
+    log.info("%s holds %d images", folder, images - sum("left out" in p for p in problems))
+
+
+class _Encoder:
+    """Image files -> `tf.train.Example`s with the converter's features; usable by threads."""
+
+    def __init__(self, label_offset):
+        from empir.backend import tf
+
+        self._tf = tf
+        self._offset = label_offset
+        self._synsets = synsets()
+        with tf.Graph().as_default() as graph, tf.device("/cpu:0"):
+            self._encoded = tf.placeholder(tf.string, [])
+            self._jpeg_shape = tf.image.extract_jpeg_shape(self._encoded)
+            jpeg = tf.image.decode_jpeg(self._encoded, channels=3)
+            png = tf.image.decode_png(self._encoded, channels=3)
+            self._shape = tf.shape(jpeg)
+            self._from_jpeg = self._again(jpeg)
+            self._from_png = self._again(png)
+            self._session = tf.Session(graph=graph, config=tf.ConfigProto(device_count={"GPU": 0}))
+
+    def _again(self, image):
+        encoded = self._tf.image.encode_jpeg(image, format="rgb", quality=100)
+        return encoded, self._tf.shape(image)
+
+    def example(self, source):
+        """(example or None, problem or None) of one image."""
+        try:
+            with open(source.path, "rb") as file:
+                data = file.read()
+        except OSError as error:
+            raise DataError("%s cannot be read (%s)" % (source.path, error.strerror))
+        feed, problem = {self._encoded: data}, None
+        try:
+            if data.startswith(b"\x89PNG"):
+                data, shape = self._session.run(self._from_png, feed)
+                problem = "PNG, stored as JPEG"
+            elif self._session.run(self._jpeg_shape, feed)[2] == 4:
+                data, shape = self._session.run(self._from_jpeg, feed)
+                problem = "CMYK, stored as RGB"
+            else:
+                shape = self._session.run(self._shape, feed)
+        except self._tf.errors.InvalidArgumentError as error:
+            return None, "left out, cannot be decoded (%s)" % error.message.split("\n")[0]
+        return self._features(source, data, shape), problem
+
+    def _features(self, source, data, shape):
+        train = self._tf.train
+
+        def integer(value):
+            return train.Feature(int64_list=train.Int64List(value=[int(value)]))
+
+        def text(value):
+            return train.Feature(bytes_list=train.BytesList(value=[value]))
+
+        feature = {
+            "image/height": integer(shape[0]),
+            "image/width": integer(shape[1]),
+            "image/channels": integer(3),
+            "image/colorspace": text(b"RGB"),
+            "image/class/label": integer(source.label + self._offset),
+            "image/class/synset": text(self._synsets[source.label].encode("ascii")),
+            "image/format": text(b"JPEG"),
+            "image/filename": text(os.path.basename(source.path).encode("utf8")),
+            "image/encoded": text(data),
+        }
+        return train.Example(features=train.Features(feature=feature))

@@ -1,0 +1,255 @@
+"""ImageNet from TFRecords, decoded as it is needed: nothing grows with the number of images.
+
+    python -m empir.data.imagenet convert --help
+
+Preprocessing is the original's (FACTS 2.6): the image's short side becomes 256 pixels (bilinear),
+the central 224x224 are cut out, the channels are put in the order blue, green, red, and means and
+deviations are applied in the order red, green, blue. That mismatch (FACTS 2.1 #19) belongs to the
+released checkpoints; `correct_channels` mends it for new trainings.
+"""
+
+import logging
+import os
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from typing import Optional
+
+import numpy as np
+
+from empir import runtime
+from empir.data import Dataset
+from empir.data.tfrecords import LABEL_OFFSETS, Records, find_shards
+from empir.errors import DataError
+
+log = logging.getLogger(__name__)
+
+SIZE = 224
+SHORT_SIDE = 256
+NUM_CLASSES = 1000
+MEAN = np.array([123.68, 116.78, 103.94], np.float32)  # red, green, blue
+DEVIATION = np.array([0.229, 0.224, 0.225], np.float32) * np.float32(255)
+#: The original's range for attacks; images lie in -2.118..2.641 of it.
+CLIP_RANGE = (-2.2, 2.7)
+SYNSETS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "imagenet_synsets.txt")
+
+
+def synsets():
+    """The 1,000 WordNet ids in the order of the labels 0..999."""
+    with open(SYNSETS) as file:
+        return file.read().split()
+
+
+def load(
+    split: str = "test",
+    data_dir=None,
+    sample: bool = False,
+    label_offset: Optional[int] = None,
+    allow_missing_shards: bool = False,
+    correct_channels: bool = False,
+) -> Dataset:
+    """Open a split of ImageNet; images are read and decoded when they are indexed.
+
+    Args:
+      split: "train" or "test" (the validation images).
+      data_dir: folder of the TFRecords, the original's --imagenet_path (see `tfrecords`).
+      sample: must be False: no sample of ImageNet is embedded.
+      label_offset: subtracted from the stored labels; None = 0 for files named Val, which hold
+        0..999, and 1 for the others, which hold 1..1000.
+      allow_missing_shards: warn of missing files instead of refusing.
+      correct_channels: normalise each channel by its own mean and deviation.
+
+    Returns:
+      A dataset whose images, float32 [n, 224, 224, 3], and labels, int64 [n], are arrays on
+      demand: index them with an integer array.
+
+    Raises:
+      DataError: if files are missing, truncated or no TFRecords; and, when it is met, for a record
+        without a JPEG or with a label outside 0..999.
+    """
+    if sample or not data_dir:
+        raise DataError(
+            "ImageNet cannot be downloaded or embedded: pass --imagenet_path=FOLDER with TFRecords"
+        )
+    if split not in ("train", "test"):
+        raise DataError("split %r: choose from train, test" % split)
+    shards = find_shards(data_dir, split)
+    if shards.missing:
+        text = "%s: %d of %d files are missing, the first is %s" % (
+            data_dir,
+            len(shards.missing),
+            len(shards.missing) + len(shards.paths),
+            shards.missing[0],
+        )
+        if not allow_missing_shards:
+            raise DataError(text + ": fetch them, or pass --allow_missing_shards")
+        log.warning(text)
+    offset = LABEL_OFFSETS[shards.name] if label_offset is None else label_offset
+    reader = _Reader(Records(shards.paths), offset, correct_channels)
+    count = len(reader.records)
+    return Dataset(
+        name="imagenet",
+        split=split,
+        images=_Images(reader, count),
+        labels=_Labels(reader, count),
+        num_classes=NUM_CLASSES,
+        clip_range=CLIP_RANGE,
+        source=data_dir,
+    )
+
+
+class _OnDemand:
+    """What `Dataset` needs of an array: length, shape, dtype, rows, the first n."""
+
+    def __init__(self, reader, count):
+        self._reader = reader
+        self._count = count
+
+    def __len__(self):
+        return self._count
+
+    def first(self, n: int):
+        """The same for the first n examples."""
+        return type(self)(self._reader, n)
+
+    @property
+    def digest(self) -> str:
+        """A digest of which examples these are and how they are read."""
+        return "%s:%d" % (self._reader.digest, self._count)
+
+
+class _Images(_OnDemand):
+    dtype = np.dtype(np.float32)
+
+    @property
+    def shape(self):
+        return (self._count, SIZE, SIZE, 3)
+
+    def __getitem__(self, rows):
+        return self._reader.batch(rows, self._count)[0]
+
+
+class _Labels(_OnDemand):
+    dtype = np.dtype(np.int64)
+
+    @property
+    def shape(self):
+        return (self._count,)
+
+    def __getitem__(self, rows):
+        return self._reader.batch(rows, self._count)[1]
+
+
+class _Reader:
+    """Reads and decodes batches on all processors, the next batch while this one is used."""
+
+    def __init__(self, records, label_offset, correct_channels):
+        self.records = records
+        self.digest = "%s:%d:%d" % (records.digest, label_offset, correct_channels)
+        self._label_offset = label_offset
+        self._decoder = Decoder(correct_channels)
+        self._decoding = ThreadPoolExecutor(runtime.available_cpus())
+        self._ahead = ThreadPoolExecutor(1)
+        self._batches = {}  # rows -> future, of the last batch and the next
+
+    def batch(self, rows, count):
+        """(images, labels) of an array of rows."""
+        rows = tuple(int(row) for row in rows)
+        following = tuple(range(rows[-1] + 1, min(rows[-1] + 1 + len(rows), count)))
+        batches = {
+            wanted: self._batches.get(wanted) or self._ahead.submit(self._read, wanted)
+            for wanted in (rows, following)
+            if wanted
+        }
+        self._batches = batches
+        return batches[rows].result()
+
+    def _read(self, rows):
+        examples = list(self._decoding.map(self._example, rows))
+        return np.stack([image for image, _ in examples]), np.array([n for _, n in examples])
+
+    def _example(self, row):
+        encoded, stored = parse_example(self.records.read(row), self.records.where(row))
+        label = stored - self._label_offset
+        if not 0 <= label < NUM_CLASSES:
+            raise DataError(
+                "%s: label %d less the offset %d is not in 0..999: the original's Val files hold "
+                "0..999 (--val_label_offset=0), all others 1..1000 (offset 1)"
+                % (self.records.where(row), stored, self._label_offset)
+            )
+        try:
+            return self._decoder(encoded), label
+        except ValueError as error:
+            raise DataError("%s: %s" % (self.records.where(row), error))
+
+
+def parse_example(data: bytes, where: str):
+    """JPEG and stored label of a serialized `tf.train.Example`; `DataError` if it has none."""
+    from empir.backend import tf
+
+    example = tf.train.Example()
+    try:
+        example.ParseFromString(data)
+        features = example.features.feature
+        (encoded,) = features["image/encoded"].bytes_list.value
+        (label,) = features["image/class/label"].int64_list.value
+    except Exception as error:  # protobuf raises its own kinds
+        raise DataError(
+            "%s is no ImageNet example (%s): it needs image/encoded and image/class/label"
+            % (where, str(error).split("\n")[0])
+        )
+    return encoded, label
+
+
+class Decoder:
+    """JPEG bytes -> the original's evaluation image, float32 [224, 224, 3]; usable by threads.
+
+    Args:
+      correct_channels: normalise each channel by its own mean and deviation.
+    """
+
+    def __init__(self, correct_channels: bool = False):
+        from empir.backend import tf
+
+        self._error = tf.errors.InvalidArgumentError
+        with tf.Graph().as_default() as graph, tf.device("/cpu:0"):
+            self._encoded = tf.placeholder(tf.string, [], "encoded")
+            image = tf.cast(tf.image.decode_jpeg(self._encoded, channels=3), tf.float32)
+            self._image = normalize(central_crop(image), correct_channels)
+            config = tf.ConfigProto(
+                device_count={"GPU": 0},
+                intra_op_parallelism_threads=1,
+                inter_op_parallelism_threads=runtime.available_cpus(),
+            )
+            self._session = tf.Session(graph=graph, config=config)
+
+    def __call__(self, encoded: bytes) -> np.ndarray:
+        """Decode one image; ValueError if it is no JPEG."""
+        try:
+            return self._session.run(self._image, {self._encoded: encoded})
+        except self._error as error:
+            raise ValueError("the image cannot be decoded (%s)" % error.message.split("\n")[0])
+
+
+def central_crop(image):
+    """Float image [h, w, 3] -> its central [224, 224, 3] at a short side of 256 pixels."""
+    from empir.backend import tf
+
+    size = tf.cast(tf.shape(image)[:2], tf.float32)
+    size = tf.cast(tf.rint(size * SHORT_SIDE / tf.reduce_min(size)), tf.int32)
+    resized = tf.image.resize_bilinear(image[tf.newaxis], size, align_corners=False)[0]
+    top, left = tf.unstack((size - SIZE) // 2)
+    cut = resized[top : top + SIZE, left : left + SIZE]
+    cut.set_shape([SIZE, SIZE, 3])
+    return cut
+
+
+def normalize(image, correct_channels: bool = False):
+    """RGB in 0..255, [..., 3] -> normalised BGR, with the original's mismatch unless corrected."""
+    mean, deviation = (MEAN[::-1], DEVIATION[::-1]) if correct_channels else (MEAN, DEVIATION)
+    return (image[..., ::-1] - mean) / deviation
+
+
+if __name__ == "__main__":
+    from empir.data.convert import main
+
+    runtime.exit_with(lambda: main(sys.argv[1:]))

@@ -1,0 +1,162 @@
+"""ImageNet's TFRecord files: their names, their records by index, their writing.
+
+Two namings are known (FACTS 2.6). The original's: Val/Val-00000-of-00128 with labels 0..999 and
+Train/Train-00000-of-01024 with labels 1..1000. Its converter's (imagenet_to_gcs.py of
+tensorflow/tpu): validation/validation-00000-of-00128 and train/train-00000-of-01024, labels 1..1000
+in both. The files may lie in the folder itself, too.
+
+A TFRecord file is a sequence of records: length (8 bytes, little-endian), its checksum (4), the
+data, its checksum (4). Positions and checksums are read once, the data when it is asked for.
+"""
+
+import hashlib
+import os
+import re
+import struct
+from concurrent.futures import ThreadPoolExecutor
+from typing import Dict, List, NamedTuple
+
+import numpy as np
+
+from empir.errors import DataError
+
+#: Split -> names of the original and of its converter.
+NAMES = {"train": ("Train", "train"), "test": ("Val", "validation")}
+#: Name -> what is subtracted from a stored label.
+LABEL_OFFSETS = {"Train": 1, "train": 1, "Val": 0, "validation": 1}
+
+HEADER, FOOTER = 12, 4
+
+
+class Shards(NamedTuple):
+    """The files of a split.
+
+    Attributes:
+      name: "Train", "train", "Val" or "validation".
+      paths: files that are there, in order.
+      missing: base names of files that are not there, though the others' names promise them.
+    """
+
+    name: str
+    paths: List[str]
+    missing: List[str]
+
+
+def file_name(name: str, shard: int, shards: int) -> str:
+    """Base name of a file, e.g. Val-00000-of-00128."""
+    return "%s-%05d-of-%05d" % (name, shard, shards)
+
+
+def find_shards(folder: str, split: str) -> Shards:
+    """The files of a split in a folder, of either naming, below it or in it.
+
+    Args:
+      folder: what the original's --imagenet_path is.
+      split: "train" or "test".
+
+    Raises:
+      DataError: if there are none, or those of two namings or of two numbers of shards.
+    """
+    if not os.path.isdir(folder):
+        raise DataError("--imagenet_path=%s is not a folder" % folder)
+    found = {}
+    for name in NAMES[split]:
+        for place in (os.path.join(folder, name), folder):
+            for total, paths in _shards_in(place, name).items():
+                found[name, place, total] = paths
+    if not found:
+        names = ["%s/%s" % (name, file_name(name, 0, 128)) for name in NAMES[split]]
+        raise DataError(
+            "%s holds no TFRecords of ImageNet's %s split: neither %s"
+            % (folder, split, " nor ".join(names))
+        )
+    if len(found) > 1:
+        texts = [os.path.join(place, "%s-*-of-%05d" % (n, total)) for n, place, total in found]
+        raise DataError("%s holds several sets of files: %s" % (folder, ", ".join(texts)))
+    [((name, _, total), paths)] = found.items()
+    wanted = [file_name(name, shard, total) for shard in range(total)]
+    return Shards(
+        name, [paths[n] for n in wanted if n in paths], [n for n in wanted if n not in paths]
+    )
+
+
+def _shards_in(folder, name) -> Dict[int, Dict[str, str]]:
+    """Number of shards -> base name -> path, of the files of that name in a folder."""
+    found = {}
+    if os.path.isdir(folder):
+        for base in os.listdir(folder):
+            match = re.fullmatch(r"%s-\d{5}-of-(\d{5})" % name, base)
+            if match:
+                found.setdefault(int(match.group(1)), {})[base] = os.path.join(folder, base)
+    return found
+
+
+class Records:
+    """The records of TFRecord files, by index over all files.
+
+    Args:
+      paths: files in order.
+
+    Raises:
+      DataError: for a file that cannot be read, is truncated or is no TFRecord file.
+    """
+
+    def __init__(self, paths):
+        with ThreadPoolExecutor(8) as pool:  # waiting for the disk, mostly
+            tables = list(pool.map(_positions, paths))
+        self._paths = list(paths)
+        # Arrays, as the training split has 1.3 million records.
+        self._table = np.concatenate([np.zeros((0, 3), np.int64)] + tables)
+        self._first = np.cumsum([0] + [len(table) for table in tables])
+        sha = hashlib.sha256()
+        for path, table in zip(paths, tables):
+            sha.update(os.path.basename(path).encode("utf8"))
+            sha.update(np.ascontiguousarray(table[:, 1:]).data)
+        self.digest = sha.hexdigest()
+
+    def __len__(self):
+        return len(self._table)
+
+    def _place(self, index):
+        """Path and number within the file of a record."""
+        file = int(np.searchsorted(self._first, index, side="right")) - 1
+        return self._paths[file], index - int(self._first[file])
+
+    def where(self, index: int) -> str:
+        """A record's place, for messages: its number in its file, from 0."""
+        path, number = self._place(index)
+        return "record %d of %s" % (number, path)
+
+    def read(self, index: int) -> bytes:
+        """A record's data."""
+        start, length, _ = (int(value) for value in self._table[index])
+        with open(self._place(index)[0], "rb") as file:
+            file.seek(start)
+            data = file.read(length)
+        if len(data) != length:
+            raise DataError("%s is truncated: fetch or convert it again" % self.where(index))
+        return data
+
+
+def _positions(path) -> np.ndarray:
+    """Start, length and checksum of the data of each record of a file: int64 [n, 3]."""
+    positions = []
+    try:
+        with open(path, "rb") as file:
+            size, position = os.fstat(file.fileno()).st_size, 0
+            while position < size:
+                file.seek(position)
+                header = file.read(HEADER)
+                length = struct.unpack("<Q", header[:8])[0] if len(header) == HEADER else size
+                start = position + HEADER
+                if start + length + FOOTER > size:
+                    raise DataError(
+                        "%s is truncated or no TFRecord file (at byte %d): fetch or convert it "
+                        "again" % (path, position)
+                    )
+                file.seek(start + length)
+                positions.append((start, length, struct.unpack("<I", file.read(FOOTER))[0]))
+                position = start + length + FOOTER
+    except OSError as error:
+        raise DataError("%s cannot be read (%s)" % (path, error.strerror))
+    return np.array(positions, np.int64).reshape(-1, 3)
