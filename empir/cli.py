@@ -79,7 +79,7 @@ def _job(experiment, members, attack, protocol, data, seed, options):
     from empir.evaluation import Job
 
     name, combine, target = protocol
-    batch_size = min(experiment.attack_batch, len(data.labels))
+    batch_size = min(experiment.attack_batch or FLAGS.batch_size, len(data.labels))
     return Job(
         ensemble=Ensemble(members, combine, target),
         attack=attack,
@@ -151,7 +151,7 @@ def _is_to_be_trained(path):
 
 
 def _test_data(experiment):
-    data = experiment.load("test", FLAGS.data_dir)
+    data = empir_flags.load_data(experiment, "test")
     if not empir_flags.given("nb_samples"):
         return data.first(min(FLAGS.nb_samples, len(data.labels)))
     return data.first(FLAGS.nb_samples)
@@ -175,11 +175,11 @@ def _train(experiment, network, precisions, options, path, seed):
     )
     return train(
         settings,
-        experiment.load("train", FLAGS.data_dir),
+        empir_flags.load_data(experiment, "train"),
         directory=path,
         resume=FLAGS.resume,
         logdir=FLAGS.logdir,
-        test=experiment.load("test", FLAGS.data_dir),
+        test=empir_flags.load_data(experiment, "test"),
         test_each_epoch=FLAGS.test,
         progress=FLAGS.progress,
     )

@@ -25,6 +25,11 @@ log = logging.getLogger(__name__)
 
 SCHEMA = 1
 
+#: Number of classes from which on top-5 accuracy is measured too.
+TOP5_CLASSES = 100
+#: Rules with a score per class, which top-5 accuracy needs; a vote has none.
+SCORED_RULES = ("mean_logits", "mean_probs", "members")
+
 
 class Job(NamedTuple):
     """What an evaluation computes: everything that determines its numbers.
@@ -54,6 +59,11 @@ class Job(NamedTuple):
     architecture: Optional[str] = None
     protocol: Optional[str] = None
     options: dict = {}
+
+    @property
+    def has_top5(self) -> bool:
+        """Whether the record holds top-5 accuracies."""
+        return self.data.num_classes >= TOP5_CLASSES
 
     @property
     def num_examples(self) -> int:
@@ -159,11 +169,41 @@ class _Graph:
         for name, outputs in (("clean", clean), ("adversarial", attacked)):
             for rule in DECISION_RULES + ("members",):
                 arrays["%s_%s" % (name, rule)] = outputs[rule].astype(np.int16)
+            if job.has_top5:
+                for rule, ranks in label_ranks(outputs["logits"], labels).items():
+                    arrays["%s_rank_%s" % (name, rule)] = ranks
         if target is not None:
             arrays["target"] = target.astype(np.int64)
         if job.save_adversarial:
             arrays["adversarial"] = adversarial
         return arrays
+
+
+def label_ranks(logits, labels) -> dict:
+    """Place of the true class among all by score, from 0, under each of `SCORED_RULES`.
+
+    Of equal scores the lower class comes first, as in argmax.
+
+    Args:
+      logits: float32 [n, members, classes].
+      labels: int64 [n].
+
+    Returns:
+      int16 [n], of the members [n, members]; the label is among the top five where it is below 5.
+    """
+    exponents = np.exp(logits - logits.max(axis=2, keepdims=True))
+    scores = {
+        "mean_logits": logits.mean(axis=1),
+        "mean_probs": (exponents / exponents.sum(axis=2, keepdims=True)).mean(axis=1),
+        "members": logits,
+    }
+    ranks = {}
+    for rule, score in scores.items():
+        index = labels.reshape((-1,) + (1,) * (score.ndim - 1))
+        true = np.take_along_axis(score, np.broadcast_to(index, score.shape[:-1] + (1,)), axis=-1)
+        before = (score > true) | ((score == true) & (np.arange(score.shape[-1]) < index))
+        ranks[rule] = before.sum(axis=-1).astype(np.int16)
+    return ranks
 
 
 def _targets(rows, data):
@@ -289,6 +329,8 @@ def _columns(job):
     columns += [
         "%s_%s" % (n, r) for n in ("clean", "adversarial") for r in DECISION_RULES + ("members",)
     ]
+    if job.has_top5:
+        columns += ["%s_rank_%s" % (n, r) for n in ("clean", "adversarial") for r in SCORED_RULES]
     columns += ["l2", "linf", "changed"]
     columns += ["target"] if job.targeted or job.attack == "jsma" else []
     return columns + (["adversarial"] if job.save_adversarial else [])
@@ -299,10 +341,10 @@ def _measure(job, store) -> dict:
     starts = job.starts()
     label = store.column("label", starts)
 
-    def accuracy(name, rule):
+    def accuracy(name, rule, examples=None):
         predicted = store.column("%s_%s" % (name, rule), starts)
         right = predicted == (label if predicted.ndim == 1 else label[:, np.newaxis])
-        return right.mean(axis=0).tolist()
+        return right[:examples].mean(axis=0).tolist()
 
     rules = {
         rule: {name: accuracy(name, rule) for name in ("clean", "adversarial")}
@@ -320,6 +362,16 @@ def _measure(job, store) -> dict:
             )
         ],
     }
+    if job.has_top5:
+        _add_top5(measured, store, starts)
+    partial = job.num_examples % job.batch_size
+    if partial and len(starts) > 1:
+        # What the original reports of ImageNet (FACTS 2.8).
+        full = {
+            name + "_accuracy": accuracy(name, combine, job.num_examples - partial)
+            for name in ("clean", "adversarial")
+        }
+        measured["full_batches_only"] = dict(full, num_examples=job.num_examples - partial)
     for key in ("l2", "linf"):
         measured["mean_" + key] = float(store.column(key, starts).mean(dtype=np.float64))
     measured["mean_changed"] = float(store.column("changed", starts).mean(dtype=np.float64))
@@ -329,3 +381,16 @@ def _measure(job, store) -> dict:
     clean, attack = store.column("seconds", starts).sum(axis=0).tolist()
     measured["seconds"] = {"clean": round(clean, 3), "attack": round(attack, 3)}
     return measured
+
+
+def _add_top5(measured, store, starts):
+    """Add top-5 accuracies beside the accuracies of the rules that have them, and the members'."""
+    for name in ("clean", "adversarial"):
+        top5 = {
+            rule: np.mean(store.column("%s_rank_%s" % (name, rule), starts) < 5, axis=0).tolist()
+            for rule in SCORED_RULES
+        }
+        for rule in SCORED_RULES[:2]:
+            measured["accuracy"][rule][name + "_top5"] = top5[rule]
+        for member, value in zip(measured["member_accuracy"], top5["members"]):
+            member[name + "_top5"] = value

@@ -23,10 +23,51 @@ TRAINING_FLAGS = ("nb_epochs", "batch_size", "test", "logdir")
 
 def define(experiment: Experiment):
     """Define every flag of an example script with the experiment's defaults."""
+    define_data(experiment.data_flag)
     _define_run()
     _define_networks(experiment)
     _define_training(experiment)
     _define_attack(experiment)
+
+
+def define_data(*names: str):
+    """Define the flags that say where data are: "data_dir", "imagenet_path", or both."""
+    if "data_dir" in names:
+        flags.DEFINE_string("data_dir", None, "folder with the dataset's files")
+    if "imagenet_path" in names:
+        flags.DEFINE_string("imagenet_path", None, "folder with ImageNet's TFRecords")
+        for split, default in (("val", "0 for files named Val, else 1"), ("train", "1")):
+            flags.DEFINE_integer(
+                split + "_label_offset",
+                None,
+                "what is subtracted from the labels of the %s files; default: %s"
+                % ("validation" if split == "val" else "training", default),
+            )
+        flags.DEFINE_bool("allow_missing_shards", False, "use the TFRecord files that are there")
+        flags.DEFINE_bool(
+            "correct_channels",
+            False,
+            "normalise each channel by its own mean, unlike the original and its checkpoints",
+        )
+
+
+def load_data(experiment: Experiment, split: str, sample: bool = False):
+    """The split of the experiment's data that the flags of `define_data` name.
+
+    Raises:
+      DataError: see `empir.data`.
+    """
+    path = FLAGS[experiment.data_flag].value
+    if experiment.data_flag != "imagenet_path":
+        return experiment.load(split, path, sample)
+    return experiment.load(
+        split,
+        path,
+        sample,
+        label_offset=FLAGS.val_label_offset if split == "test" else FLAGS.train_label_offset,
+        allow_missing_shards=FLAGS.allow_missing_shards,
+        correct_channels=FLAGS.correct_channels,
+    )
 
 
 def _define_run():
@@ -34,7 +75,6 @@ def _define_run():
     flags.DEFINE_integer(
         "num_threads", None, "threads; default: this machine's processors", lower_bound=1
     )
-    flags.DEFINE_string("data_dir", None, "folder with the dataset's files")
     flags.DEFINE_integer(
         "seed",
         None,
@@ -85,7 +125,9 @@ def _define_training(experiment):
 
 def _define_attack(experiment):
     flags.DEFINE_string("attack", "cw", "cw, jsma, fgsm, pgd, bim, or the original's 0..4")
-    flags.DEFINE_integer("nb_samples", 10000, "attack the first n test images", lower_bound=1)
+    flags.DEFINE_integer(
+        "nb_samples", experiment.nb_samples, "attack the first n test images", lower_bound=1
+    )
     flags.DEFINE_bool("targeted", False, "attack towards every class but the true one")
     flags.DEFINE_float("eps", experiment.eps, "radius of FGSM, BIM and PGD", lower_bound=0)
     flags.DEFINE_float("eps_iter", experiment.eps_iter, "step of BIM and PGD")

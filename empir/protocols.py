@@ -1,8 +1,8 @@
 """The paper's experiments as frozen data: one row per dataset, the protocols, the table's rows."""
 
-from typing import Callable, NamedTuple, Tuple
+from typing import Callable, NamedTuple, Optional, Tuple
 
-from empir.data import cifar10, mnist
+from empir.data import cifar10, imagenet, mnist
 from empir.errors import EmpirError
 from empir.precision import FULL, Precision
 
@@ -33,9 +33,12 @@ class Experiment(NamedTuple):
       load: `load(split, data_dir, sample)` -> `Dataset`.
       eps, eps_iter, nb_iter: radius, step and steps of the L-infinity attacks (FACTS 2.7).
       cw_iterations: CW's steps.
-      attack_batch: images attacked in one graph call, and CW's batch (FACTS 2.7).
+      attack_batch: images attacked in one graph call, and CW's batch; None = --batch_size
+        (FACTS 2.7).
       batch_size, nb_epochs, learning_rate, nb_filters: training defaults (FACTS 2.4, 2.5).
       learning_rate_flag: how the original's script calls the rate.
+      data_flag: how it calls the folder of the data: "data_dir", or "imagenet_path" for TFRecords.
+      nb_samples: how many test images it attacks.
       label_smoothing: see `empir.training.Settings`.
       members: the paper's three precisions; a name's folder under checkpoints/<dataset>/.
     """
@@ -48,7 +51,7 @@ class Experiment(NamedTuple):
     eps_iter: float
     nb_iter: int
     cw_iterations: int
-    attack_batch: int
+    attack_batch: Optional[int]
     batch_size: int
     nb_epochs: int
     learning_rate: float
@@ -57,6 +60,8 @@ class Experiment(NamedTuple):
     nb_filters: int
     seed: int
     members: Tuple[Tuple[str, Precision], ...]
+    data_flag: str = "data_dir"
+    nb_samples: int = 10000
 
 
 EXPERIMENTS = {
@@ -105,6 +110,31 @@ EXPERIMENTS = {
             ("model2-w2a2", Precision(2, 2)),
             ("model3-fp", FULL),
         ),
+    ),
+    "imagenet": Experiment(
+        dataset="imagenet",
+        title="ImageNet",
+        architecture="AlexNet",
+        load=imagenet.load,
+        eps=0.1,
+        eps_iter=0.01,
+        nb_iter=40,
+        cw_iterations=50,
+        attack_batch=None,
+        batch_size=100,
+        nb_epochs=6,
+        learning_rate=0.001,
+        learning_rate_flag="learning_rate",
+        label_smoothing=0.0,
+        nb_filters=32,
+        seed=1234,
+        members=(
+            ("model1-w2a2", Precision(2, 2)),
+            ("model2-w4a4", Precision(4, 4)),
+            ("model3-fp", FULL),
+        ),
+        data_flag="imagenet_path",
+        nb_samples=50000,
     ),
 }
 

@@ -13,6 +13,7 @@ import os
 
 from absl import flags
 
+from empir import flags as empir_flags
 from empir import runtime
 from empir.errors import EmpirError
 from empir.models import architecture
@@ -38,11 +39,11 @@ FAST_ATTACKS = ("fgsm",)
 def setup():
     """Define the flags; returns the main function."""
     flags.DEFINE_string("dataset", "mnist", "one of: " + ", ".join(EXPERIMENTS))
-    flags.DEFINE_string("data_dir", None, "folder with the dataset's files")
+    empir_flags.define_data("data_dir", "imagenet_path")
     flags.DEFINE_bool("sample", False, "attack the images embedded in the repository")
     flags.DEFINE_string("members", None, "folder of the members; default checkpoints/DATASET")
     flags.DEFINE_string("out", None, "folder of the records; default results/DATASET")
-    flags.DEFINE_integer("nb_samples", 10000, "attack the first n test images")
+    flags.DEFINE_integer("nb_samples", None, "attack the first n test images; default: all")
     flags.DEFINE_integer("slow_samples", None, "images for CW, BIM and PGD; default nb_samples")
     flags.DEFINE_integer("num_threads", None, "threads; default: this machine's processors")
     flags.DEFINE_bool("progress", True, "progress bars on a terminal")
@@ -57,10 +58,10 @@ def run(_):
     """
     chosen = experiment(FLAGS.dataset)
     runtime.configure(FLAGS.num_threads)
-    data = chosen.load("test", FLAGS.data_dir, FLAGS.sample)
-    if FLAGS.slow_samples is not None and FLAGS.slow_samples > FLAGS.nb_samples:
+    data = empir_flags.load_data(chosen, "test", FLAGS.sample)
+    fast = data if FLAGS.nb_samples is None else data.first(FLAGS.nb_samples)
+    if FLAGS.slow_samples is not None and FLAGS.slow_samples > len(fast.labels):
         raise EmpirError("--slow_samples=%d is more than --nb_samples" % FLAGS.slow_samples)
-    fast = data.first(min(FLAGS.nb_samples, len(data.labels)))
     slow = fast if FLAGS.slow_samples is None else fast.first(FLAGS.slow_samples)
     out = FLAGS.out or os.path.join("results", chosen.dataset)
     folder = FLAGS.members or os.path.join("checkpoints", chosen.dataset)
@@ -114,7 +115,7 @@ def _job(chosen, row, attack, members, data):
     from empir.ensemble import Ensemble
     from empir.evaluation import Job
 
-    batch_size = min(chosen.attack_batch, len(data.labels))
+    batch_size = min(chosen.attack_batch or chosen.batch_size, len(data.labels))
     return Job(
         ensemble=Ensemble(members, *PROTOCOLS[row.protocol]),
         attack=attack,

@@ -254,3 +254,52 @@ def test_shipped_members_reach_their_stated_accuracy():
     assert record["clean_accuracy"] >= 0.985
     # The paper's pattern: FGSM against the released target leaves more than half.
     assert record["adversarial_accuracy"] >= 0.5
+
+
+def test_the_rank_of_a_label_is_the_number_of_higher_scores(random):
+    logits = random.normal(size=(6, 3, 12)).astype(np.float32)
+    labels = random.randint(0, 12, 6)
+    ranks = evaluation.label_ranks(logits, labels)
+    probabilities = np.exp(logits) / np.exp(logits).sum(axis=2, keepdims=True)
+    for i, label in enumerate(labels):
+        for rule, score in (("mean_logits", logits.mean(1)), ("mean_probs", probabilities.mean(1))):
+            order = list(np.argsort(-score[i]))
+            assert ranks[rule][i] == order.index(label)
+        for member in range(3):
+            order = list(np.argsort(-logits[i, member]))
+            assert ranks["members"][i, member] == order.index(label)
+
+
+@pytest.mark.parametrize("attack", ["fgsm", "cw"])
+def test_many_classes_have_top5_accuracies_too(members, tmp_path, monkeypatch, attack):
+    session, own = members
+    assert "clean_top5" not in evaluate(job(own, attack), session)["accuracy"]["mean_logits"]
+    monkeypatch.setattr(evaluation, "TOP5_CLASSES", 10)
+    run = job(own, attack, save_adversarial=True)
+    record = evaluate(run, session, str(tmp_path))
+    with np.load(str(tmp_path / "examples.npz")) as archive:
+        arrays = dict(archive)
+    for name, images in (("clean", run.data.images), ("adversarial", arrays["adversarial"])):
+        logits = np.stack(session.run(run.ensemble.member_logits(tf.constant(images))), 1)
+        best = np.argsort(-logits.mean(1), axis=1, kind="stable")[:, :5]
+        top5 = np.mean([label in five for label, five in zip(run.data.labels, best)])
+        assert record["accuracy"]["mean_logits"][name + "_top5"] == top5
+        assert top5 >= record["accuracy"]["mean_logits"][name]
+        for index, member in enumerate(record["member_accuracy"]):
+            best = np.argsort(-logits[:, index], axis=1, kind="stable")[:, :5]
+            top5 = np.mean([label in five for label, five in zip(run.data.labels, best)])
+            assert member[name + "_top5"] == top5
+    assert "clean_top5" not in record["accuracy"]["vote"]
+
+
+def test_a_partial_last_batch_counts_and_the_record_says_what_it_is_without(members, tmp_path):
+    session, own = members
+    record = evaluate(job(own, "fgsm"), session, str(tmp_path))
+    with np.load(str(tmp_path / "examples.npz")) as archive:
+        right = archive["adversarial_mean_logits"] == archive["label"]
+    assert record["adversarial_accuracy"] == right.mean() and len(right) == 25
+    without = record["full_batches_only"]
+    assert without["num_examples"] == 20
+    assert without["adversarial_accuracy"] == right[:20].mean()
+    assert "full_batches_only" not in evaluate(job(own, "fgsm", count=20), session)
+    assert "full_batches_only" not in evaluate(job(own, "fgsm", count=8), session)
