@@ -149,15 +149,30 @@ class PositionBias(keras.layers.Layer):
 
 
 class BatchNorm(keras.layers.BatchNormalization):
-    """`keras.layers.BatchNormalization`; with `trainable=False` always by the moving statistics.
+    """`keras.layers.BatchNormalization` over the last axis, as `tf.layers` keeps its statistics.
 
-    Then its graph does not depend on Keras' learning phase, whose conditionals TensorFlow cannot
-    differentiate inside the loops of attacks (FACTS 4).
+    With `trainable=False` it always normalises by the moving statistics. Then its graph does not
+    depend on Keras' learning phase, whose conditionals TensorFlow cannot differentiate inside the
+    loops of attacks (FACTS 4).
+
+    Faithfulness: a moving statistic m becomes momentum * m + (1 - momentum) * batch statistic;
+    Keras' own divides by 1 - momentum^t besides.
     """
 
     def call(self, inputs, training=None):
         """Normalised inputs, [batch, ..., channels]."""
-        return super().call(inputs, training=training if self.trainable else False)
+        if not self.trainable or training in (0, False):
+            return super().call(inputs, training=False)
+        mean, variance = tf.nn.moments(inputs, list(range(len(inputs.shape) - 1)))
+        moving = [(self.moving_mean, mean), (self.moving_variance, variance)]
+        self.add_update(
+            [tf.assign_sub(m, (1 - self.momentum) * (m - new)) for m, new in moving], inputs
+        )
+        normed = tf.nn.batch_normalization(
+            inputs, mean, variance, self.beta, self.gamma, self.epsilon
+        )
+        still = super().call(inputs, training=False)
+        return K.in_train_phase(normed, still, training=training)
 
 
 class Softmax(keras.layers.Activation):

@@ -7,10 +7,13 @@ import numpy as np
 import pytest
 
 from empir import checkpoints
+from empir.backend import tf
 from empir.data import mnist
 from empir.errors import EmpirError, ResumeError
-from empir.models import architecture
+from empir.loading import load_member
+from empir.models import Architecture, architecture
 from empir.precision import FULL, Precision, per_layer
+from empir.runtime import session as new_session
 from empir.training import Settings, loop, train
 from empir.training.loop import epoch_batches
 
@@ -35,19 +38,26 @@ def settings(precision=FULL, **changes):
     return Settings(**dict(plain, **changes))
 
 
+def training_record(folder):
+    """training.json of a folder."""
+    with open(os.path.join(folder, "training.json")) as file:
+        return json.load(file)
+
+
 @pytest.mark.parametrize("count, size", [(1000, 64), (128, 128), (10, 64), (129, 128)])
 def test_batches_are_full_and_hold_every_example(count, size):
-    batches = epoch_batches(count, size, seed=1, epoch=0)
+    batches = epoch_batches(np.random.RandomState(0).permutation(count), size)
     assert {len(batch) for batch in batches} == {min(size, count)}
     assert len(batches) == -(-count // size)
     assert set(np.concatenate(batches)) == set(range(count))
 
 
-def test_shuffling_depends_on_seed_and_epoch_alone():
-    first = np.concatenate(epoch_batches(1000, 100, 1, 0))
-    np.testing.assert_array_equal(first, np.concatenate(epoch_batches(1000, 100, 1, 0)))
+def test_shuffling_depends_on_seed_and_epoch_alone(data):
+    first = data.order(1, 0)
+    np.testing.assert_array_equal(np.sort(first), np.arange(1000))
+    np.testing.assert_array_equal(first, data.order(1, 0))
     for seed, epoch in ((1, 1), (2, 0)):
-        assert (first != np.concatenate(epoch_batches(1000, 100, seed, epoch))).mean() > 0.9
+        assert (first != data.order(seed, epoch)).mean() > 0.9
 
 
 @pytest.mark.parametrize("precision", [FULL, Precision(2, 4)], ids=str)
@@ -65,18 +75,25 @@ def test_the_same_seed_gives_the_same_weights(data):
     assert checkpoints.digest(first) != checkpoints.digest(other)
 
 
-def test_a_killed_training_resumes_to_the_same_weights(data, tmp_path, monkeypatch):
-    whole = train(settings(Precision(2, 4), epochs=3), data, progress=False)
-    run_epoch = loop._run_epoch
+@pytest.mark.parametrize("within_an_epoch", [False, True])
+def test_a_killed_training_resumes_to_the_same_weights(
+    data, tmp_path, monkeypatch, within_an_epoch
+):
+    whole_folder = str(tmp_path / "whole")
+    whole = train(settings(Precision(2, 4), epochs=3), data, whole_folder, progress=False)
+    step, steps = loop._Run._step, []
+    # 16 steps an epoch: killed after an epoch, or within the third with the state of step 37.
+    monkeypatch.setattr(loop, "SAVE_SECONDS", -1 if within_an_epoch else 600)
 
-    def killed(graph, session, data, settings, epoch, *rest):
-        if epoch == 2:
+    def killed(run, *arguments):
+        if len(steps) == (37 if within_an_epoch else 32):
             raise KeyboardInterrupt
-        run_epoch(graph, session, data, settings, epoch, *rest)
+        steps.append(arguments)
+        return step(run, *arguments)
 
-    folder = str(tmp_path)
+    folder = str(tmp_path / "killed")
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "_run_epoch", killed)
+        patch.setattr(loop._Run, "_step", killed)
         with pytest.raises(KeyboardInterrupt):
             train(settings(Precision(2, 4), epochs=3), data, folder, progress=False)
     assert not checkpoints.has_checkpoint(folder)
@@ -88,6 +105,7 @@ def test_a_killed_training_resumes_to_the_same_weights(data, tmp_path, monkeypat
     resumed = train(settings(Precision(2, 4), epochs=3), data, folder, resume=True, progress=False)
     assert checkpoints.digest(resumed) == checkpoints.digest(whole)
     assert checkpoints.digest(checkpoints.read(folder)) == checkpoints.digest(whole)
+    assert training_record(folder)["history"] == training_record(whole_folder)["history"]
 
 
 def test_what_training_leaves_behind(data, tmp_path):
@@ -101,8 +119,7 @@ def test_what_training_leaves_behind(data, tmp_path):
         "model.meta",
         "training.json",
     ]
-    with open(os.path.join(folder, "training.json")) as file:
-        record = json.load(file)
+    record = training_record(folder)
     assert record["sha256"] == checkpoints.digest(arrays)
     assert record["seed"] == 5 and record["epochs"] == 2 and record["precisions"] == ["fp"] * 3
     assert 0.1 < record["clean_accuracy"] <= 1
@@ -123,3 +140,107 @@ def test_settings_out_of_range_are_named(data, change):
 def test_a_diverging_loss_is_an_error(data):
     with pytest.raises(EmpirError, match="try a smaller learning rate than 1e.20"):
         train(settings(learning_rate=1e20), data, progress=False)
+
+
+@pytest.mark.parametrize(
+    "epoch, rate", [(0, 0.1), (1, 0.1), (2, 0.01), (3, 0.01), (4, 0.003), (9, 0.003)]
+)
+def test_the_rate_follows_the_schedule(epoch, rate):
+    assert settings(learning_rate=0.1, schedule=((2, 0.01), (4, 0.003))).rate(epoch) == rate
+
+
+def test_a_scheduled_rate_of_zero_stops_the_weights(data):
+    once = train(settings(epochs=1), data, progress=False)
+    stopped = train(settings(epochs=2, schedule=((1, 0.0),)), data, progress=False)
+    assert checkpoints.digest(once) == checkpoints.digest(stopped)
+
+
+def test_adams_epsilon_damps_the_steps(data):
+    def change(epsilon):
+        run = settings(epochs=1, adam_epsilon=epsilon)
+        before = train(run._replace(schedule=((0, 0.0),)), data, progress=False)
+        after = train(run, data, progress=False)
+        return max(np.abs(after[name] - before[name]).max() for name in after)
+
+    assert change(10.0) < 0.01 * change(1e-8)
+
+
+def normalised(stack, f):
+    """A small network with batch normalisation after a convolution and after a linear layer."""
+    stack.conv("conv1", f, 5, strides=3)
+    stack.position_bias("conv1_bias")
+    stack.batch_norm("bn1")
+    stack.relu("relu1")
+    stack.flatten()
+    stack.linear("fc1", 8, use_bias=True)
+    stack.batch_norm("bn2")
+    stack.linear("logits", 10, use_bias=True)
+
+
+NORMALISED = Architecture(
+    name="normalised",
+    layers=normalised,
+    input_shape=(28, 28, 1),
+    num_classes=10,
+    quantized_layers=("fc1",),
+    nb_filters=4,
+    released_names={
+        family: {
+            name: family + "_" + name
+            for name in ["conv1/kernel", "conv1_bias/bias", "fc1/kernel", "fc1/bias"]
+            + ["logits/kernel", "logits/bias"]
+            + [
+                "bn%d/%s" % (number, name)
+                for number in (1, 2)
+                for name in ("gamma", "beta", "moving_mean", "moving_variance")
+            ]
+        }
+        for family in ("fp", "lp")
+    },
+)
+
+
+@pytest.mark.parametrize("precision", [FULL, Precision(2, 2)], ids=str)
+def test_moving_statistics_are_trained_for_both_kinds_of_member(data, tmp_path, precision):
+    run = settings(network=NORMALISED, precisions=(precision,), batch_size=1000, epochs=1)
+    run = run._replace(schedule=((0, 0.0),))  # one step on all images that moves statistics only
+    folder = str(tmp_path)
+    arrays = train(run, data, folder, test=data, progress=False)
+    prefix = "fp_" if precision.is_full else "lp_"
+    with tf.Graph().as_default(), new_session() as session:
+        tf.set_random_seed(run.seed)
+        model = NORMALISED.build(run.precisions, seed=run.seed, **run.options)
+        session.run(tf.global_variables_initializer())
+        before = model.get_layer("conv1_bias").output
+        values = session.run(before, {model.input: data.images})
+    # Momentum 0.99 from mean 0 and variance 1.
+    mean, variance = values.mean((0, 1, 2)), values.var((0, 1, 2))
+    np.testing.assert_allclose(arrays[prefix + "bn1/moving_mean"], 0.01 * mean, atol=1e-5)
+    np.testing.assert_allclose(
+        arrays[prefix + "bn1/moving_variance"], 0.99 + 0.01 * variance, atol=1e-5
+    )
+    # The test accuracy is taken by those statistics, as a loaded member has them.
+    with tf.Graph().as_default(), new_session() as session:
+        member = load_member(NORMALISED, run.precisions, folder, session, **run.options)
+        decisions = session.run(member.decision(tf.constant(data.images)))
+    assert np.mean(decisions == data.labels) == training_record(folder)["clean_accuracy"]
+
+
+def test_a_normalised_network_learns_and_resumes(data, tmp_path, monkeypatch):
+    run = settings(network=NORMALISED, precisions=(FULL,), epochs=3)
+    whole = train(run, data, test=data, progress=False)
+    step, steps = loop._Run._step, []
+
+    def killed(run, *arguments):
+        if len(steps) == 20:
+            raise KeyboardInterrupt
+        steps.append(arguments)
+        return step(run, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop._Run, "_step", killed)
+        with pytest.raises(KeyboardInterrupt):
+            train(run, data, str(tmp_path), progress=False)
+    resumed = train(run, data, str(tmp_path), resume=True, test=data, progress=False)
+    assert checkpoints.digest(resumed) == checkpoints.digest(whole)
+    assert training_record(str(tmp_path))["clean_accuracy"] > 0.5

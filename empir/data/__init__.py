@@ -43,6 +43,20 @@ class Dataset(NamedTuple):
             )
         return self._replace(images=_first(self.images, n), labels=_first(self.labels, n))
 
+    def order(self, seed: int, epoch: int) -> np.ndarray:
+        """The examples' order in a training epoch, a permutation; a function of (seed, epoch)."""
+        if isinstance(self.images, np.ndarray):
+            return np.random.RandomState([seed, epoch]).permutation(len(self.labels))
+        return self.images.order(seed, epoch)
+
+    def stream(self, batches, seed: int, epoch: int):
+        """(images, labels) of each of a training epoch's batches, index arrays."""
+        if not isinstance(self.images, np.ndarray):
+            yield from self.images.stream(batches, seed, epoch)
+            return
+        for rows in batches:
+            yield self.images[rows], self.labels[rows]
+
     def digest(self) -> str:
         """sha256 of images and labels: what a resumed run must share with the one it continues."""
         sha = hashlib.sha256()

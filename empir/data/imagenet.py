@@ -5,9 +5,11 @@
 Preprocessing is the original's (FACTS 2.6): the image's short side becomes 256 pixels (bilinear),
 the central 224x224 are cut out, the channels are put in the order blue, green, red, and means and
 deviations are applied in the order red, green, blue. That mismatch (FACTS 2.1 #19) belongs to the
-released checkpoints; `correct_channels` mends it for new trainings.
+released checkpoints; `correct_channels` mends it for new trainings. Training images are distorted
+instead (`distortion`): a random crop is resized to 224x224, flipped, and lit.
 """
 
+import collections
 import logging
 import os
 import sys
@@ -17,7 +19,7 @@ from typing import Optional
 import numpy as np
 
 from empir import runtime
-from empir.data import Dataset
+from empir.data import Dataset, distortion
 from empir.data.tfrecords import LABEL_OFFSETS, Records, find_shards
 from empir.errors import DataError
 
@@ -25,6 +27,8 @@ log = logging.getLogger(__name__)
 
 SIZE = 224
 SHORT_SIDE = 256
+SHUFFLED = 10000  # records that are shuffled together (FACTS 2.5)
+AHEAD = 3  # training batches that are prepared while one is used
 NUM_CLASSES = 1000
 MEAN = np.array([123.68, 116.78, 103.94], np.float32)  # red, green, blue
 DEVIATION = np.array([0.229, 0.224, 0.225], np.float32) * np.float32(255)
@@ -127,6 +131,14 @@ class _Images(_OnDemand):
     def __getitem__(self, rows):
         return self._reader.batch(rows, self._count)[0]
 
+    def order(self, seed: int, epoch: int):
+        """See `Dataset.order`: shuffled within groups of files (`Records.shuffled`)."""
+        return self._reader.order(np.random.RandomState([seed, epoch]), self._count)
+
+    def stream(self, batches, seed: int, epoch: int):
+        """See `Dataset.stream`: images distorted at random, a function of (seed, epoch, row)."""
+        return self._reader.stream(batches, seed, epoch)
+
 
 class _Labels(_OnDemand):
     dtype = np.dtype(np.int64)
@@ -147,6 +159,8 @@ class _Reader:
         self.digest = "%s:%d:%d" % (records.digest, label_offset, correct_channels)
         self._label_offset = label_offset
         self._decoder = Decoder(correct_channels)
+        self._distorter = None  # made when training asks for it
+        self._correct_channels = correct_channels
         self._decoding = ThreadPoolExecutor(runtime.available_cpus())
         self._ahead = ThreadPoolExecutor(1)
         self._batches = {}  # rows -> future, of the last batch and the next
@@ -163,11 +177,32 @@ class _Reader:
         self._batches = batches
         return batches[rows].result()
 
-    def _read(self, rows):
-        examples = list(self._decoding.map(self._example, rows))
-        return np.stack([image for image, _ in examples]), np.array([n for _, n in examples])
+    def order(self, random, count):
+        """A permutation of the first `count` rows."""
+        order = self.records.shuffled(random, SHUFFLED)
+        return order[order < count]
 
-    def _example(self, row):
+    def stream(self, batches, seed, epoch):
+        """(images, labels) of each batch, distorted; the next ones are prepared meanwhile."""
+        if self._distorter is None:
+            self._distorter = Distorter(self._correct_channels)
+
+        def distorted(row):
+            random = np.random.RandomState([seed, epoch, row])
+            return self._example(row, lambda encoded: self._distorter(encoded, random))
+
+        waiting = collections.deque()
+        for rows in batches:
+            waiting.append([self._decoding.submit(distorted, int(row)) for row in rows])
+            if len(waiting) > AHEAD:
+                yield _stack(future.result() for future in waiting.popleft())
+        while waiting:
+            yield _stack(future.result() for future in waiting.popleft())
+
+    def _read(self, rows):
+        return _stack(self._decoding.map(lambda row: self._example(row, self._decoder), rows))
+
+    def _example(self, row, decode):
         encoded, stored = parse_example(self.records.read(row), self.records.where(row))
         label = stored - self._label_offset
         if not 0 <= label < NUM_CLASSES:
@@ -177,9 +212,14 @@ class _Reader:
                 % (self.records.where(row), stored, self._label_offset)
             )
         try:
-            return self._decoder(encoded), label
+            return decode(encoded), label
         except ValueError as error:
             raise DataError("%s: %s" % (self.records.where(row), error))
+
+
+def _stack(examples):
+    images, labels = zip(*examples)
+    return np.stack(images), np.array(labels)
 
 
 def parse_example(data: bytes, where: str):
@@ -213,8 +253,7 @@ class Decoder:
         self._error = tf.errors.InvalidArgumentError
         with tf.Graph().as_default() as graph, tf.device("/cpu:0"):
             self._encoded = tf.placeholder(tf.string, [], "encoded")
-            image = tf.cast(tf.image.decode_jpeg(self._encoded, channels=3), tf.float32)
-            self._image = normalize(central_crop(image), correct_channels)
+            self._image = normalize(self._cut(), correct_channels)
             config = tf.ConfigProto(
                 device_count={"GPU": 0},
                 intra_op_parallelism_threads=1,
@@ -222,12 +261,46 @@ class Decoder:
             )
             self._session = tf.Session(graph=graph, config=config)
 
+    def _cut(self):
+        """RGB image in 0..255, float32 [224, 224, 3]."""
+        from empir.backend import tf
+
+        return central_crop(tf.cast(tf.image.decode_jpeg(self._encoded, channels=3), tf.float32))
+
     def __call__(self, encoded: bytes) -> np.ndarray:
         """Decode one image; ValueError if it is no JPEG."""
+        return self._run(self._image, {self._encoded: encoded})
+
+    def _run(self, tensor, feed):
         try:
-            return self._session.run(self._image, {self._encoded: encoded})
+            return self._session.run(tensor, feed)
         except self._error as error:
             raise ValueError("the image cannot be decoded (%s)" % error.message.split("\n")[0])
+
+
+class Distorter(Decoder):
+    """JPEG bytes -> the original's training image: crop, flip and light drawn at random."""
+
+    def _cut(self):
+        from empir.backend import tf
+
+        self._shape = tf.image.extract_jpeg_shape(self._encoded)
+        self._window = tf.placeholder(tf.int32, [4], "window")
+        self._flip = tf.placeholder(tf.bool, [], "flip")
+        self._light = tf.placeholder(tf.float32, [3], "light")
+        image = tf.image.decode_and_crop_jpeg(self._encoded, self._window, channels=3)
+        image = tf.image.resize_bilinear(
+            tf.cast(image, tf.float32)[tf.newaxis], [SIZE, SIZE], align_corners=False
+        )[0]
+        return tf.cond(self._flip, lambda: image[:, ::-1], lambda: image) + self._light
+
+    def __call__(self, encoded: bytes, random: np.random.RandomState) -> np.ndarray:
+        """Decode one image, distorted as `random` draws; ValueError if it is no JPEG."""
+        height, width, _ = self._run(self._shape, {self._encoded: encoded})
+        drawn = distortion.draw(random, int(height), int(width))
+        feed = {self._window: drawn.window, self._flip: drawn.flip, self._light: drawn.light}
+        feed[self._encoded] = encoded
+        return self._run(self._image, feed)
 
 
 def central_crop(image):

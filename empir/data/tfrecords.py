@@ -122,6 +122,23 @@ class Records:
         file = int(np.searchsorted(self._first, index, side="right")) - 1
         return self._paths[file], index - int(self._first[file])
 
+    def shuffled(self, random, window: int) -> np.ndarray:
+        """A permutation of the records that reads files in groups of at least `window` records.
+
+        The files are shuffled, then the records within each group of consecutive files, so that
+        reading in this order touches few files at a time.
+        """
+        files = random.permutation(len(self._paths))
+        groups, group = [], []
+        for file in files:
+            group.append(np.arange(self._first[file], self._first[file + 1]))
+            if sum(len(part) for part in group) >= window:
+                groups.append(random.permutation(np.concatenate(group)))
+                group = []
+        return np.concatenate(groups + [random.permutation(np.concatenate(group or [[]]))]).astype(
+            np.int64
+        )
+
     def where(self, index: int) -> str:
         """A record's place, for messages: its number in its file, from 0."""
         path, number = self._place(index)

@@ -1,7 +1,8 @@
-"""The training loop: Adam at a constant rate on the cross-entropy, as the original (FACTS 2.5).
+"""The training loop: Adam on the cross-entropy, as the original (FACTS 2.5).
 
 What leaves the original: shuffling is a function of (seed, epoch), so that a killed run resumes to
-the same weights; the state of each epoch is kept until training has finished; the released
+the same weights; the state is kept after each epoch and, in long ones, every ten minutes; batch
+normalisation's statistics are updated for full-precision networks too (FACTS 2.1 #21); the released
 checkpoint that it writes holds the weights only.
 """
 
@@ -9,22 +10,24 @@ import json
 import logging
 import os
 import shutil
-from typing import NamedTuple, Optional
+import time
+from typing import NamedTuple, Optional, Tuple
 
 import numpy as np
 
 from empir import checkpoints, runs, runtime
-from empir.backend import tf
+from empir.backend import keras, tf
 from empir.data import Dataset
 from empir.ensemble import Member
 from empir.errors import EmpirError
-from empir.models import Architecture, weights
+from empir.models import Architecture
 from empir.progress import progress_bar
 
 log = logging.getLogger(__name__)
 
-EVALUATION_BATCH = 1000
-HISTORY = "history.json"
+EVALUATION_BATCH = 1000  # images, of small ones
+EVALUATION_PIXELS = 2**24  # and pixels, of large ones
+SAVE_SECONDS = 600
 
 
 class Settings(NamedTuple):
@@ -36,10 +39,12 @@ class Settings(NamedTuple):
       options: further arguments of `network.build`, e.g. {"nb_filters": 64}.
       epochs: passes over the training images.
       batch_size: images per step; the last batch of an epoch is topped up with earlier ones.
-      learning_rate: Adam's constant rate.
-      seed: of initial weights and shuffling.
+      learning_rate: Adam's rate at the start.
+      seed: of initial weights, shuffling and distortions.
       label_smoothing: probability that the training labels spread evenly over the wrong classes;
         the original's is 0.1 on CIFAR-10 (FACTS 2.5).
+      schedule: (epoch, rate) pairs: from that epoch on, counted from 0, the rate is another.
+      adam_epsilon: Adam's epsilon.
     """
 
     network: Architecture
@@ -50,6 +55,14 @@ class Settings(NamedTuple):
     learning_rate: float
     seed: int
     label_smoothing: float = 0.0
+    schedule: Tuple[Tuple[int, float], ...] = ()
+    adam_epsilon: float = 1e-8
+
+    def rate(self, epoch: int) -> float:
+        """The learning rate in an epoch, counted from 0."""
+        return ([self.learning_rate] + [rate for start, rate in self.schedule if epoch >= start])[
+            -1
+        ]
 
     def check(self):
         """Raise `EmpirError` for a value out of range."""
@@ -82,15 +95,26 @@ class _Graph:
         )
         self.images = tf.placeholder(tf.float32, (None,) + settings.network.input_shape, "images")
         self.labels = tf.placeholder(tf.int64, [None], "labels")
+        self.rate = tf.placeholder(tf.float32, [], "rate")
+        self.training = keras.backend.learning_phase()
+        before = _updates(self.model)
         logits = Member(self.model, settings.precisions).get_logits(self.images)
+        # Those of this input, not of the model's own placeholder.
+        updates = [update for update in _updates(self.model) if update not in before]
         self.loss = cross_entropy(self.labels, logits, settings.label_smoothing)
         correct = tf.cast(tf.equal(tf.argmax(logits, 1), self.labels), tf.float32)
         self.accuracy = tf.reduce_mean(correct)
         self.global_step = tf.train.get_or_create_global_step()
-        self.step = tf.train.AdamOptimizer(settings.learning_rate).minimize(
-            self.loss, self.global_step, var_list=list(weights(self.model).values())
-        )
+        optimizer = tf.train.AdamOptimizer(self.rate, epsilon=settings.adam_epsilon)
+        with tf.control_dependencies(updates):
+            self.step = optimizer.minimize(
+                self.loss, self.global_step, var_list=self.model.trainable_weights
+            )
         self.saver = tf.train.Saver(max_to_keep=1)
+
+
+def _updates(model):
+    return [update for layer in model.layers for update in layer.updates]
 
 
 def cross_entropy(labels, logits, label_smoothing: float = 0.0):
@@ -108,16 +132,15 @@ def cross_entropy(labels, logits, label_smoothing: float = 0.0):
     return tf.losses.softmax_cross_entropy(target, logits)
 
 
-def epoch_batches(count: int, batch_size: int, seed: int, epoch: int):
-    """Index arrays of one epoch's batches, a function of (seed, epoch) alone.
+def epoch_batches(order: np.ndarray, batch_size: int):
+    """Index arrays of one epoch's batches, from the examples' order.
 
     Every example occurs; all batches are full, the last one repeating earlier examples (FACTS 2.5).
     """
-    order = np.random.RandomState([seed, epoch]).permutation(count)
-    size = min(batch_size, count)
-    starts = list(range(0, count - size + 1, size))
-    if starts[-1] + size < count:
-        starts.append(count - size)
+    size = min(batch_size, len(order))
+    starts = list(range(0, len(order) - size + 1, size))
+    if starts[-1] + size < len(order):
+        starts.append(len(order) - size)
     return [order[start : start + size] for start in starts]
 
 
@@ -136,9 +159,9 @@ def train(
     Args:
       settings: what to train.
       data: training images and labels.
-      directory: where to keep the state of each epoch and, at the end, the released checkpoint and
+      directory: where to keep the state while training and, at the end, the released checkpoint and
         training.json, which says how it was made; None keeps nothing.
-      resume: continue from the last finished epoch in `directory`.
+      resume: continue from the last state in `directory`.
       logdir: folder for TensorBoard summaries of loss and accuracy.
       test: test images, for the accuracy at the end.
       test_each_epoch: measure that accuracy after each epoch.
@@ -156,21 +179,19 @@ def train(
         graph = _Graph(settings)
         session.run(tf.global_variables_initializer())
         writer = tf.summary.FileWriter(logdir, session.graph) if logdir else None
-        history = _restore(graph, session, state)
-        for epoch in range(len(history), settings.epochs):
-            measured = _run_epoch(graph, session, data, settings, epoch, writer, progress)
+        run = _Run(settings, data, graph, session, state, writer, progress)
+        for epoch in range(len(run.history), settings.epochs):
+            measured = run.epoch(epoch)
             if test is not None and (test_each_epoch or epoch + 1 == settings.epochs):
                 measured["test_accuracy"] = round(evaluate(graph, session, test), 6)
                 log.info("epoch %d: test accuracy %.4f", epoch + 1, measured["test_accuracy"])
-            history.append(measured)
-            if state:
-                runs.write_atomically(os.path.join(state, HISTORY), json.dumps({"epochs": history}))
-                graph.saver.save(session, os.path.join(state, "epoch"), epoch + 1)
+            run.finish(measured)
         if writer:
             writer.close()
         arrays = checkpoints.released_arrays(
             settings.network, settings.precisions, graph.model, session
         )
+        history = run.history
     if directory:
         checkpoints.save(directory, arrays)
         _write_record(directory, settings, data, arrays, history)
@@ -196,52 +217,107 @@ def _write_record(directory, settings, data, arrays, history):
 def evaluate(graph: _Graph, session, data: Dataset) -> float:
     """Fraction of `data` that the network being trained classifies correctly."""
     correct = 0.0
-    for start in range(0, len(data.labels), EVALUATION_BATCH):
-        part = slice(start, start + EVALUATION_BATCH)
-        feed = {graph.images: data.images[part], graph.labels: data.labels[part]}
-        correct += session.run(graph.accuracy, feed) * len(data.labels[part])
+    size = min(EVALUATION_BATCH, max(1, EVALUATION_PIXELS // int(np.prod(data.images.shape[1:]))))
+    for start in range(0, len(data.labels), size):
+        rows = np.arange(start, min(start + size, len(data.labels)))
+        feed = {graph.images: data.images[rows], graph.labels: data.labels[rows]}
+        feed[graph.training] = False
+        correct += session.run(graph.accuracy, feed) * len(rows)
     return correct / len(data.labels)
 
 
-def _run_epoch(graph, session, data, settings, epoch, writer, progress):
-    batches = epoch_batches(len(data.labels), settings.batch_size, settings.seed, epoch)
-    losses, accuracies = [], []
-    title = "epoch %d/%d" % (epoch + 1, settings.epochs)
-    with progress_bar(len(batches), title, "batch", progress) as bar:
-        for indices in batches:
-            feed = {graph.images: data.images[indices], graph.labels: data.labels[indices]}
-            _, loss, accuracy, step = session.run(
-                [graph.step, graph.loss, graph.accuracy, graph.global_step], feed
+class _Run:
+    """A training under way: its state on disk, and the epochs that it has finished.
+
+    Attributes:
+      history: per finished epoch, what was measured.
+    """
+
+    def __init__(self, settings, data, graph, session, state, writer, progress):
+        self._settings = settings
+        self._data = data
+        self._graph = graph
+        self._session = session
+        self._state = state
+        self._writer = writer
+        self._progress = progress
+        self.history = []
+        self._sums = np.zeros(3)  # of the epoch under way: loss, accuracy, steps
+        self._saved = time.time()
+        self._restore()
+
+    def epoch(self, epoch: int) -> dict:
+        """Run an epoch, or the rest of it; returns its mean loss and training accuracy."""
+        settings = self._settings
+        order = self._data.order(settings.seed, epoch)
+        batches = epoch_batches(order, settings.batch_size)
+        done = int(self._sums[2])
+        stream = self._data.stream(batches[done:], settings.seed, epoch)
+        title = "epoch %d/%d" % (epoch + 1, settings.epochs)
+        with progress_bar(len(batches), title, "batch", self._progress) as bar:
+            bar.update(done)
+            for images, labels in stream:
+                loss, accuracy = self._step(images, labels, settings.rate(epoch))
+                self._sums += (loss, accuracy, 1)
+                mean = self._sums[:2] / self._sums[2]
+                bar.set_postfix(loss="%.4f" % mean[0], accuracy="%.4f" % mean[1])
+                bar.update()
+                if time.time() - self._saved > SAVE_SECONDS:
+                    self._save()
+        loss, accuracy = self._sums[:2] / self._sums[2]
+        log.info("%s: loss %.4f, training accuracy %.4f", title, loss, accuracy)
+        return {"loss": round(loss, 6), "training_accuracy": round(accuracy, 6)}
+
+    def finish(self, measured: dict):
+        """Keep what was measured of an epoch, and the state after it."""
+        self.history.append(measured)
+        self._sums[:] = 0
+        self._save()
+
+    def _step(self, images, labels, rate):
+        graph = self._graph
+        feed = {
+            graph.images: images,
+            graph.labels: labels,
+            graph.rate: rate,
+            graph.training: True,
+        }
+        _, loss, accuracy, step = self._session.run(
+            [graph.step, graph.loss, graph.accuracy, graph.global_step], feed
+        )
+        if not np.isfinite(loss):
+            raise EmpirError(
+                "the loss became %s at step %d: try a smaller learning rate than %g"
+                % (loss, step, rate)
             )
-            if not np.isfinite(loss):
-                raise EmpirError(
-                    "the loss became %s at step %d: try a smaller learning rate than %g"
-                    % (loss, step, settings.learning_rate)
-                )
-            losses.append(loss)
-            accuracies.append(accuracy)
-            bar.set_postfix(
-                loss="%.4f" % np.mean(losses[-50:]), accuracy="%.4f" % np.mean(accuracies[-50:])
-            )
-            bar.update()
-            if writer:
-                _summarize(writer, step, loss=loss, accuracy=accuracy)
-    loss, accuracy = np.mean(losses), np.mean(accuracies)
-    log.info("%s: loss %.4f, training accuracy %.4f", title, loss, accuracy)
-    return {"loss": round(float(loss), 6), "training_accuracy": round(float(accuracy), 6)}
+        if self._writer:
+            values = [("loss", loss), ("accuracy", accuracy), ("learning_rate", rate)]
+            items = [tf.Summary.Value(tag=tag, simple_value=value) for tag, value in values]
+            self._writer.add_summary(tf.Summary(value=items), step)
+        return loss, accuracy
 
+    def _history_file(self, step):
+        return os.path.join(self._state, "history-%d.json" % step)
 
-def _summarize(writer, step, **values):
-    items = [tf.Summary.Value(tag=tag, simple_value=value) for tag, value in values.items()]
-    writer.add_summary(tf.Summary(value=items), step)
+    def _save(self):
+        """Keep weights, optimizer and history; the checkpoint comes last and makes them count."""
+        self._saved = time.time()
+        if not self._state:
+            return
+        step = int(self._session.run(self._graph.global_step))
+        content = {"epochs": self.history, "sums": self._sums.tolist()}
+        runs.write_atomically(self._history_file(step), json.dumps(content))
+        self._graph.saver.save(self._session, os.path.join(self._state, "state"), step)
+        for name in os.listdir(self._state):
+            if name.startswith("history-") and name != "history-%d.json" % step:
+                os.remove(os.path.join(self._state, name))
 
-
-def _restore(graph, session, state):
-    """Restore the last finished epoch, if there is one; returns the history until then."""
-    latest = state and tf.train.latest_checkpoint(state)
-    if not latest:
-        return []
-    graph.saver.restore(session, latest)
-    epoch = int(latest.rsplit("-", 1)[-1])
-    log.info("resuming after epoch %d", epoch)
-    return runs.read_json(os.path.join(state, HISTORY))["epochs"][:epoch]
+    def _restore(self):
+        latest = self._state and tf.train.latest_checkpoint(self._state)
+        if not latest:
+            return
+        self._graph.saver.restore(self._session, latest)
+        step = int(latest.rsplit("-", 1)[-1])
+        content = runs.read_json(self._history_file(step))
+        self.history, self._sums = content["epochs"], np.array(content["sums"])
+        log.info("resuming after epoch %d, step %d", len(self.history), step)
