@@ -10,7 +10,7 @@ from empir import attacks
 from empir import flags as empir_flags
 from empir import runs, runtime
 from empir.errors import EmpirError
-from empir.models import architecture
+from empir.models import architecture, family
 from empir.precision import per_layer
 from empir.protocols import Experiment, attack_parameters, experiment
 
@@ -38,7 +38,7 @@ def run(experiment: Experiment):
     attack = attacks.canonical_name(FLAGS.attack)
     protocol = empir_flags.protocol()
     training = len(specs) == 1 and _is_to_be_trained(specs[0].path)
-    for flag, reason in empir_flags.without_effect(attack, training, experiment.learning_rate_flag):
+    for flag, reason in empir_flags.without_effect(attack, training, experiment):
         log.warning("--%s has no effect: %s", flag, reason)
     if FLAGS.train_only and (len(specs) > 1 or specs[0].path is None):
         raise EmpirError("--train_only needs --model_path, the folder to train a network in")
@@ -163,15 +163,18 @@ def _train(experiment, network, precisions, options, path, seed):
 
     if path is None:
         log.warning("training without --model_path: the network is attacked, then forgotten")
+    rate = FLAGS[experiment.learning_rate_flag].value
     settings = Settings(
         network=network,
         precisions=precisions,
         options=options,
         epochs=FLAGS.nb_epochs,
         batch_size=FLAGS.batch_size,
-        learning_rate=FLAGS[experiment.learning_rate_flag].value,
+        learning_rate=rate,
         seed=seed,
         label_smoothing=experiment.label_smoothing,
+        schedule=experiment.schedule(rate, family(precisions) == "lp"),
+        adam_epsilon=experiment.adam_epsilon,
     )
     return train(
         settings,

@@ -251,7 +251,7 @@ def protocol():
     return (names[0] if names else None), combine, target
 
 
-def without_effect(attack: str, training: bool, learning_rate_flag: str):
+def without_effect(attack: str, training: bool, experiment: Experiment):
     """Flags on the command line that this run does not read, with the reason."""
     if FLAGS.train_only:
         unread = tuple(ATTACK_FLAGS) + EVALUATION_FLAGS
@@ -261,8 +261,9 @@ def without_effect(attack: str, training: bool, learning_rate_flag: str):
             if given(name) and attack not in readers:
                 yield name, "--attack=%s does not read it" % attack
     if not training:
-        for name in TRAINING_FLAGS + (learning_rate_flag,):
-            if given(name):
+        for name in TRAINING_FLAGS + (experiment.learning_rate_flag,):
+            attacked_by = name == "batch_size" and experiment.attack_batch is None
+            if given(name) and not attacked_by:
                 yield name, "the networks are loaded, not trained"
     if given("save_adversarial") and not FLAGS.out:
         yield "save_adversarial", "there is no --out to save to"

@@ -39,6 +39,8 @@ class Experiment(NamedTuple):
       learning_rate_flag: how the original's script calls the rate.
       data_flag: how it calls the folder of the data: "data_dir", or "imagenet_path" for TFRecords.
       nb_samples: how many test images it attacks.
+      schedule: `schedule(learning_rate, quantized)` -> `Settings.schedule`.
+      adam_epsilon: see `empir.training.Settings`.
       label_smoothing: see `empir.training.Settings`.
       members: the paper's three precisions; a name's folder under checkpoints/<dataset>/.
     """
@@ -62,6 +64,15 @@ class Experiment(NamedTuple):
     members: Tuple[Tuple[str, Precision], ...]
     data_flag: str = "data_dir"
     nb_samples: int = 10000
+    schedule: Callable = lambda learning_rate, quantized: ()
+    adam_epsilon: float = 1e-8
+
+
+def imagenet_schedule(learning_rate: float, quantized: bool):
+    """The original's rates on ImageNet (FACTS 2.5)."""
+    if quantized:
+        return ((60, 4e-5), (75, 8e-6))
+    return ((30, learning_rate / 10), (60, learning_rate / 100), (80, learning_rate / 1000))
 
 
 EXPERIMENTS = {
@@ -135,6 +146,8 @@ EXPERIMENTS = {
         ),
         data_flag="imagenet_path",
         nb_samples=50000,
+        schedule=imagenet_schedule,
+        adam_epsilon=1e-5,
     ),
 }
 

@@ -87,7 +87,7 @@ def test_flags_become_a_protocol(parse, line, expected):
 )
 def test_flags_that_a_run_does_not_read_are_told(parse, line, attack, training, ignored):
     parse(line)
-    told = dict(empir_flags.without_effect(attack, training, "lr"))
+    told = dict(empir_flags.without_effect(attack, training, EXPERIMENTS["mnist"]))
     assert sorted(told) == ignored and all(told.values())
 
 

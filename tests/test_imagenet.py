@@ -9,7 +9,7 @@ import pytest
 from conftest import GOLDEN, IMAGENET, needs_imagenet
 
 from empir.backend import tf
-from empir.data import convert, imagenet, tfrecords
+from empir.data import convert, distortion, imagenet, tfrecords
 from empir.errors import DataError, EmpirError, ResumeError
 
 SYNSETS = imagenet.synsets()
@@ -422,3 +422,106 @@ def test_folders_that_are_no_synsets_are_refused(tmp_path):
     (tmp_path / "cats").mkdir()
     with pytest.raises(DataError, match="cats is no synset"):
         convert.find_sources(str(tmp_path))
+
+
+# Training images
+
+
+@pytest.mark.parametrize("size", [(500, 375), (375, 500), (64, 64), (300, 1000), (1000, 30)])
+def test_crops_have_the_areas_and_aspects_of_the_original(random, size):
+    height, width = size
+    windows = np.array([distortion.draw(random, height, width).window for _ in range(500)])
+    top, left, rows, columns = windows.T
+    assert (top >= 0).all() and (left >= 0).all()
+    assert (top + rows <= height).all() and (left + columns <= width).all()
+    whole = (rows == height) & (columns == width)
+    area, aspect = rows * columns / (height * width), columns / rows
+    assert (area[~whole] >= 0.1).all() and (area <= 1).all()
+    # Sizes are rounded to pixels.
+    assert (aspect[~whole] > 0.75 - 1 / rows[~whole]).all()
+    assert (aspect[~whole] < 1.33 + 1 / rows[~whole]).all()
+    if max(size) < 2 * min(size):
+        assert whole.mean() < 0.05 and area.min() < 0.2 and area.max() > 0.7
+        assert aspect[~whole].min() < 0.8 and aspect[~whole].max() > 1.25
+    if size == (1000, 30):
+        assert whole.all()  # no crop of that shape covers a tenth of it
+
+
+def test_crops_are_distributed_as_tensorflows(random, session):
+    box = tf.image.sample_distorted_bounding_box(
+        [375, 500, 3],
+        [[[0.0, 0.0, 1.0, 1.0]]],
+        seed=1,
+        min_object_covered=0.1,
+        aspect_ratio_range=(0.75, 1.33),
+        area_range=(0.05, 1.0),
+        max_attempts=100,
+    )
+    theirs = np.array([session.run(box[1])[:2] for _ in range(2000)])
+    ours = np.array([distortion.draw(random, 375, 500).window[2:] for _ in range(2000)])
+    # Means of 2,000 heights and widths: standard errors are below 2.5 pixels.
+    np.testing.assert_allclose(ours.mean(axis=0), theirs.mean(axis=0), atol=10)
+    np.testing.assert_allclose(ours.std(axis=0), theirs.std(axis=0), rtol=0.08)
+
+
+def test_flips_and_light_differ_from_image_to_image(random):
+    drawn = [distortion.draw(random, 300, 300) for _ in range(400)]
+    assert 0.4 < np.mean([d.flip for d in drawn]) < 0.6
+    light = np.array([d.light for d in drawn])
+    covariance = distortion.EIGENVECTORS * (0.1 * distortion.EIGENVALUES) ** 2
+    np.testing.assert_allclose(
+        np.cov(light.T), covariance @ distortion.EIGENVECTORS.T, atol=0.25 * light.var()
+    )
+
+
+def test_a_distorted_image_is_the_crop_flipped_and_lit(tree):
+    with open(os.path.join(tree, SYNSETS[500], "0.JPEG"), "rb") as file:
+        encoded = file.read()
+    random = np.random.RandomState(3)
+    image = imagenet.Distorter()(encoded, np.random.RandomState(3))
+    assert image.shape == (224, 224, 3) and image.dtype == np.float32
+    with tf.Graph().as_default(), tf.Session() as session:
+        whole = session.run(tf.image.decode_jpeg(encoded, channels=3)).astype(np.float32)
+        drawn = distortion.draw(random, *whole.shape[:2])
+        top, left, rows, columns = drawn.window
+        crop = whole[top : top + rows, left : left + columns]
+        expected = session.run(tf.image.resize_bilinear(crop[np.newaxis], [224, 224]))[0]
+    expected = expected[:, ::-1] if drawn.flip else expected
+    expected = imagenet.normalize(expected + drawn.light)
+    # Decoding a part of a JPEG smooths its colours otherwise along the crop's edge.
+    assert np.mean(np.abs(image - expected) < 1e-4) > 0.98
+    assert np.abs(image - expected).max() < 0.3
+
+
+def test_an_epoch_is_a_function_of_seed_and_epoch(tree, tmp_path):
+    data = imagenet.load("train", run(tree, tmp_path, "--split=train"))
+    order = data.order(1, 0)
+    assert sorted(order) == list(range(12))
+    assert list(order) == list(data.order(1, 0)) and list(order) != list(data.order(1, 1))
+    batches = [order[:5], order[5:10], order[7:12]]
+
+    def epoch(batches, seed=1, epoch=0):
+        return [(images, list(labels)) for images, labels in data.stream(batches, seed, epoch)]
+
+    first = epoch(batches)
+    _, labels = everything(data)
+    for rows, (images, found) in zip(batches, first):
+        assert images.shape == (5, 224, 224, 3) and found == [labels[row] for row in rows]
+    # The rest of an epoch, as after a kill; another epoch; another seed.
+    np.testing.assert_array_equal(epoch(batches[1:])[0][0], first[1][0])
+    np.testing.assert_array_equal(first[1][0][2:], first[2][0][:3])
+    for other in (epoch(batches, epoch=1), epoch(batches, seed=2)):
+        assert (other[0][0] != first[0][0]).any(axis=(1, 2, 3)).all()
+
+
+def test_shuffling_reads_files_in_groups(tree, tmp_path):
+    out = run(tree, tmp_path, "--split=val", "--shards=6")
+    records = tfrecords.Records(tfrecords.find_shards(out, "test").paths)
+    sizes = np.diff(records._first)
+    file_of = np.repeat(np.arange(6), sizes)
+    order = records.shuffled(np.random.RandomState(0), 4)
+    assert sorted(order) == list(range(12))
+    # A group is complete with the file that makes it at least 4 records.
+    for file in range(6):
+        positions = np.flatnonzero(file_of[order] == file)
+        assert np.ptp(positions) < 4 + sizes.max()

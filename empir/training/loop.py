@@ -254,14 +254,15 @@ class _Run:
         done = int(self._sums[2])
         stream = self._data.stream(batches[done:], settings.seed, epoch)
         title = "epoch %d/%d" % (epoch + 1, settings.epochs)
-        with progress_bar(len(batches), title, "batch", self._progress) as bar:
-            bar.update(done)
+        size = len(batches[0])
+        with progress_bar(len(batches) * size, title, "image", self._progress) as bar:
+            bar.update(done * size)
             for images, labels in stream:
                 loss, accuracy = self._step(images, labels, settings.rate(epoch))
                 self._sums += (loss, accuracy, 1)
                 mean = self._sums[:2] / self._sums[2]
                 bar.set_postfix(loss="%.4f" % mean[0], accuracy="%.4f" % mean[1])
-                bar.update()
+                bar.update(size)
                 if time.time() - self._saved > SAVE_SECONDS:
                     self._save()
         loss, accuracy = self._sums[:2] / self._sums[2]
