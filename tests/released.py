@@ -8,6 +8,15 @@ from empir import checkpoints
 
 WIDTH = 4  # filters of the first convolution: small files
 
+ALEXNET_NAMES = (
+    ("conv1_init/k", "conv1_init/b", "conv2_init/k", "conv3_init/k", "conv4_init/k")
+    + ("conv5_init/k", "ip1init/W", "ip1init/b", "ip2init/W", "logits_init/W", "logits_init/b")
+    + tuple(
+        "_batchNorm%d/batch_normalization/%s" % (number, name)
+        for number in range(1, 7)
+        for name in ("gamma", "beta", "moving_mean", "moving_variance")
+    )
+)
 #: FACTS 2.9: architecture and kind -> names.
 NAMES = {
     "MNISTconv": {
@@ -21,6 +30,9 @@ NAMES = {
             + ("logits_init/W",)
         )
         for kind in ("fp", "lp")
+    },
+    "AlexNet": {
+        kind: tuple("%s_%s" % (kind, name) for name in ALEXNET_NAMES) for kind in ("fp", "lp")
     },
 }
 #: Architecture -> shapes at width w, in the order of the names.
@@ -38,6 +50,20 @@ SHAPES = {
         (18 * w, 64),
         (64, 10),
     ),
+    "AlexNet": lambda w: (
+        (12, 12, 3, 3 * w),
+        (1, 54, 54, 3 * w),
+        (5, 5, 3 * w // 2, 8 * w),
+        (3, 3, 8 * w, 12 * w),
+        (3, 3, 6 * w, 12 * w),
+        (3, 3, 6 * w, 8 * w),
+        (288 * w, 4096),
+        (4096,),
+        (4096, 4096),
+        (4096, 1000),
+        (1000,),
+    )
+    + tuple((n,) for n in (8 * w, 12 * w, 12 * w, 8 * w, 4096, 4096) for _ in range(4)),
 }
 
 #: Folder, kind and seed of an ensemble's members.
@@ -48,12 +74,17 @@ def narrow(kind, width=WIDTH, seed=0, network="MNISTconv"):
     """Weights of a narrow network, "fp" or "lp": released name -> float32 array."""
     random = np.random.RandomState(seed)
     return {
-        name: random.standard_normal(shape).astype(np.float32)
+        name: _draw(random, name, shape)
         for name, shape in zip(NAMES[network][kind], SHAPES[network](width))
     }
 
 
-def save_members(folder, network="MNISTconv"):
+def _draw(random, name, shape):
+    draw = random.standard_normal(shape).astype(np.float32)
+    return 0.5 + np.abs(draw) if name.endswith("variance") else draw
+
+
+def save_members(folder, network="MNISTconv", width=WIDTH):
     """Save the checkpoints of `MEMBERS` below a folder."""
     for name, kind, seed in MEMBERS:
-        checkpoints.save(os.path.join(folder, name), narrow(kind, seed=seed, network=network))
+        checkpoints.save(os.path.join(folder, name), narrow(kind, width, seed, network))

@@ -8,6 +8,7 @@ from conftest import ROOT
 
 MNIST_SCRIPT = os.path.join(ROOT, "examples", "mnist_attack.py")
 CIFAR10_SCRIPT = os.path.join(ROOT, "examples", "cifar10_attack.py")
+ALEXNET_SCRIPT = os.path.join(ROOT, "examples", "alexnet_attack.py")
 
 RESULT = re.compile(
     r"Test accuracy on legitimate test examples: (\d\.\d{4})\n"
