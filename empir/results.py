@@ -5,6 +5,8 @@ import math
 import os
 from typing import Dict, List, NamedTuple, Optional, Tuple
 
+import numpy as np
+
 from empir.errors import EmpirError
 from empir.protocols import TABLE_ATTACKS, Experiment
 from empir.runs import read_json
@@ -86,6 +88,23 @@ def row_scores(records: Dict[str, dict]) -> Dict[str, Score]:
     for attack, record in records.items():
         scores[attack] = score(record["adversarial_accuracy"], record["num_examples"])
     return scores
+
+
+def still_correct(folder: str, row: Row, attack: str) -> Tuple[float, float]:
+    """Correct adversarial examples in percent, and those of them that are correct when clean too.
+
+    Args:
+      folder: of a dataset's records.
+      row, attack: a finished evaluation; its examples.npz is read.
+    """
+    path = os.path.join(folder, row.folder, attack)
+    combine = load_record(path)["combine"]
+    with np.load(os.path.join(path, "examples.npz"), allow_pickle=False) as archive:
+        clean, adversarial = (
+            archive["%s_%s" % (name, combine)] == archive["label"]
+            for name in ("clean", "adversarial")
+        )
+    return 100 * float(adversarial.mean()), 100 * float((clean & adversarial).mean())
 
 
 def average(scores: Dict[str, Score]) -> Optional[float]:

@@ -4,6 +4,7 @@ import json
 import os
 import re
 
+import numpy as np
 import pytest
 from conftest import ROOT
 
@@ -186,6 +187,17 @@ def test_the_markdown_table_has_intervals_and_differences(folder):
     assert rows[2][7] == "**5.33**" and rows[5][7] == "+0.41"
 
 
+def test_what_is_not_measured_is_said_not_to_be(tmp_path):
+    rows = markdown_rows(tables.markdown(str(tmp_path), EXPERIMENTS["imagenet"]))
+    assert {len(row) for row in rows} == {8}
+    assert rows[2][:3] == ["full-precision baseline, both protocols", "measured"] + [
+        "not measured here"
+    ]
+    assert rows[3] == ["", "paper", "53.23", "9.94", "10.29", "10.81", "10.30", "10.34"]
+    assert rows[4][0] == "EMPIR, protocol paper" and rows[5][2:4] == ["55.09", "29.36"]
+    assert len(rows) == 6
+
+
 def test_the_member_table_has_every_rule_and_member(folder):
     rows = markdown_rows(tables.member_markdown(folder, MNIST))
     assert {len(row) for row in rows} == {9}
@@ -303,6 +315,23 @@ def test_the_shipped_members_are_those_of_the_closest_number_of_epochs():
         shipped = training["history"][-1]["test_accuracy"]
         assert 100 * shipped == values[training["epochs"] - 1]
         assert name != "model3-fp" or shipped >= 0.74
+
+
+def test_what_was_correct_before_the_attack_too_is_told_apart(tmp_path):
+    keep(tmp_path, "baseline", {"pgd": dict(record(0.5, 0.5, 4), combine="mean_logits")})
+    label = np.array([1, 2, 3, 4])
+    np.savez(
+        str(tmp_path / "baseline" / "pgd" / "examples.npz"),
+        label=label,
+        clean_mean_logits=np.array([1, 2, 3, 0]),
+        adversarial_mean_logits=np.array([1, 0, 0, 4]),
+        clean_vote=label,
+        adversarial_vote=label,
+    )
+    assert results.still_correct(str(tmp_path), ROWS[0], "pgd") == (50, 25)
+    rows = markdown_rows(tables.survivors_markdown(str(tmp_path), CIFAR10))
+    assert rows[2][1:] == ["after the attack", "-", "-", "-", "50.00"]
+    assert rows[3][1:] == ["before and after it", "-", "-", "-", "25.00"]
 
 
 def test_the_cost_table_is_per_hundred_images(folder):

@@ -2,7 +2,6 @@
 
 import hashlib
 import io
-import logging
 import os
 import pickle
 import tarfile
@@ -14,7 +13,6 @@ import numpy as np
 from empir.data import Dataset, from_bytes, keras_file
 from empir.errors import DataError
 
-log = logging.getLogger(__name__)
 
 #: Files of each split, without the binary version's ".bin".
 FILES = {"train": ["data_batch_%d" % i for i in (1, 2, 3, 4, 5)], "test": ["test_batch"]}

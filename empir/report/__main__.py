@@ -21,6 +21,7 @@ TABLES = {
     "members": tables.member_markdown,
     "cost": tables.cost_markdown,
     "epochs": tables.epochs_markdown,
+    "survivors": tables.survivors_markdown,
 }
 
 

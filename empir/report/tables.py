@@ -10,6 +10,7 @@ from empir.results import (
     released_members,
     row_records,
     row_scores,
+    still_correct,
 )
 
 COLUMNS = ("clean",) + TABLE_ATTACKS + ("average",)
@@ -58,7 +59,10 @@ def _images(notes):
 
 
 def markdown(folder: str, experiment: Experiment) -> str:
-    """Markdown table: measured, 95 % Wilson interval, the paper's figure and the difference."""
+    """Markdown table: measured, 95 % Wilson interval, the paper's figure and the difference.
+
+    Of a dataset without records, the paper's figures, said not to be measured here.
+    """
     lines = [
         "| model, protocol | | " + " | ".join(HEADS[column] for column in COLUMNS) + " |",
         "| --- | --- |" + " ---: |" * len(COLUMNS),
@@ -80,6 +84,13 @@ def markdown(folder: str, experiment: Experiment) -> str:
             ("", "difference", difference),
         ):
             lines.append("| %s | %s | %s |" % (title, kind, " | ".join(cells)))
+    if len(lines) == 2:
+        for row in ROWS:
+            if row.protocol == "paper":
+                paper = paper_row(experiment.dataset, row.model)
+                cells = ["%.2f" % paper[column] for column in COLUMNS]
+                lines.append("| %s | measured | not measured here |%s" % (row.title, " |" * 5))
+                lines.append("| | paper | %s |" % " | ".join(cells))
     return "\n".join(lines)
 
 
@@ -163,3 +174,22 @@ def epochs_markdown(folder: str, experiment: Experiment) -> str:
         lines.append("| %s |" % " | ".join("**%s**" % c if epoch == closest else c for c in cells))
     cells = ["the authors' members"] + ["%.2f" % released[name] for name in accuracies]
     return "\n".join(lines + ["| %s | |" % " | ".join(cells)])
+
+
+def survivors_markdown(folder: str, experiment: Experiment) -> str:
+    """Markdown table: adversarial accuracy, and what of it was correct before the attack."""
+    heads = [HEADS[attack] for attack in TABLE_ATTACKS]
+    lines = [
+        "| model, protocol | correct | " + " | ".join(heads) + " |",
+        "| --- | --- |" + " ---: |" * len(heads),
+    ]
+    for row in ROWS:
+        records = row_records(folder, row)
+        pairs = [still_correct(folder, row, a) if a in records else None for a in TABLE_ATTACKS]
+        for title, kind, index in (
+            (row.title, "after the attack", 0),
+            ("", "before and after it", 1),
+        ):
+            cells = ["-" if pair is None else "%.2f" % pair[index] for pair in pairs]
+            lines.append("| %s | %s | %s |" % (title, kind, " | ".join(cells)))
+    return "\n".join(lines)
