@@ -1,10 +1,10 @@
 """Keras layers whose weights and inputs may be quantized; a quantizer of None = full precision.
 
 The variable of a layer is always its latent float32 kernel, which is what checkpoints hold and
-optimizers update. The quantized kernel is a tensor derived from it, made where the layer is built,
-so that attack loops capture it instead of computing it again in each iteration. In a layer with
-`trainable=False` it is a local variable besides: computed once per session, when
-`quantize_once(session)` is called after the weights are loaded.
+optimizers update. The quantized kernel is a tensor derived from it outside any loop, so that attack
+loops capture it instead of computing it again in each iteration. In a layer with `trainable=False`
+it is a local variable besides: computed once per session, when `quantize_once(session)` is called
+after the weights are loaded.
 """
 
 from empir.backend import keras, tf
@@ -22,31 +22,34 @@ class _QuantizedKernel:
         self.input_quantizer = _quantizer(input_quantizer)
         self.kernel_quantizer = _quantizer(kernel_quantizer)
         self.cached_kernel = None
-        self._quantized_kernel = None
+        self._derived = {}  # replica of a distribution strategy -> quantized kernel
 
     def build(self, input_shape):
-        """Create the latent kernel and what is derived from it."""
+        """Create the latent kernel and, if it is not trainable, its cached quantized value."""
         super().build(input_shape)
-        if self.kernel_quantizer is None:
-            self._quantized_kernel = self.kernel
-        elif not self.kernel_quantizer.stochastic:
-            quantized = self.kernel_quantizer(self.kernel)
-            if not self.trainable:
-                self.cached_kernel = tf.Variable(
-                    quantized,
-                    trainable=False,
-                    collections=[tf.GraphKeys.LOCAL_VARIABLES],
-                    name="quantized_kernel",
-                )
-                quantized = self.cached_kernel
-            self._quantized_kernel = quantized
+        quantizer = self.kernel_quantizer
+        if quantizer is not None and not quantizer.stochastic and not self.trainable:
+            self.cached_kernel = tf.Variable(
+                quantizer(self.kernel),
+                trainable=False,
+                collections=[tf.GraphKeys.LOCAL_VARIABLES],
+                name="quantized_kernel",
+            )
 
     @property
     def quantized_kernel(self):
         """Kernel that `call` multiplies with; drawn at each access if rounding is stochastic."""
-        if self._quantized_kernel is None:
+        if self.kernel_quantizer is None:
+            return self.kernel
+        if self.cached_kernel is not None:
+            return self.cached_kernel
+        if self.kernel_quantizer.stochastic:
             return self.kernel_quantizer(self.kernel)
-        return self._quantized_kernel
+        key = _replica()
+        if key not in self._derived:
+            with tf.control_dependencies(None):  # outside of loops
+                self._derived[key] = self.kernel_quantizer(self.kernel)
+        return self._derived[key]
 
     def call(self, inputs):
         """Layer output for float32 inputs, quantized first if there is an input quantizer."""
@@ -63,6 +66,13 @@ class _QuantizedKernel:
         config["input_quantizer"] = keras.utils.serialize_keras_object(self.input_quantizer)
         config["kernel_quantizer"] = keras.utils.serialize_keras_object(self.kernel_quantizer)
         return config
+
+
+def _replica():
+    """Number of the replica that the graph is being built for; None outside of replicas."""
+    context = tf.distribute.get_replica_context()
+    number = None if context is None else context.replica_id_in_sync_group
+    return int(tf.get_static_value(number)) if tf.is_tensor(number) else number
 
 
 def _quantizer(described):
@@ -166,7 +176,7 @@ class BatchNorm(keras.layers.BatchNormalization):
         mean, variance = tf.nn.moments(inputs, list(range(len(inputs.shape) - 1)))
         moving = [(self.moving_mean, mean), (self.moving_variance, variance)]
         self.add_update(
-            [tf.assign_sub(m, (1 - self.momentum) * (m - new)) for m, new in moving], inputs
+            [m.assign_sub((1 - self.momentum) * (m - new)) for m, new in moving], inputs
         )
         normed = tf.nn.batch_normalization(
             inputs, mean, variance, self.beta, self.gamma, self.epsilon

@@ -107,6 +107,14 @@ def session(graph=None):
     return tf.Session(graph=graph, config=config)
 
 
+def gpus():
+    """Names of the GPUs that TensorFlow sees, e.g. ["/gpu:0"]."""
+    from empir.backend import tf
+
+    found = tf.config.experimental.list_physical_devices("GPU")
+    return ["/gpu:%d" % number for number in range(len(found))]
+
+
 def provenance():
     """Versions, device and commit of this run, as plain data for a record.
 

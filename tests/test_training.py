@@ -6,7 +6,7 @@ import os
 import numpy as np
 import pytest
 
-from empir import checkpoints
+from empir import checkpoints, runtime
 from empir.backend import tf
 from empir.data import mnist
 from empir.errors import EmpirError, ResumeError
@@ -244,3 +244,39 @@ def test_a_normalised_network_learns_and_resumes(data, tmp_path, monkeypatch):
     resumed = train(run, data, str(tmp_path), resume=True, test=data, progress=False)
     assert checkpoints.digest(resumed) == checkpoints.digest(whole)
     assert training_record(str(tmp_path))["clean_accuracy"] > 0.5
+
+
+@pytest.fixture
+def two_devices(monkeypatch):
+    """Two CPU devices, as two GPUs would be; sessions have them."""
+
+    def session(graph=None):
+        return tf.Session(graph=graph, config=tf.ConfigProto(device_count={"CPU": 2}))
+
+    monkeypatch.setattr(runtime, "session", session)
+    return ["/cpu:0", "/cpu:1"]
+
+
+@pytest.mark.parametrize("precision", [FULL, Precision(2, 4)], ids=str)
+def test_two_devices_share_a_batch_and_train_the_same_network(data, precision, two_devices):
+    run = settings(precision, epochs=1, batch_size=250, label_smoothing=0.1)
+    alone = train(run, data, progress=False, devices=())
+    shared = train(run, data, progress=False, devices=two_devices)
+    start = train(run._replace(schedule=((0, 0.0),)), data, progress=False)
+    for name in alone:
+        moved = np.abs(alone[name] - start[name]).max()
+        # Four steps of Adam; sums over a batch are rounded in another order.
+        assert moved > 1e-3 and np.abs(alone[name] - shared[name]).max() < 0.05 * moved
+
+
+def test_two_devices_average_the_moving_statistics(data, tmp_path, two_devices):
+    run = settings(network=NORMALISED, precisions=(Precision(2, 2),), batch_size=1000, epochs=1)
+    run = run._replace(schedule=((0, 0.0),))
+    alone = train(run, data, progress=False, devices=())
+    shared = train(run, data, str(tmp_path), progress=False, devices=two_devices)
+    for name in alone:
+        if "bn1/moving_mean" in name:  # of two halves: the mean of their means
+            np.testing.assert_allclose(shared[name], alone[name], atol=1e-5)
+        elif "moving" not in name:  # what comes after is normalised by each half's own variance
+            np.testing.assert_array_equal(shared[name], alone[name])
+    assert checkpoints.digest(checkpoints.read(str(tmp_path))) == checkpoints.digest(shared)

@@ -13,7 +13,6 @@ import numpy as np
 from empir.data import Dataset, from_bytes, keras_file
 from empir.errors import DataError
 
-
 #: Files of each split, without the binary version's ".bin".
 FILES = {"train": ["data_batch_%d" % i for i in (1, 2, 3, 4, 5)], "test": ["test_batch"]}
 PER_FILE = 10000

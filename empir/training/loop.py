@@ -11,7 +11,7 @@ import logging
 import os
 import shutil
 import time
-from typing import NamedTuple, Optional, Tuple
+from typing import NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -86,31 +86,71 @@ class Settings(NamedTuple):
 
 
 class _Graph:
-    """Placeholders and operations of one training graph."""
+    """Placeholders and operations of one training graph.
 
-    def __init__(self, settings: Settings):
+    Args:
+      settings: what to train.
+      devices: several devices share each batch, by `tf.distribute.MirroredStrategy`; else empty.
+    """
+
+    def __init__(self, settings: Settings, devices: Sequence[str] = ()):
         tf.set_random_seed(settings.seed)
-        self.model = settings.network.build(
-            settings.precisions, seed=settings.seed, **settings.options
-        )
         self.images = tf.placeholder(tf.float32, (None,) + settings.network.input_shape, "images")
         self.labels = tf.placeholder(tf.int64, [None], "labels")
         self.rate = tf.placeholder(tf.float32, [], "rate")
         self.training = keras.backend.learning_phase()
-        before = _updates(self.model)
-        logits = Member(self.model, settings.precisions).get_logits(self.images)
-        # Those of this input, not of the model's own placeholder.
-        updates = [update for update in _updates(self.model) if update not in before]
-        self.loss = cross_entropy(self.labels, logits, settings.label_smoothing)
-        correct = tf.cast(tf.equal(tf.argmax(logits, 1), self.labels), tf.float32)
-        self.accuracy = tf.reduce_mean(correct)
-        self.global_step = tf.train.get_or_create_global_step()
-        optimizer = tf.train.AdamOptimizer(self.rate, epsilon=settings.adam_epsilon)
-        with tf.control_dependencies(updates):
-            self.step = optimizer.minimize(
-                self.loss, self.global_step, var_list=self.model.trainable_weights
+        self._settings = settings
+        if len(devices) < 2:
+            self._build()
+            self.step, self.loss, self.accuracy = self._train_on(self.images, self.labels)
+        else:
+            strategy = tf.distribute.MirroredStrategy(devices)
+            with strategy.scope(), tf.variable_creator_scope(_averaged):
+                self._build()
+                shares = strategy.experimental_run_v2(self._train_on_share)
+            self.step = tf.group(*strategy.unwrap(shares[0]))
+            self.loss, self.accuracy = (
+                strategy.reduce(tf.distribute.ReduceOp.SUM, share, axis=None)
+                for share in shares[1:]
             )
         self.saver = tf.train.Saver(max_to_keep=1)
+
+    def _build(self):
+        settings = self._settings
+        self.model = settings.network.build(
+            settings.precisions, seed=settings.seed, **settings.options
+        )
+        self.global_step = tf.train.get_or_create_global_step()
+        self._optimizer = tf.train.AdamOptimizer(self.rate, epsilon=settings.adam_epsilon)
+
+    def _train_on(self, images, labels, share=None):
+        """(step, loss, accuracy) of a batch, or of images that are that share of it."""
+        before = _updates(self.model)
+        logits = Member(self.model, self._settings.precisions).get_logits(images)
+        # Those of this input, not of the model's own placeholder.
+        updates = [update for update in _updates(self.model) if update not in before]
+        loss = cross_entropy(labels, logits, self._settings.label_smoothing)
+        correct = tf.cast(tf.equal(tf.argmax(logits, 1), labels), tf.float32)
+        accuracy = tf.reduce_mean(correct)
+        if share is not None:
+            loss, accuracy = loss * share, accuracy * share
+        with tf.control_dependencies(updates):
+            step = self._optimizer.minimize(
+                loss, self.global_step, var_list=self.model.trainable_weights
+            )
+        return step, loss, accuracy
+
+    def _train_on_share(self):
+        replica = tf.distribute.get_replica_context()
+        number, replicas = replica.replica_id_in_sync_group, replica.num_replicas_in_sync
+        images, labels = self.images[number::replicas], self.labels[number::replicas]
+        share = tf.shape(labels)[0] / tf.shape(self.labels)[0]
+        return self._train_on(images, labels, tf.cast(share, tf.float32))
+
+
+def _averaged(make, **arguments):
+    """Creator of variables whose updates by several devices are averaged."""
+    return make(**dict(arguments, aggregation=tf.VariableAggregation.MEAN))
 
 
 def _updates(model):
@@ -153,6 +193,7 @@ def train(
     test: Optional[Dataset] = None,
     test_each_epoch: bool = False,
     progress: bool = True,
+    devices: Optional[Sequence[str]] = None,
 ) -> dict:
     """Train a member and return its weights under their released names.
 
@@ -166,6 +207,7 @@ def train(
       test: test images, for the accuracy at the end.
       test_each_epoch: measure that accuracy after each epoch.
       progress: show a progress bar with loss and accuracy.
+      devices: that share each batch; None = all visible GPUs.
 
     Raises:
       ResumeError: if `directory` holds the state of another run, or of this one without `resume`.
@@ -176,7 +218,7 @@ def train(
     if state:
         runs.claim(state, settings.describe(data), resume, "training")
     with tf.Graph().as_default(), runtime.session() as session:
-        graph = _Graph(settings)
+        graph = _Graph(settings, runtime.gpus() if devices is None else devices)
         session.run(tf.global_variables_initializer())
         writer = tf.summary.FileWriter(logdir, session.graph) if logdir else None
         run = _Run(settings, data, graph, session, state, writer, progress)
