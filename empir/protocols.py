@@ -31,6 +31,7 @@ class Experiment(NamedTuple):
       title: as the paper writes it.
       architecture: name of the network.
       load: `load(split, data_dir, sample)` -> `Dataset`.
+      clip_range: lowest and highest value of an image under attack.
       eps, eps_iter, nb_iter: radius, step and steps of the L-infinity attacks (FACTS 2.7).
       cw_iterations: CW's steps.
       attack_batch: images attacked in one graph call, and CW's batch; None = --batch_size
@@ -49,6 +50,7 @@ class Experiment(NamedTuple):
     title: str
     architecture: str
     load: Callable
+    clip_range: Tuple[float, float]
     eps: float
     eps_iter: float
     nb_iter: int
@@ -81,6 +83,7 @@ EXPERIMENTS = {
         title="MNIST",
         architecture="MNISTconv",
         load=mnist.load,
+        clip_range=(0.0, 1.0),
         eps=0.3,
         eps_iter=0.01,
         nb_iter=40,
@@ -104,6 +107,7 @@ EXPERIMENTS = {
         title="CIFAR-10",
         architecture="CIFARconv",
         load=cifar10.load,
+        clip_range=(0.0, 1.0),
         eps=0.1,
         eps_iter=0.01,
         nb_iter=40,
@@ -127,6 +131,7 @@ EXPERIMENTS = {
         title="ImageNet",
         architecture="AlexNet",
         load=imagenet.load,
+        clip_range=imagenet.CLIP_RANGE,
         eps=0.1,
         eps_iter=0.01,
         nb_iter=40,
@@ -189,3 +194,17 @@ def attack_parameters(
         "jsma": dict(theta=1.0, gamma=0.1),
     }
     return dict(own[attack], **clip)
+
+
+def default_parameters(chosen: Experiment, attack: str, batch_size: int) -> dict:
+    """An attack's full parameters at an experiment's defaults."""
+    return attack_parameters(
+        attack,
+        chosen.clip_range,
+        batch_size,
+        chosen.eps,
+        chosen.eps_iter,
+        chosen.nb_iter,
+        chosen.cw_iterations,
+        chosen.seed,
+    )

@@ -22,7 +22,7 @@ from empir.protocols import (
     PROTOCOLS,
     TABLE_ATTACKS,
     Experiment,
-    attack_parameters,
+    default_parameters,
     experiment,
 )
 from empir.report import tables
@@ -119,16 +119,7 @@ def _job(chosen, row, attack, members, data):
     return Job(
         ensemble=Ensemble(members, *PROTOCOLS[row.protocol]),
         attack=attack,
-        parameters=attack_parameters(
-            attack,
-            data.clip_range,
-            batch_size,
-            chosen.eps,
-            chosen.eps_iter,
-            chosen.nb_iter,
-            chosen.cw_iterations,
-            chosen.seed,
-        ),
+        parameters=default_parameters(chosen, attack, batch_size),
         data=data,
         seed=chosen.seed,
         batch_size=batch_size,

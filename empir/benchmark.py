@@ -1,0 +1,173 @@
+"""How fast an attack on an ensemble is, beside what this machine can multiply.
+
+    python -m empir.benchmark --dataset=imagenet --attack=fgsm --out=FILE.json
+
+Members have random weights and images are noise, which cost the same as any other. Timed is the
+attack's graph call alone, with the labels given: per step and member one forward pass and one
+gradient with respect to the image. Matrix products of the same run say what the machine can do.
+"""
+
+import json
+import time
+
+import numpy as np
+from absl import flags
+
+from empir import attacks, runs, runtime
+from empir.errors import EmpirError
+from empir.models import architecture
+from empir.precision import per_layer
+from empir.protocols import EXPERIMENTS, PROTOCOLS, Experiment, default_parameters, experiment
+
+FLAGS = flags.FLAGS
+GEMM_SIZE = 2048
+
+
+def setup():
+    """Define the flags; returns the main function."""
+    flags.DEFINE_string("dataset", "mnist", "whose ensemble: " + ", ".join(EXPERIMENTS))
+    flags.DEFINE_string("attack", "pgd", "fgsm, bim, pgd or cw")
+    flags.DEFINE_string("protocol", "whitebox", "whitebox or paper")
+    flags.DEFINE_integer("batch_size", 100, "images per graph call", lower_bound=1)
+    flags.DEFINE_integer("repeats", 5, "timed calls; the median counts", lower_bound=1)
+    flags.DEFINE_integer("num_threads", None, "threads; default: this machine's processors")
+    flags.DEFINE_string("out", None, "file for the measurement, JSON")
+    return run
+
+
+def run(_):
+    """Measure, print, and write the file.
+
+    Raises:
+      EmpirError: for an unknown name.
+    """
+    chosen = experiment(FLAGS.dataset)
+    attack = attacks.canonical_name(FLAGS.attack)
+    if FLAGS.protocol not in PROTOCOLS:
+        raise EmpirError(
+            "--protocol=%s: choose from %s" % (FLAGS.protocol, ", ".join(sorted(PROTOCOLS)))
+        )
+    runtime.configure(FLAGS.num_threads)
+    record = measure(chosen, attack, FLAGS.protocol, FLAGS.batch_size, FLAGS.repeats)
+    if FLAGS.out:
+        runs.write_atomically(FLAGS.out, json.dumps(record, indent=1) + "\n")
+    print(
+        "%(architecture)s ensemble, %(attack)s, %(protocol)s: %(images_per_second).1f images/s, "
+        "%(gflops).0f GFLOP/s, %(share_of_gemm).2f of matrix products' %(gemm_gflops).0f" % record
+    )
+
+
+def measure(chosen: Experiment, attack: str, protocol: str, batch_size: int, repeats: int) -> dict:
+    """Time an attack on an experiment's ensemble; the record of --out.
+
+    Args:
+      chosen: the experiment.
+      attack: canonical name, not "jsma".
+      protocol: name.
+      batch_size: images per call.
+      repeats: timed calls; matrix products are timed between them.
+    """
+    from empir.backend import tf
+    from empir.ensemble import Ensemble
+
+    with tf.Graph().as_default(), runtime.session() as session:
+        ensemble = Ensemble(_members(chosen, session), *PROTOCOLS[protocol])
+        attack_seconds, gemm_seconds = _interleaved(
+            [_attack_call(chosen, attack, ensemble, batch_size, session), _gemm_call(session)],
+            repeats,
+        )
+        followed = ensemble.members
+        if ensemble.target(attack).name == "full_precision":
+            followed = followed[-1:]
+        steps = {"fgsm": 1, "cw": chosen.cw_iterations}.get(attack, chosen.nb_iter)
+        work = 2 * steps * sum(2 * multiplications(member.model) for member in followed)
+    gflops = work * batch_size / attack_seconds / 1e9
+    gemm = 2 * GEMM_SIZE**3 / gemm_seconds / 1e9
+    versions, commit = runtime.provenance()
+    return dict(
+        dataset=chosen.dataset,
+        architecture=chosen.architecture,
+        attack=attack,
+        protocol=protocol,
+        batch_size=batch_size,
+        repeats=repeats,
+        images_per_second=round(batch_size / attack_seconds, 3),
+        gflops=round(gflops, 1),
+        gemm_gflops=round(gemm, 1),
+        share_of_gemm=round(gflops / gemm, 3),
+        peak_memory_mb=runtime.peak_memory_mb(),
+        command=runtime.command(),
+        versions=versions,
+        git_commit=commit,
+    )
+
+
+def _members(chosen, session):
+    """The experiment's members with random weights."""
+    from empir.ensemble import Member
+    from empir.layers import quantize_once
+
+    network = architecture(chosen.architecture)
+    members = []
+    for seed, (_, precision) in enumerate(chosen.members):
+        model = network.build(precision, trainable=False, seed=seed)
+        session.run([variable.initializer for variable in model.weights])
+        quantize_once(model, session)
+        members.append(Member(model, per_layer(precision, len(network.quantized_layers))))
+    return members
+
+
+def _attack_call(chosen, attack, ensemble, batch_size, session):
+    """A function that attacks a batch of noise and leaves the result in the graph."""
+    from empir.backend import tf
+
+    network = architecture(chosen.architecture)
+    parameters = default_parameters(chosen, attack, batch_size)
+    if attack == "cw":
+        parameters["abort_early"] = False  # as many steps whatever the images
+    images = tf.placeholder(tf.float32, (None,) + network.input_shape)
+    labels = tf.placeholder(tf.float32, [None, network.num_classes])
+    adversarial = attacks.create(attack, ensemble.target(attack), session).generate(
+        images, y=labels, **parameters
+    )
+    random = np.random.RandomState(0)
+    feed = {
+        images: random.uniform(*chosen.clip_range, size=(batch_size,) + network.input_shape),
+        labels: np.eye(network.num_classes)[random.randint(0, network.num_classes, batch_size)],
+    }
+    return lambda: session.run(adversarial.op, feed)
+
+
+def _gemm_call(session):
+    """A function that multiplies two float32 matrices of GEMM_SIZE squared."""
+    from empir.backend import tf
+
+    matrix = tf.Variable(tf.random_normal([GEMM_SIZE, GEMM_SIZE], seed=0))
+    session.run(matrix.initializer)
+    product = tf.matmul(matrix, matrix)
+    return lambda: session.run(product.op)
+
+
+def multiplications(model) -> int:
+    """Multiplications of one forward pass of one image, in convolutions and linear layers."""
+    total = 0
+    for layer in model.layers:
+        if hasattr(layer, "kernel"):
+            positions = int(np.prod(layer.output_shape[1:-1]))  # 1 for a linear layer
+            total += positions * int(np.prod(layer.kernel.shape.as_list()))
+    return total
+
+
+def _interleaved(calls, repeats):
+    """Median seconds of each call, the calls taking turns after one untimed round."""
+    seconds = [[] for _ in calls]
+    for _ in range(repeats + 1):
+        for kept, call in zip(seconds, calls):
+            began = time.time()
+            call()
+            kept.append(time.time() - began)
+    return [float(np.median(kept[1:])) for kept in seconds]
+
+
+if __name__ == "__main__":
+    runtime.run_main(setup)

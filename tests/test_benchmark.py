@@ -1,0 +1,56 @@
+"""The benchmark counts the arithmetic that attacks need, and its records are whole."""
+
+import json
+
+import pytest
+
+from empir import benchmark
+from empir.models import architecture
+from empir.protocols import EXPERIMENTS
+
+
+@pytest.mark.parametrize(
+    "name, count",
+    [("MNISTconv", 8586496), ("CIFARconv", 10763904), ("AlexNet", 1937082368)],  # FACTS 1.4
+)
+def test_multiplications_of_a_forward_pass(name, count, session):
+    assert benchmark.multiplications(architecture(name).build()) == count
+
+
+@pytest.mark.parametrize(
+    "attack, protocol, passes", [("fgsm", "whitebox", 3), ("bim", "paper", 1), ("cw", "paper", 1)]
+)
+def test_rates_follow_from_the_seconds(monkeypatch, attack, protocol, passes):
+    monkeypatch.setattr(benchmark, "_interleaved", lambda calls, repeats: [2.0, 0.5])
+    record = benchmark.measure(EXPERIMENTS["mnist"], attack, protocol, 10, 3)
+    steps = {"fgsm": 1, "bim": 40, "cw": 50}[attack]
+    gflops = 2 * 2 * 8586496 * passes * steps * 10 / 2.0 / 1e9
+    assert record["images_per_second"] == 5
+    assert record["gflops"] == pytest.approx(gflops, abs=0.06)  # kept with one digit
+    assert record["gemm_gflops"] == pytest.approx(2 * 2048**3 / 0.5 / 1e9, abs=0.06)
+
+
+def test_calls_take_turns_and_the_median_counts(monkeypatch):
+    clock, made = [0.0], []
+    monkeypatch.setattr(benchmark.time, "time", lambda: clock[0])
+
+    def call(name, durations):
+        durations = iter(durations)
+
+        def run():
+            made.append(name)
+            clock[0] += next(durations)
+
+        return run
+
+    # The first round is not timed.
+    calls = [call("a", [100, 3, 1, 2]), call("b", [100, 10, 30, 20])]
+    assert benchmark._interleaved(calls, 3) == [2, 20]
+    assert made == ["a", "b"] * 4
+
+
+def test_an_attack_is_timed(monkeypatch):
+    monkeypatch.setattr(benchmark, "GEMM_SIZE", 64)
+    record = benchmark.measure(EXPERIMENTS["mnist"], "fgsm", "whitebox", 5, 1)
+    assert record["images_per_second"] > 0 and 0 < record["share_of_gemm"]
+    assert record["architecture"] == "MNISTconv" and json.dumps(record)
