@@ -190,17 +190,13 @@ def _train(experiment, network, precisions, options, path, seed):
 
 def report(record: dict):
     """Print the result's three lines, and before them what the record holds besides."""
-    for rule, accuracy in record["accuracy"].items():
-        log.info(
-            "%-12s clean %.4f, adversarial %.4f", rule, accuracy["clean"], accuracy["adversarial"]
-        )
-    for number, accuracy in enumerate(record["member_accuracy"], 1):
-        log.info(
-            "member %d     clean %.4f, adversarial %.4f",
-            number,
-            accuracy["clean"],
-            accuracy["adversarial"],
-        )
+    lines = list(record["accuracy"].items())
+    lines += [("member %d" % n, of) for n, of in enumerate(record["member_accuracy"], 1)]
+    for name, accuracy in lines:
+        text = "%-12s clean %.4f, adversarial %.4f"
+        log.info(text, name, accuracy["clean"], accuracy["adversarial"])
+        if "clean_top5" in accuracy:
+            log.info(text, "  top-5", accuracy["clean_top5"], accuracy["adversarial_top5"])
     if "targeted_success" in record:
         print("Avg. rate of successful targeted adv. examples: %.4f" % record["targeted_success"])
     print("Test accuracy on legitimate test examples: %.4f" % record["clean_accuracy"])

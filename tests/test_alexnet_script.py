@@ -78,6 +78,7 @@ def test_the_originals_commands(workspace, tmp_path, name, more):
         assert sorted(archive["label"]) == [90 * number for number in range(COUNT)]
         top5 = np.mean(archive["adversarial_rank_mean_logits"] < 5)
     assert record["accuracy"]["mean_logits"]["adversarial_top5"] == top5
+    assert process.stderr.count("  top-5      clean ") == 2 + len(BITS[name])
 
 
 def test_the_flags_have_the_originals_names_and_defaults(tmp_path):

@@ -339,3 +339,13 @@ def test_the_cost_table_is_per_hundred_images(folder):
     assert len(lines) == 2 + len(BASELINE) + len(PAPER)
     assert "| EMPIR, protocol paper | FGSM | 0.2 | 4.20 | 512 |" in lines
     assert "| full-precision baseline, both protocols | CW | 0.2 | 42.00 | 512 |" in lines
+
+
+def test_the_speed_table_has_what_was_measured(tmp_path):
+    os.makedirs(str(tmp_path / "benchmark"))
+    measured = dict(batch_size=100, images_per_second=6.25, gflops=150.4, gemm_gflops=75.6)
+    with open(str(tmp_path / "benchmark" / "imagenet-fgsm.json"), "w") as file:
+        json.dump(dict(measured, peak_memory_mb=7000.4), file)
+    rows = markdown_rows(tables.speed_markdown(str(tmp_path / "imagenet"), EXPERIMENTS["imagenet"]))
+    assert rows[2:] == [["FGSM", "100", "6.25", "2.7", "150", "76", "7000"]]
+    assert {len(row) for row in rows} == {7}

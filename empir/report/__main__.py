@@ -22,6 +22,7 @@ TABLES = {
     "cost": tables.cost_markdown,
     "epochs": tables.epochs_markdown,
     "survivors": tables.survivors_markdown,
+    "speed": tables.speed_markdown,
 }
 
 

@@ -1,5 +1,7 @@
 """The paper's table, measured beside reported, as text for a terminal and as Markdown."""
 
+import os
+
 from empir.protocols import TABLE_ATTACKS, Experiment
 from empir.results import (
     ROWS,
@@ -12,6 +14,7 @@ from empir.results import (
     row_scores,
     still_correct,
 )
+from empir.runs import read_json
 
 COLUMNS = ("clean",) + TABLE_ATTACKS + ("average",)
 HEADS = dict(clean="clean", cw="CW", fgsm="FGSM", bim="BIM", pgd="PGD", average="average")
@@ -43,10 +46,10 @@ def terminal(folder: str, experiment: Experiment) -> str:
         for line in lines
     ]
     text.insert(1, "-" * len(text[0]))
-    return "\n".join(text + (["", _images(notes)] if notes else []))
+    return "\n".join(text + (["", _images(notes, experiment.nb_samples)] if notes else []))
 
 
-def _images(notes):
+def _images(notes, all_images):
     counts = {}
     for examples in notes:
         for column, count in examples.items():
@@ -55,7 +58,7 @@ def _images(notes):
         "%s: first %d test images" % (", ".join(h for h in HEADS.values() if h in columns), count)
         for count, columns in sorted(counts.items(), reverse=True)
     ]
-    return "; ".join(parts) + ". The paper's figures are for all 10,000."
+    return "; ".join(parts) + ". The paper's figures are for all {:,}.".format(all_images)
 
 
 def markdown(folder: str, experiment: Experiment) -> str:
@@ -192,4 +195,23 @@ def survivors_markdown(folder: str, experiment: Experiment) -> str:
         ):
             cells = ["-" if pair is None else "%.2f" % pair[index] for pair in pairs]
             lines.append("| %s | %s | %s |" % (title, kind, " | ".join(cells)))
+    return "\n".join(lines)
+
+
+def speed_markdown(folder: str, experiment: Experiment) -> str:
+    """Markdown table of the measurements of `empir.benchmark` in benchmark/ beside `folder`."""
+    lines = [
+        "| attack | batch | images/s | minutes per 1,000 images | GFLOP/s | matrix products, GFLOP/s "
+        "| memory, MB |",
+        "| --- |" + " ---: |" * 6,
+    ]
+    for attack in TABLE_ATTACKS:
+        name = "%s-%s.json" % (experiment.dataset, attack)
+        path = os.path.join(os.path.dirname(folder), "benchmark", name)
+        if os.path.exists(path):
+            record = read_json(path)
+            rate = record["images_per_second"]
+            cells = (HEADS[attack], record["batch_size"], rate, 1000 / rate / 60)
+            cells += (record["gflops"], record["gemm_gflops"], record["peak_memory_mb"])
+            lines.append("| %s | %d | %.2f | %.1f | %.0f | %.0f | %.0f |" % cells)
     return "\n".join(lines)
