@@ -39,3 +39,10 @@ def assert_result(process, record):
     assert match, process.stdout
     numbers = (record["clean_accuracy"], record["adversarial_accuracy"], record["mean_l2"])
     assert match.groups() == tuple("%.4f" % number for number in numbers)
+
+
+def assert_defaults(help_text, **defaults):
+    """--help gives every flag by name with its default."""
+    for name, default in defaults.items():
+        pattern = r"--%s:[^-]*?\(default: '%s'\)" % (name, re.escape(default))
+        assert re.search(pattern, help_text), name

@@ -12,7 +12,7 @@ from released import save_members
 from empir import checkpoints
 from empir.backend import tf
 from empir.data import convert, imagenet
-from scripts import ALEXNET_SCRIPT, assert_result, run_script
+from scripts import ALEXNET_SCRIPT, assert_defaults, assert_result, run_script
 
 WIDTH = 2
 COUNT = 12
@@ -83,17 +83,17 @@ def test_the_originals_commands(workspace, tmp_path, name, more):
 
 def test_the_flags_have_the_originals_names_and_defaults(tmp_path):
     out = script("--help", tmp_path).stdout
-    for name, default in (
-        ("learning_rate", "0.001"),
-        ("nb_epochs", "6"),
-        ("nb_filters", "32"),
-        ("batch_size", "100"),
-        ("eps", "0.1"),
-        ("nb_iter", "40"),
-        ("attack_iterations", "50"),
-        ("nb_samples", "50000"),
-    ):
-        assert re.search(r"--%s:[^-]*?\(default: '%s'\)" % (name, re.escape(default)), out), name
+    assert_defaults(
+        out,
+        learning_rate="0.001",
+        nb_epochs="6",
+        nb_filters="32",
+        batch_size="100",
+        eps="0.1",
+        nb_iter="40",
+        attack_iterations="50",
+        nb_samples="50000",
+    )
     assert "--data_dir:" not in out and "--imagenet_path:" in out and "--val_label_offset:" in out
 
 

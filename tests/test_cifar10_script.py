@@ -3,7 +3,6 @@
 import hashlib
 import json
 import os
-import re
 import sys
 
 import numpy as np
@@ -16,7 +15,7 @@ from empir.data import cifar10
 from empir.models import architecture
 from empir.precision import Precision, per_layer
 from empir.training import Settings, train
-from scripts import CIFAR10_SCRIPT, assert_result, run_script
+from scripts import CIFAR10_SCRIPT, assert_defaults, assert_result, run_script
 
 SMALL = " --nb_filters=4 --nb_samples=20 --attack_iterations=3 --data_dir=" + CIFAR10
 
@@ -61,17 +60,17 @@ def test_the_originals_commands(members, tmp_path, name):
 
 def test_the_flags_have_the_originals_names_and_defaults(tmp_path):
     out = script("--help", tmp_path).stdout
-    for name, default in (
-        ("learning_rate", "0.001"),
-        ("nb_epochs", "6"),
-        ("nb_filters", "32"),
-        ("batch_size", "128"),
-        ("eps", "0.1"),
-        ("nb_iter", "40"),
-        ("attack_iterations", "50"),
-        ("nb_samples", "10000"),
-    ):
-        assert re.search(r"--%s:[^-]*?\(default: '%s'\)" % (name, re.escape(default)), out), name
+    assert_defaults(
+        out,
+        learning_rate="0.001",
+        nb_epochs="6",
+        nb_filters="32",
+        batch_size="128",
+        eps="0.1",
+        nb_iter="40",
+        attack_iterations="50",
+        nb_samples="10000",
+    )
     assert "--lr:" not in out
 
 

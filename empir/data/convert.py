@@ -52,6 +52,7 @@ def main(argv) -> int:
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message):
+        """Raise `EmpirError`, which becomes one line and exit status 2."""
         raise EmpirError(message)
 
 

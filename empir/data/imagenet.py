@@ -126,6 +126,7 @@ class _Images(_OnDemand):
 
     @property
     def shape(self):
+        """(n, 224, 224, 3)."""
         return (self._count, SIZE, SIZE, 3)
 
     def __getitem__(self, rows):
@@ -145,6 +146,7 @@ class _Labels(_OnDemand):
 
     @property
     def shape(self):
+        """(n,)."""
         return (self._count,)
 
     def __getitem__(self, rows):
