@@ -33,6 +33,7 @@ SPLITS = {"train": "train", "val": "test"}
 SHARDS = {"train": 1024, "val": 128}
 NAMINGS = ("original", "converter")
 IMAGES = (".jpeg", ".jpg", ".png")
+AT_ONCE = 256  # images in memory
 
 
 class Source(NamedTuple):
@@ -201,12 +202,14 @@ def _write_shard(encoder, sources, path, state, bar):
     problems = []
     with ThreadPoolExecutor(runtime.available_cpus()) as pool:
         with tf.io.TFRecordWriter(state + ".writing") as writer:
-            for source, (example, problem) in zip(sources, pool.map(encoder.example, sources)):
-                if problem:
-                    problems.append("%s: %s" % (source.path, problem))
-                if example is not None:
-                    writer.write(example.SerializeToString(deterministic=True))
-                bar.update()
+            for start in range(0, len(sources), AT_ONCE):
+                part = sources[start : start + AT_ONCE]
+                for source, (example, problem) in zip(part, pool.map(encoder.example, part)):
+                    if problem:
+                        problems.append("%s: %s" % (source.path, problem))
+                    if example is not None:
+                        writer.write(example.SerializeToString(deterministic=True))
+                    bar.update()
     runs.write_atomically(state + ".json", json.dumps({"problems": problems}))
     os.replace(state + ".writing", path)
 
