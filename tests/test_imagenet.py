@@ -46,16 +46,6 @@ def run(tree, out, *more):
     return str(out)
 
 
-def test_images_are_converted_a_few_at_a_time_to_the_same_files(
-    tree, original, tmp_path, monkeypatch
-):
-    monkeypatch.setattr(convert, "AT_ONCE", 2)
-    run(tree, tmp_path)
-    for name in os.listdir(os.path.join(original, "Val")):
-        with open(os.path.join(original, "Val", name), "rb") as file:
-            assert file.read() == (tmp_path / "Val" / name).read_bytes()
-
-
 @pytest.fixture(scope="module")
 def original(tree, tmp_path_factory):
     """The tree as the original names it."""
@@ -367,6 +357,16 @@ def test_a_killed_conversion_continues_to_the_same_files(tree, original, tmp_pat
             assert first.read() == (tmp_path / name).read_bytes(), name
     with pytest.raises(DataError, match="Val exists and holds"):
         run(tree, tmp_path)
+
+
+def test_images_are_converted_a_few_at_a_time_to_the_same_files(
+    tree, original, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(convert, "AT_ONCE", 2)
+    run(tree, tmp_path)
+    for name in os.listdir(os.path.join(original, "Val")):
+        with open(os.path.join(original, "Val", name), "rb") as file:
+            assert file.read() == (tmp_path / "Val" / name).read_bytes()
 
 
 def flat(tree, folder):
