@@ -78,7 +78,7 @@ def measure(chosen: Experiment, attack: str, protocol: str, batch_size: int, rep
         )
         followed = ensemble.members
         if ensemble.target(attack).name == "full_precision":
-            followed = followed[-1:]
+            followed = [ensemble.members[ensemble.reference]]
         steps = {"fgsm": 1, "cw": chosen.cw_iterations}.get(attack, chosen.nb_iter)
         work = 2 * steps * sum(2 * multiplications(member.model) for member in followed)
     gflops = work * batch_size / attack_seconds / 1e9

@@ -115,21 +115,20 @@ class QuantConv2D(_QuantizedKernel, keras.layers.Conv2D):
         self.input_spec = keras.layers.InputSpec(ndim=4, axes={-1: channels})
 
     def _multiply(self, inputs, kernel):
-        parts = zip(tf.split(inputs, self.groups, -1), tf.split(kernel, self.groups, -1))
         if self.groups == 1:
-            parts = [(inputs, kernel)]
-        outputs = [
-            K.conv2d(
-                part,
-                part_kernel,
-                strides=self.strides,
-                padding=self.padding,
-                data_format="channels_last",
-                dilation_rate=self.dilation_rate,
-            )
-            for part, part_kernel in parts
-        ]
-        return outputs[0] if self.groups == 1 else tf.concat(outputs, -1)
+            return self._convolve(inputs, kernel)
+        parts = zip(tf.split(inputs, self.groups, -1), tf.split(kernel, self.groups, -1))
+        return tf.concat([self._convolve(*part) for part in parts], -1)
+
+    def _convolve(self, inputs, kernel):
+        return K.conv2d(
+            inputs,
+            kernel,
+            strides=self.strides,
+            padding=self.padding,
+            data_format="channels_last",
+            dilation_rate=self.dilation_rate,
+        )
 
     def get_config(self):
         """Keras configuration."""

@@ -107,6 +107,18 @@ def session(graph=None):
     return tf.Session(graph=graph, config=config)
 
 
+def cpu_session(graph):
+    """A `tf.Session` for the CPU alone whose operations take one thread each, for thread pools."""
+    from empir.backend import tf
+
+    config = tf.ConfigProto(
+        device_count={"GPU": 0},
+        intra_op_parallelism_threads=1,
+        inter_op_parallelism_threads=available_cpus(),
+    )
+    return tf.Session(graph=graph, config=config)
+
+
 def gpus():
     """Names of the GPUs that TensorFlow sees, e.g. ["/gpu:0"]."""
     from empir.backend import tf

@@ -41,6 +41,13 @@ def assert_result(process, record):
     assert match.groups() == tuple("%.4f" % number for number in numbers)
 
 
+def assert_refused(process, says):
+    """One line on standard error that holds the text, exit status 2, no result."""
+    assert (process.returncode, process.stdout) == (2, "")
+    assert re.match(r"error: [^\n]+\n\Z", process.stderr), process.stderr
+    assert says in process.stderr
+
+
 def assert_defaults(help_text, **defaults):
     """--help gives every flag by name with its default."""
     for name, default in defaults.items():

@@ -15,7 +15,7 @@ from released import MEMBERS, narrow, save_members
 
 from empir import checkpoints
 from empir.data import mnist
-from scripts import MNIST_SCRIPT, assert_result, run_script
+from scripts import MNIST_SCRIPT, assert_refused, assert_result, run_script
 
 # The original's README commands with short paths, and the sizes that keep tests fast.
 ENSEMBLE = (
@@ -152,13 +152,6 @@ def test_saved_adversarial_images_have_the_kept_distances(ensemble, baseline):
     np.testing.assert_allclose(
         baseline.examples["linf"], np.abs(change).max(axis=1), rtol=1e-5, atol=1e-6
     )
-
-
-def assert_refused(process, says):
-    """One line on standard error that holds the text, exit status 2, no result."""
-    assert (process.returncode, process.stdout) == (2, "")
-    assert re.match(r"error: [^\n]+\n\Z", process.stderr), process.stderr
-    assert says in process.stderr
 
 
 def test_bad_input_is_one_line_of_a_new_process_too(tmp_path):

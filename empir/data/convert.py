@@ -58,10 +58,10 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parse(argv):
-    parser = _Parser(prog="python -m empir.data.imagenet", description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    text = dict(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = _Parser(prog="python -m empir.data.imagenet", **text)
     convert = parser.add_subparsers(dest="command", parser_class=_Parser).add_parser(
-        "convert", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        "convert", **text
     )
     convert.add_argument("--source", required=True, help="folder of the JPEGs")
     convert.add_argument("--split", required=True, choices=sorted(SPLITS))
@@ -93,9 +93,9 @@ def find_sources(folder: str, labels=None, seed: int = 0) -> List[Source]:
     """
     if not os.path.isdir(folder):
         raise DataError("--source=%s is not a folder" % folder)
-    if labels:
-        return _flat(folder, labels)
     classes = {synset: label for label, synset in enumerate(synsets())}
+    if labels:
+        return _flat(folder, labels, classes)
     folders = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir())
     unknown = [name for name in folders if name not in classes]
     if unknown:
@@ -118,9 +118,10 @@ def _images(folder):
     return sorted(name for name in os.listdir(folder) if name.lower().endswith(IMAGES))
 
 
-def _flat(folder, labels):
-    classes = {synset: label for label, synset in enumerate(synsets())}
+def _flat(folder, labels, classes):
     names = _images(folder)
+    if not names:
+        raise DataError("%s has no images" % folder)
     try:
         with open(labels) as file:
             lines = [line.replace(",", " ").split() for line in file if line.strip()]
@@ -135,17 +136,13 @@ def _flat(folder, labels):
         lines = [(name, words[0]) for name, words in zip(names, lines)]
     pairs = dict(words[:2] for words in lines if len(words) > 1)
     missing = [name for name in names if name not in pairs]
-    if missing or not names:
-        raise DataError(
-            "%s has no images" % folder
-            if not names
-            else "--labels=%s has no line for %s" % (labels, missing[0])
-        )
+    if missing:
+        raise DataError("--labels=%s has no line for %s" % (labels, missing[0]))
     for name in names:
         if pairs[name] not in classes:
             raise DataError(
                 "--labels=%s: %r of %s is no synset of ImageNet's 1,000 (numbers differ between "
-                "lists; write synsets like %s)" % (labels, pairs[name], name, synsets()[0])
+                "lists; write synsets like %s)" % (labels, pairs[name], name, next(iter(classes)))
             )
     return [Source(os.path.join(folder, name), classes[pairs[name]]) for name in names]
 
@@ -243,7 +240,7 @@ class _Encoder:
             self._shape = tf.shape(jpeg)
             self._from_jpeg = self._again(jpeg)
             self._from_png = self._again(png)
-            self._session = tf.Session(graph=graph, config=tf.ConfigProto(device_count={"GPU": 0}))
+            self._session = runtime.cpu_session(graph)
 
     def _again(self, image):
         encoded = self._tf.image.encode_jpeg(image, format="rgb", quality=100)

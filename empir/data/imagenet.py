@@ -256,12 +256,7 @@ class Decoder:
         with tf.Graph().as_default() as graph, tf.device("/cpu:0"):
             self._encoded = tf.placeholder(tf.string, [], "encoded")
             self._image = normalize(self._cut(), correct_channels)
-            config = tf.ConfigProto(
-                device_count={"GPU": 0},
-                intra_op_parallelism_threads=1,
-                inter_op_parallelism_threads=runtime.available_cpus(),
-            )
-            self._session = tf.Session(graph=graph, config=config)
+            self._session = runtime.cpu_session(graph)
 
     def _cut(self):
         """RGB image in 0..255, float32 [224, 224, 3]."""

@@ -1,4 +1,4 @@
-"""ImageNet's TFRecord files: their names, their records by index, their writing.
+"""ImageNet's TFRecord files: their names, and their records by index.
 
 Two namings are known (FACTS 2.6). The original's: Val/Val-00000-of-00128 with labels 0..999 and
 Train/Train-00000-of-01024 with labels 1..1000. Its converter's (imagenet_to_gcs.py of
@@ -128,16 +128,15 @@ class Records:
         The files are shuffled, then the records within each group of consecutive files, so that
         reading in this order touches few files at a time.
         """
+        order, group, size = [np.zeros(0, np.int64)], [], 0
         files = random.permutation(len(self._paths))
-        groups, group = [], []
         for file in files:
             group.append(np.arange(self._first[file], self._first[file + 1]))
-            if sum(len(part) for part in group) >= window:
-                groups.append(random.permutation(np.concatenate(group)))
-                group = []
-        return np.concatenate(groups + [random.permutation(np.concatenate(group or [[]]))]).astype(
-            np.int64
-        )
+            size += len(group[-1])
+            if size >= window or file == files[-1]:
+                order.append(random.permutation(np.concatenate(group)))
+                group, size = [], 0
+        return np.concatenate(order)
 
     def where(self, index: int) -> str:
         """A record's place, for messages: its number in its file, from 0."""
