@@ -8,6 +8,7 @@ gradient with respect to the image. Matrix products of the same run say what the
 """
 
 import json
+import os
 import time
 
 import numpy as np
@@ -17,7 +18,14 @@ from empir import attacks, runs, runtime
 from empir.errors import EmpirError
 from empir.models import architecture
 from empir.precision import per_layer
-from empir.protocols import EXPERIMENTS, PROTOCOLS, Experiment, default_parameters, experiment
+from empir.protocols import (
+    EXPERIMENTS,
+    PROTOCOLS,
+    TABLE_ATTACKS,
+    Experiment,
+    default_parameters,
+    experiment,
+)
 
 FLAGS = flags.FLAGS
 GEMM_SIZE = 2048
@@ -43,6 +51,10 @@ def run(_):
     """
     chosen = experiment(FLAGS.dataset)
     attack = attacks.canonical_name(FLAGS.attack)
+    if attack not in TABLE_ATTACKS:
+        raise EmpirError("--attack=%s: choose from %s" % (attack, ", ".join(TABLE_ATTACKS)))
+    folder = os.path.dirname(FLAGS.out or "") or "."
+    runs.check_writable(folder)
     if FLAGS.protocol not in PROTOCOLS:
         raise EmpirError(
             "--protocol=%s: choose from %s" % (FLAGS.protocol, ", ".join(sorted(PROTOCOLS)))
@@ -50,6 +62,7 @@ def run(_):
     runtime.configure(FLAGS.num_threads)
     record = measure(chosen, attack, FLAGS.protocol, FLAGS.batch_size, FLAGS.repeats)
     if FLAGS.out:
+        os.makedirs(folder, exist_ok=True)
         runs.write_atomically(FLAGS.out, json.dumps(record, indent=1) + "\n")
     print(
         "%(architecture)s ensemble, %(attack)s, %(protocol)s: %(images_per_second).1f images/s, "

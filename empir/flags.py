@@ -18,7 +18,7 @@ ATTACK_FLAGS = {
     "attack_iterations": ("cw",),
 }
 EVALUATION_FLAGS = ("attack", "nb_samples", "targeted", "out", "protocol", "save_adversarial")
-TRAINING_FLAGS = ("nb_epochs", "batch_size", "test", "logdir")
+TRAINING_FLAGS = ("nb_epochs", "batch_size", "test", "logdir", "train_label_offset")
 
 
 def define(experiment: Experiment):
@@ -146,8 +146,8 @@ def _define_attack(experiment):
 
 
 def given(name: str) -> bool:
-    """Whether a flag stands on the command line."""
-    return FLAGS[name].present > 0
+    """Whether a flag, if this script has it, stands on the command line."""
+    return name in FLAGS and FLAGS[name].present > 0
 
 
 class MemberSpec(NamedTuple):

@@ -53,7 +53,9 @@ README = {
 BITS = {"ensemble": [(2, 2), (4, 4), (None, None)], "baseline": [(None, None)]}
 
 
-@pytest.mark.parametrize("name, more", [("ensemble", "--attack=fgsm"), ("baseline", "")])
+@pytest.mark.parametrize(
+    "name, more", [("ensemble", "--attack=fgsm"), ("baseline", "--train_label_offset=0")]
+)
 def test_the_originals_commands(workspace, tmp_path, name, more):
     line = "%s %s --nb_filters=%d --attack_iterations=2 --out=%s" % (
         README[name],
@@ -66,6 +68,7 @@ def test_the_originals_commands(workspace, tmp_path, name, more):
         record = json.load(file)
     assert_result(process, record)
     assert "batch_size has no effect" not in process.stderr
+    assert ("--train_label_offset has no effect" in process.stderr) == (name == "baseline")
     assert (record["dataset"], record["architecture"]) == ("imagenet", "AlexNet")
     assert (record["num_examples"], record["batch_size"], record["seed"]) == (COUNT, 5, 1234)
     assert record["full_batches_only"]["num_examples"] == 10

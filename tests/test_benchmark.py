@@ -1,12 +1,17 @@
 """The benchmark counts the arithmetic that attacks need, and its records are whole."""
 
 import json
+import os
+import subprocess
+import sys
 
 import pytest
+from conftest import ROOT
 
 from empir import benchmark
 from empir.models import architecture
 from empir.protocols import EXPERIMENTS
+from scripts import assert_refused
 
 
 @pytest.mark.parametrize(
@@ -54,3 +59,23 @@ def test_an_attack_is_timed(monkeypatch):
     record = benchmark.measure(EXPERIMENTS["mnist"], "fgsm", "whitebox", 5, 1)
     assert record["images_per_second"] > 0 and 0 < record["share_of_gemm"]
     assert record["architecture"] == "MNISTconv" and json.dumps(record)
+
+
+@pytest.mark.parametrize(
+    "line, says",
+    [
+        ("--attack=jsma", "--attack=jsma: choose from cw, fgsm, bim, pgd"),
+        ("--protocol=honest", "--protocol=honest"),
+        ("--out=scripts.py/result.json", "is not a writable folder"),
+    ],
+)
+def test_bad_input_is_one_line_before_anything_is_measured(line, says):
+    folder = os.path.join(ROOT, "tests")
+    process = subprocess.run(
+        [sys.executable, "-B", "-m", "empir.benchmark"] + line.split(),
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        universal_newlines=True,
+    )
+    assert_refused(process, says)
