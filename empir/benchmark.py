@@ -83,7 +83,7 @@ def measure(chosen: Experiment, attack: str, protocol: str, batch_size: int, rep
     from empir.backend import tf
     from empir.ensemble import Ensemble
 
-    with tf.Graph().as_default(), runtime.session() as session:
+    with tf.Graph().as_default(), runtime.session(operations=1) as session:
         ensemble = Ensemble(_members(chosen, session), *PROTOCOLS[protocol])
         attack_seconds, gemm_seconds = _interleaved(
             [_attack_call(chosen, attack, ensemble, batch_size, session), _gemm_call(session)],
@@ -117,16 +117,15 @@ def measure(chosen: Experiment, attack: str, protocol: str, batch_size: int, rep
 
 def _members(chosen, session):
     """The experiment's members with random weights."""
-    from empir.ensemble import Member
-    from empir.layers import quantize_once
+    from empir.loading import ready_member
 
     network = architecture(chosen.architecture)
     members = []
     for seed, (_, precision) in enumerate(chosen.members):
         model = network.build(precision, trainable=False, seed=seed)
         session.run([variable.initializer for variable in model.weights])
-        quantize_once(model, session)
-        members.append(Member(model, per_layer(precision, len(network.quantized_layers))))
+        precisions = per_layer(precision, len(network.quantized_layers))
+        members.append(ready_member(model, precisions, session))
     return members
 
 

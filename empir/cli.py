@@ -60,14 +60,18 @@ def run(experiment: Experiment):
     from empir.evaluation import evaluate
     from empir.loading import load_member, member_from_arrays
 
-    with tf.Graph().as_default(), runtime.session() as session:
+    with tf.Graph().as_default(), runtime.session(operations=1) as session:
         tf.set_random_seed(seed)
         if training:
             path = specs[0].path
-            loaded = [member_from_arrays(network, precisions[0], arrays, session, path, **options)]
+            loaded = [
+                member_from_arrays(
+                    network, precisions[0], arrays, session, path, FLAGS.engine, **options
+                )
+            ]
         else:
             loaded = [
-                load_member(network, p, spec.path, session, "model%d" % i, **options)
+                load_member(network, p, spec.path, session, "model%d" % i, FLAGS.engine, **options)
                 for i, (spec, p) in enumerate(zip(specs, precisions), 1)
             ]
         job = _job(experiment, loaded, attack, protocol, data, seed, options)

@@ -43,14 +43,16 @@ class Member(Model):
       model: a `keras.Sequential` with layers "logits" and "probs" (`empir.models`).
       precisions: the network's precision per quantized layer.
       path, sha256: where its weights came from, and their digest; for records.
+      engine: an `empir.engine.Engine` of the model that computes its logits; None = layer by layer.
     """
 
-    def __init__(self, model, precisions, path=None, sha256=None):
+    def __init__(self, model, precisions, path=None, sha256=None, engine=None):
         super().__init__()
         self.model = model
         self.precisions = tuple(precisions)
         self.path = path
         self.sha256 = sha256
+        self.engine = engine
         self.layer_names = [layer.name for layer in model.layers]
 
     @property
@@ -64,6 +66,10 @@ class Member(Model):
         for layer in self.model.layers:
             x = outputs[layer.name] = layer.call(x)
         return outputs
+
+    def get_logits(self, x):
+        """Logits, float32 [n, classes]."""
+        return super().get_logits(x) if self.engine is None else self.engine(x)
 
     def decision(self, x):
         """Predicted class of each image, int64 [n]."""

@@ -83,6 +83,7 @@ class Job(NamedTuple):
             "dataset": self.data.name,
             "architecture": self.architecture,
             "options": self.options,
+            "engine": any(member.engine is not None for member in ensemble.members),
             "protocol": self.protocol,
             "combine": ensemble.combine,
             "members": [_describe_member(member) for member in ensemble.members],

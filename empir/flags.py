@@ -17,7 +17,15 @@ ATTACK_FLAGS = {
     "nb_iter": ("bim", "pgd"),
     "attack_iterations": ("cw",),
 }
-EVALUATION_FLAGS = ("attack", "nb_samples", "targeted", "out", "protocol", "save_adversarial")
+EVALUATION_FLAGS = (
+    "attack",
+    "nb_samples",
+    "targeted",
+    "out",
+    "protocol",
+    "engine",
+    "save_adversarial",
+)
 TRAINING_FLAGS = ("nb_epochs", "batch_size", "test", "logdir", "train_label_offset")
 
 
@@ -141,6 +149,12 @@ def _define_attack(experiment):
         "attack_target",
         None,
         "what is differentiated: decision, full_precision, majority_probs, released",
+    )
+    flags.DEFINE_bool(
+        "engine",
+        None,
+        "compute networks by empir.engine (--engine) or layer by layer (--noengine), which agree "
+        "up to rounding; default: the engine, unless there is a GPU",
     )
     flags.DEFINE_bool("save_adversarial", False, "keep the adversarial images in examples.npz")
 

@@ -28,7 +28,7 @@ class _QuantizedKernel:
         """Create the latent kernel and, if it is not trainable, its cached quantized value."""
         super().build(input_shape)
         quantizer = self.kernel_quantizer
-        if quantizer is not None and not quantizer.stochastic and not self.trainable:
+        if quantizer is not None and not self.draws_kernel and not self.trainable:
             self.cached_kernel = tf.Variable(
                 quantizer(self.kernel),
                 trainable=False,
@@ -37,13 +37,18 @@ class _QuantizedKernel:
             )
 
     @property
+    def draws_kernel(self) -> bool:
+        """Whether the quantized kernel is another at each access: its rounding is stochastic."""
+        return self.kernel_quantizer is not None and self.kernel_quantizer.stochastic
+
+    @property
     def quantized_kernel(self):
         """Kernel that `call` multiplies with; drawn at each access if rounding is stochastic."""
         if self.kernel_quantizer is None:
             return self.kernel
         if self.cached_kernel is not None:
             return self.cached_kernel
-        if self.kernel_quantizer.stochastic:
+        if self.draws_kernel:
             return self.kernel_quantizer(self.kernel)
         key = _replica()
         if key not in self._derived:
@@ -55,7 +60,10 @@ class _QuantizedKernel:
         """Layer output for float32 inputs, quantized first if there is an input quantizer."""
         if self.input_quantizer is not None:
             inputs = self.input_quantizer(inputs)
-        outputs = self._multiply(inputs, self.quantized_kernel)
+        return self.finish(self.multiply(inputs, self.quantized_kernel))
+
+    def finish(self, outputs):
+        """Product plus bias, through the activation, if the layer has them."""
         if self.use_bias:
             outputs = K.bias_add(outputs, self.bias, data_format="channels_last")
         return outputs if self.activation is None else self.activation(outputs)
@@ -114,7 +122,8 @@ class QuantConv2D(_QuantizedKernel, keras.layers.Conv2D):
         super().build(tuple(input_shape[:-1]) + (channels // self.groups,))
         self.input_spec = keras.layers.InputSpec(ndim=4, axes={-1: channels})
 
-    def _multiply(self, inputs, kernel):
+    def multiply(self, inputs, kernel):
+        """Convolution of quantized inputs and kernel."""
         if self.groups == 1:
             return self._convolve(inputs, kernel)
         parts = zip(tf.split(inputs, self.groups, -1), tf.split(kernel, self.groups, -1))
@@ -138,7 +147,8 @@ class QuantConv2D(_QuantizedKernel, keras.layers.Conv2D):
 class QuantDense(_QuantizedKernel, keras.layers.Dense):
     """`keras.layers.Dense` with optional quantizers; input [batch, in], kernel [in, out]."""
 
-    def _multiply(self, inputs, kernel):
+    def multiply(self, inputs, kernel):
+        """Matrix product of quantized inputs and kernel."""
         return K.dot(inputs, kernel)
 
 

@@ -1,9 +1,10 @@
 """From checkpoints to members: build a network, load its weights, quantize them once."""
 
-from typing import Sequence
+from typing import Optional, Sequence
 
-from empir import checkpoints
+from empir import checkpoints, runtime
 from empir.backend import tf
+from empir.engine import Engine
 from empir.ensemble import Member
 from empir.layers import quantize_once
 from empir.models import Architecture, family, weights
@@ -11,7 +12,13 @@ from empir.precision import per_layer
 
 
 def load_member(
-    network: Architecture, precision, path: str, session, name: str = "model", **options
+    network: Architecture,
+    precision,
+    path: str,
+    session,
+    name: str = "model",
+    engine: Optional[bool] = None,
+    **options,
 ) -> Member:
     """A member with the weights of a released checkpoint, in the session's graph.
 
@@ -21,6 +28,7 @@ def load_member(
       path: checkpoint directory or prefix.
       session: session that will hold the weights.
       name: scope of its variables.
+      engine: compute it by `empir.engine` instead of layer by layer; None = unless there is a GPU.
       **options: further arguments of `network.build`, e.g. nb_filters.
 
     Raises:
@@ -30,19 +38,44 @@ def load_member(
     with tf.name_scope(name):
         model = network.build(precisions, trainable=False, **options)
     sha256 = checkpoints.load(path, network, precisions, model, session)
-    quantize_once(model, session)
-    return Member(model, precisions, path=path, sha256=sha256)
+    return ready_member(model, precisions, session, engine, path=path, sha256=sha256)
 
 
 def member_from_arrays(
-    network: Architecture, precisions: Sequence, arrays: dict, session, path=None, **options
+    network: Architecture,
+    precisions: Sequence,
+    arrays: dict,
+    session,
+    path: Optional[str] = None,
+    engine: Optional[bool] = None,
+    **options,
 ) -> Member:
     """A member with weights given under their released names, e.g. by `empir.training.train`.
 
-    `path` is where they are kept, if anywhere; it is for the record and is not read.
+    `path` is where they are kept, if anywhere; it is for the record and is not read. For `engine`
+    see `load_member`.
     """
     model = network.build(precisions, trainable=False, **options)
     for own, released in network.released_names[family(precisions)].items():
         weights(model)[own].load(arrays[released], session)
+    sha256 = checkpoints.digest(arrays)
+    return ready_member(model, precisions, session, engine, path=path, sha256=sha256)
+
+
+def ready_member(model, precisions: Sequence, session, engine=None, **origin) -> Member:
+    """The member of a model with `trainable=False` whose weights the session holds.
+
+    Args:
+      model, precisions: see `Member`.
+      session: computes what is kept of the weights.
+      engine: see `load_member`.
+      **origin: path and sha256, see `Member`.
+    """
     quantize_once(model, session)
-    return Member(model, precisions, path=path, sha256=checkpoints.digest(arrays))
+    if engine is None:
+        engine = not runtime.gpus()
+    if not engine:
+        return Member(model, precisions, **origin)
+    fast = Engine(model)
+    fast.prepare(session)
+    return Member(model, precisions, engine=fast, **origin)

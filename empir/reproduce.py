@@ -91,7 +91,7 @@ def reproduce(chosen: Experiment, folder: str, fast, slow, out: str, progress: b
         data = fast if attack in FAST_ATTACKS else slow
         wanted = chosen.members[-1:] if row.model == "baseline" else chosen.members
         # A graph of its own: TensorFlow optimizes all of a graph anew for each addition to it.
-        with tf.Graph().as_default(), runtime.session() as session:
+        with tf.Graph().as_default(), runtime.session(operations=1) as session:
             members = [
                 load_member(network, precision, os.path.join(folder, name), session, name)
                 for name, precision in wanted

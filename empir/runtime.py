@@ -52,10 +52,24 @@ def configure(num_threads=None):
     os.environ.setdefault("KMP_WARNINGS", "0")
     # Idle OpenMP workers that spin steal the cores from TensorFlow's own pool.
     os.environ.setdefault("KMP_BLOCKTIME", "1")
+    if _is_amd():
+        # MKL of that time knows Intel's processors only, and falls back to SSE on others: matrix
+        # products are 2.7 times as fast with its AVX2 code.
+        os.environ.setdefault("MKL_DEBUG_CPU_TYPE", "5")
     if num_threads:
         os.environ["OMP_NUM_THREADS"] = threads
     else:
         os.environ.setdefault("OMP_NUM_THREADS", threads)
+
+
+def _is_amd():
+    """Whether this is an AMD processor with AVX2, as far as Linux tells."""
+    try:
+        with open("/proc/cpuinfo") as file:
+            first = file.read(4096)
+    except OSError:
+        return False
+    return "AuthenticAMD" in first and "avx2" in first
 
 
 def available_cpus():
@@ -93,14 +107,19 @@ def load_tensorflow():
     return tf, keras
 
 
-def session(graph=None):
-    """A `tf.Session` with thread counts for this machine and GPU memory taken as needed."""
+def session(graph=None, operations: int = 2):
+    """A `tf.Session` with thread counts for this machine and GPU memory taken as needed.
+
+    Args:
+      graph: default: the default graph.
+      operations: that may run at once. Each takes all threads, so 1 is best, but it would deadlock
+        in CleverHans attacks that call the session from a py_func.
+    """
     from empir.backend import tf
 
     config = tf.ConfigProto(
         intra_op_parallelism_threads=int(os.environ["OMP_NUM_THREADS"]),
-        # One thread would deadlock in CleverHans attacks that call the session from a py_func.
-        inter_op_parallelism_threads=2,
+        inter_op_parallelism_threads=operations,
         allow_soft_placement=True,
     )
     config.gpu_options.allow_growth = True

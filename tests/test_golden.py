@@ -9,9 +9,10 @@ pixel, iterated attacks on low-precision gradients by decisions and norms.
 
 The original divides by a constant, which TensorFlow's graph optimizer turns into a multiplication
 by its reciprocal: its levels are k * (1/15), some a rounding error off k/15. This project's are
-k/15 (`quantizers.quantize_k`), which decides those ties otherwise. So the tests run twice:
-"reciprocal", with the original's division, where they ask for what the original's own two builds
-agree in; and "exact", as the project is, where `EXACT` says what the rounding error may change.
+k/15 (`quantizers.quantize_k`), which decides those ties otherwise. So the tests run
+three times: "reciprocal", with the original's division, where they ask for what the original's own
+two builds agree in; "exact", with this project's, where `EXACT` says what the rounding error may
+change; and "engine", the same with the convolutions of `empir.engine`.
 """
 
 import os
@@ -22,11 +23,11 @@ import pytest
 import recipe
 from conftest import GOLDEN
 
-from empir import attacks
+from empir import attacks, quantizers
 from empir.attacks.pgd import ProjectedGradientDescent
 from empir.backend import tf
-from empir.ensemble import Ensemble, Member, majority_probs
-from empir.layers import quantize_once
+from empir.ensemble import Ensemble, majority_probs
+from empir.loading import ready_member
 from empir.models import architecture, family, weights
 from empir.precision import FULL, Precision, per_layer
 from empir.quantizers import DoReFaActivations, DoReFaWeights
@@ -77,7 +78,7 @@ def allowed(dataset, levels, name, attack) -> Allowed:
     if name == "model3" or (name == "ensemble" and attack in ("bim", "cw")):
         return Allowed(pixels=FULL_PRECISION_PIXELS[attack], norm=1e-4)
     case = (dataset, name, attack)
-    if levels == "exact":
+    if levels != "reciprocal":
         return EXACT[case]
     return RECIPROCAL.get(case, Allowed(pixels=RECIPROCAL_PIXELS[attack]))
 
@@ -115,19 +116,23 @@ def images(dataset):
     return recipe.images(dataset)
 
 
-@pytest.fixture(scope="module", params=["exact", "reciprocal"])
+@pytest.fixture(scope="module", params=["exact", "reciprocal", "engine"])
 def levels(request):
-    """How quantizers divide: as this project, or as the original in TensorFlow's optimizer."""
+    """How quantizers divide: as this project, or as the original in TensorFlow's optimizer.
+
+    "engine" is this project's division in networks computed by `empir.engine`; the other two are
+    layer by layer.
+    """
     patch = pytest.MonkeyPatch()
     if request.param == "reciprocal":
-        patch.setattr(tf, "div_no_nan", lambda x, steps: x / steps)
+        patch.setattr(quantizers, "_divide", lambda x, steps: x / steps)
     yield request.param
     patch.undo()
 
 
 @pytest.fixture(scope="module")
 def network(dataset, levels):
-    """(session, members): the recipe's three members in a graph of their own."""
+    """(session, members): the recipe's members in a graph of their own."""
     chosen = architecture(ARCHITECTURES[dataset])
     bits = [Precision(*pair) for pair in recipe.DATASETS[dataset]["precision"]] + [FULL]
     with tf.Graph().as_default(), new_session() as session:
@@ -139,8 +144,7 @@ def network(dataset, levels):
             for own, released in chosen.released_names[family(precisions)].items():
                 shape = variables[own].shape.as_list()
                 variables[own].load(recipe.weight(dataset, number, released, shape), session)
-            quantize_once(model, session)
-            members.append(Member(model, precisions))
+            members.append(ready_member(model, precisions, session, levels == "engine"))
         yield session, members
 
 
@@ -171,7 +175,7 @@ def test_quantized_values_are_the_levels_themselves(network, levels, images):
         np.testing.assert_array_equal(session.run(kernel), quantized)
     on_levels = all(np.isin(values, expected).all() for values, expected in found)
     # Each dataset has a quantizer of 4 bits, where 1/15 is not exact.
-    assert on_levels == (levels == "exact")
+    assert on_levels == (levels != "reciprocal")
 
 
 def level_values(bits):

@@ -7,7 +7,7 @@ closest misclassified x' that was met, or the clean image if none was.
 
 from typing import NamedTuple
 
-from empir.attacks.base import Attack
+from empir.attacks.base import Attack, as_function
 from empir.backend import tf
 from empir.errors import EmpirError
 
@@ -144,15 +144,21 @@ class CarliniWagnerL2(Attack):
 
     def _descend(self, w0, original, labels, targeted, const, best):
         """Adam from the clean image at given constants; returns who was fooled, and the best."""
+        weight = tf.cast(const, self.tf_dtype)
         check_every = max(self.max_iterations // 10, 1)
 
-        def step(state, best):
-            image = self._image(state.w + w0)
+        def objective(w, original, labels, const):
+            image = self._image(w)
             logits = self._logits(image)
             l2 = tf.reduce_sum(tf.square(image - original), list(range(1, len(image.shape))))
             margin = self._margin(logits, labels, targeted)
-            loss = tf.reduce_sum(l2) + tf.reduce_sum(tf.cast(const, margin.dtype) * margin)
-            (gradient,) = tf.gradients(loss, state.w)
+            loss = tf.reduce_sum(l2) + tf.reduce_sum(const * margin)
+            return image, logits, l2, loss, tf.gradients(loss, w)[0]
+
+        def step(state, best):
+            image, logits, l2, loss, gradient = as_function(
+                objective, state.w + w0, original, labels, weight
+            )
             aborted, previous = state.aborted, state.previous_loss
             if self.abort_early:
                 check = tf.equal(state.iteration % check_every, 0)
