@@ -18,39 +18,16 @@ for argument in "$@"; do
   esac
 done
 
-works() { # a candidate counts only if it runs: pyenv's shims exist for versions that do not
-  "$1" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info[:2] != (3, 7))' 2>/dev/null
-}
-
-candidates() {
-  echo "${PYTHON37:-}"
-  type -ap python3.7 python3 python || true
-  ls -d "${PYENV_ROOT:-$HOME/.pyenv}"/versions/3.7*/bin/python3.7 2>/dev/null || true
-  command -v uv >/dev/null && uv python find 3.7 2>/dev/null || true
-  command -v conda >/dev/null && conda env list 2>/dev/null | sed -n 's|^[^#].* \(/.*\)$|\1/bin/python|p' || true
-}
-
-find_python() {
-  local candidate
-  while read -r candidate; do
-    if [ -n "$candidate" ] && works "$candidate"; then
-      echo "$candidate"
-      return
-    fi
-  done < <(candidates)
-  echo "error: no Python 3.7 found: get one by 'uv python install 3.7', 'pyenv install 3.7' or" \
-    "'conda create -n py37 python=3.7', or name one in PYTHON37" >&2
-  exit 2
-}
+. scripts/find_python.sh
 
 stamp=.venv/.installed
 wanted=$(cat "$requirements" ${test:+"$test"} setup.py | cksum)
-if [ -f "$stamp" ] && works .venv/bin/python && grep -qxF "$wanted" "$stamp"; then
+if [ -f "$stamp" ] && works .venv/bin/python 3.7 && grep -qxF "$wanted" "$stamp"; then
   exit 0
 fi
 
-if ! works .venv/bin/python; then
-  python=$(find_python)
+if ! works .venv/bin/python 3.7; then
+  python=$(find_python 3.7 "${PYTHON37:-}")
   echo "making .venv with $("$python" --version 2>&1)" >&2
   rm -rf .venv
   "$python" -m venv .venv

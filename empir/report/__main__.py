@@ -10,7 +10,7 @@ import sys
 from empir import runtime
 from empir.errors import EmpirError
 from empir.protocols import EXPERIMENTS
-from empir.report import tables
+from empir.report import benchmark, tables
 from empir.results import RESULTS
 from empir.runs import write_atomically
 from empir.runtime import ROOT
@@ -23,6 +23,10 @@ TABLES = {
     "epochs": tables.epochs_markdown,
     "survivors": tables.survivors_markdown,
     "speed": tables.speed_markdown,
+    "attacks": benchmark.attacks_markdown,
+    "batches": benchmark.batches_markdown,
+    "training": benchmark.training_markdown,
+    "startup": benchmark.startup_markdown,
 }
 
 
@@ -48,6 +52,9 @@ def main(argv) -> int:
     if argv == ["--check"]:
         return int(before != after)
     write_atomically(README, after)
+    benchmark.plot(
+        os.path.join(RESULTS, "mnist"), os.path.join(RESULTS, "benchmark", "attacks.svg")
+    )
     return 0
 
 

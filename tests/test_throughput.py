@@ -8,7 +8,7 @@ import sys
 import pytest
 from conftest import ROOT
 
-from empir import benchmark
+from empir.benchmark import throughput
 from empir.models import architecture
 from empir.protocols import EXPERIMENTS
 from scripts import assert_refused
@@ -19,15 +19,15 @@ from scripts import assert_refused
     [("MNISTconv", 8586496), ("CIFARconv", 10763904), ("AlexNet", 1937082368)],  # FACTS 1.4
 )
 def test_multiplications_of_a_forward_pass(name, count, session):
-    assert benchmark.multiplications(architecture(name).build()) == count
+    assert throughput.multiplications(architecture(name).build()) == count
 
 
 @pytest.mark.parametrize(
     "attack, protocol, passes", [("fgsm", "whitebox", 3), ("bim", "paper", 1), ("cw", "paper", 1)]
 )
 def test_rates_follow_from_the_seconds(monkeypatch, attack, protocol, passes):
-    monkeypatch.setattr(benchmark, "_interleaved", lambda calls, repeats: [2.0, 0.5])
-    record = benchmark.measure(EXPERIMENTS["mnist"], attack, protocol, 10, 3)
+    monkeypatch.setattr(throughput, "_interleaved", lambda calls, repeats: [2.0, 0.5])
+    record = throughput.measure(EXPERIMENTS["mnist"], attack, protocol, 10, 3)
     steps = {"fgsm": 1, "bim": 40, "cw": 50}[attack]
     gflops = 2 * 2 * 8586496 * passes * steps * 10 / 2.0 / 1e9
     assert record["images_per_second"] == 5
@@ -37,7 +37,7 @@ def test_rates_follow_from_the_seconds(monkeypatch, attack, protocol, passes):
 
 def test_calls_take_turns_and_the_median_counts(monkeypatch):
     clock, made = [0.0], []
-    monkeypatch.setattr(benchmark.time, "time", lambda: clock[0])
+    monkeypatch.setattr(throughput.time, "time", lambda: clock[0])
 
     def call(name, durations):
         durations = iter(durations)
@@ -50,13 +50,13 @@ def test_calls_take_turns_and_the_median_counts(monkeypatch):
 
     # The first round is not timed.
     calls = [call("a", [100, 3, 1, 2]), call("b", [100, 10, 30, 20])]
-    assert benchmark._interleaved(calls, 3) == [2, 20]
+    assert throughput._interleaved(calls, 3) == [2, 20]
     assert made == ["a", "b"] * 4
 
 
 def test_an_attack_is_timed(monkeypatch):
-    monkeypatch.setattr(benchmark, "GEMM_SIZE", 64)
-    record = benchmark.measure(EXPERIMENTS["mnist"], "fgsm", "whitebox", 5, 1)
+    monkeypatch.setattr(throughput, "GEMM_SIZE", 64)
+    record = throughput.measure(EXPERIMENTS["mnist"], "fgsm", "whitebox", 5, 1)
     assert record["images_per_second"] > 0 and 0 < record["share_of_gemm"]
     assert record["architecture"] == "MNISTconv" and json.dumps(record)
 
@@ -72,7 +72,7 @@ def test_an_attack_is_timed(monkeypatch):
 def test_bad_input_is_one_line_before_anything_is_measured(line, says):
     folder = os.path.join(ROOT, "tests")
     process = subprocess.run(
-        [sys.executable, "-B", "-m", "empir.benchmark"] + line.split(),
+        [sys.executable, "-B", "-m", "empir.benchmark.throughput"] + line.split(),
         cwd=folder,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -1,0 +1,74 @@
+"""Time this project's attacks and training beside CleverHans, Foolbox and torchattacks.
+
+    python -m empir.benchmark --data_dir=FOLDER      (scripts/benchmark.sh makes what it needs)
+
+Every system attacks the same images of the same networks with the same parameters, in a process of
+its own that waits while the others run. They take turns, so that what else the machine does meets
+all of them. Finished measurements are kept in --out, and the same command goes on from there.
+"""
+
+import logging
+import os
+import tempfile
+
+from absl import flags
+
+from empir import runs, runtime
+from empir.benchmark import comparison, startup
+from empir.errors import EmpirError
+from empir.runtime import ROOT
+
+FLAGS = flags.FLAGS
+log = logging.getLogger("empir")
+
+
+def setup():
+    """Define the flags; returns the main function."""
+    flags.DEFINE_string("data_dir", None, "folder that holds mnist and cifar-10-batches-bin")
+    flags.DEFINE_string("pytorch", None, "Python with PyTorch; default .venv-pytorch/bin/python")
+    flags.DEFINE_string("out", os.path.join("results", "benchmark"), "folder of the measurements")
+    flags.DEFINE_integer("repeats", 5, "timed calls of each system, at most", lower_bound=1)
+    flags.DEFINE_float("budget", 30.0, "seconds of timed calls per attack and batch size")
+    flags.DEFINE_float("limit", 900.0, "leave out what would take all systems more seconds")
+    flags.DEFINE_list("batch_sizes", ["100", "1", "32", "500"], "images per call")
+    flags.DEFINE_integer("num_threads", None, "threads; default: this machine's processors")
+    return run
+
+
+def run(_):
+    """Measure what is not measured yet.
+
+    Raises:
+      EmpirError: for bad input, or a system that fails or computes other logits.
+    """
+    runtime.configure(FLAGS.num_threads)
+    pytorch = FLAGS.pytorch or os.path.join(ROOT, ".venv-pytorch", "bin", "python")
+    if not os.path.exists(pytorch):
+        raise EmpirError("no %s: scripts/benchmark.sh makes it, or give --pytorch" % pytorch)
+    try:
+        sizes = [int(size) for size in FLAGS.batch_sizes]
+    except ValueError:
+        sizes = [0]
+    if min(sizes) < 1:
+        raise EmpirError("--batch_sizes=%s: positive integers" % ",".join(FLAGS.batch_sizes))
+    data_dir = FLAGS.data_dir and os.path.abspath(FLAGS.data_dir)
+    runs.check_writable(FLAGS.out)
+    os.makedirs(FLAGS.out, exist_ok=True)
+    threads = int(os.environ["OMP_NUM_THREADS"])
+    pace = comparison.Pace(FLAGS.repeats, FLAGS.budget, FLAGS.limit)
+    store = comparison.Store(os.path.join(FLAGS.out, "comparison.json"))
+    if "startup" not in store.record:
+        store.put("startup", startup.measure(data_dir, FLAGS.repeats))
+    with tempfile.TemporaryDirectory() as folder:
+        for model in comparison.MODELS:
+            path = os.path.join(folder, model.name + ".npz")
+            comparison.export(model, data_dir, path)
+            systems = comparison.systems(model, path, pytorch, threads)
+            comparison.train(store, model, systems, FLAGS.repeats)
+            for size in sizes:
+                comparison.attack(store, model, systems, size, pace)
+    log.info("%s is complete; python -m empir.report puts it into the README", store.path)
+
+
+if __name__ == "__main__":
+    runtime.run_main(setup)

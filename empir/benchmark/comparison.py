@@ -1,0 +1,356 @@
+"""The comparison of systems: what is run, in which turns, and where it is kept."""
+
+import contextlib
+import json
+import logging
+import os
+import subprocess
+import sys
+import tempfile
+from typing import NamedTuple
+
+import numpy as np
+
+from empir import runs, runtime
+from empir.benchmark import wire
+from empir.benchmark.throughput import multiplications
+from empir.errors import EmpirError
+from empir.models import architecture, weights
+from empir.protocols import default_parameters, experiment
+from empir.runtime import ROOT
+
+log = logging.getLogger("empir")
+
+IMAGES = 500  # test images that batches are taken from
+GEMM_SIZE = 2048
+TRAINING_BATCH = 128
+TRAINING_STEPS = 20
+#: GFLOP of a CW whose first call is its measurement: what it spends on building is little of it.
+LONG = 1000.0
+#: Largest difference of logits between systems where no rounding to a level is a tie.
+SAME_LOGITS = 1e-3
+#: Share of images that such a tie may change.
+TIED = 0.05
+
+
+class Model(NamedTuple):
+    """A network or ensemble to attack.
+
+    Attributes:
+      name: e.g. "mnist-ensemble".
+      title: for tables.
+      dataset: whose experiment it belongs to.
+      folder: of its data below --data_dir.
+      baseline: the full-precision network alone.
+      memory_format: PyTorch's, the faster of its two for this network.
+    """
+
+    name: str
+    title: str
+    dataset: str
+    folder: str
+    baseline: bool
+    memory_format: str
+
+    @property
+    def members(self):
+        """(name, precision) of each member."""
+        members = experiment(self.dataset).members
+        return members[-1:] if self.baseline else members
+
+
+MODELS = (
+    Model("mnist-baseline", "MNIST, baseline", "mnist", "mnist", True, "contiguous"),
+    Model("mnist-ensemble", "MNIST, ensemble", "mnist", "mnist", False, "contiguous"),
+    Model(
+        "cifar10-ensemble",
+        "CIFAR-10, ensemble",
+        "cifar10",
+        "cifar-10-batches-bin",
+        False,
+        "channels_last",
+    ),
+)
+
+#: name -> (attack, what differs from the paper's parameters).
+ATTACKS = {
+    "fgsm": ("fgsm", {}),
+    "bim": ("bim", {}),
+    "pgd": ("pgd", {}),
+    "cw": ("cw", {}),
+    "cw-9": ("cw", {"binary_search_steps": 9}),
+}
+PEERS = ("foolbox", "torchattacks")
+
+
+class Pace(NamedTuple):
+    """How long to measure: timed calls of each system, seconds for them, and what to leave out."""
+
+    repeats: int
+    budget: float
+    limit: float
+
+
+class Store:
+    """The record on disk, written anew after each measurement.
+
+    Raises:
+      EmpirError: if the file is of another machine or environment.
+    """
+
+    def __init__(self, path: str):
+        self.path = path
+        versions, commit = runtime.provenance()
+        own = dict(processor=processor(), versions=versions)
+        self.record = runs.read_json(path) if os.path.exists(path) else {}
+        changed = runs.differences({key: self.record.get(key) for key in own}, own)
+        if self.record and changed:
+            raise EmpirError(
+                "%s was measured elsewhere (%s): give another --out" % (path, "; ".join(changed))
+            )
+        if not self.record:
+            self.record = dict(own, git_commit=commit, command=runtime.command())
+
+    def section(self, name: str) -> dict:
+        """A part of the record, for reading."""
+        return self.record.get(name, {})
+
+    def put(self, section: str, value, key: str = None):
+        """Set a section, or one key of it, and write the file."""
+        if key is None:
+            self.record[section] = value
+        else:
+            self.record.setdefault(section, {})[key] = value
+        runs.write_atomically(self.path, json.dumps(self.record, indent=1) + "\n")
+
+
+def processor() -> str:
+    """What Linux calls the processor, and how many of it this process may use."""
+    name = "unknown"
+    with contextlib.suppress(OSError), open("/proc/cpuinfo") as file:
+        fields = dict(line.split(":", 1) for line in file if ":" in line)
+        fields = {key.strip(): value.strip() for key, value in fields.items()}
+        name = "%(model name)s, family %(cpu family)s model %(model)s" % fields
+    return "%s, %d threads" % (name, runtime.available_cpus())
+
+
+def export(model: Model, data_dir, path: str):
+    """Write the workload of a model: its released members and test images."""
+    from empir.backend import tf
+    from empir.loading import load_member
+
+    chosen = experiment(model.dataset)
+    data_dir = data_dir and os.path.join(data_dir, model.folder)
+    data = chosen.load("test", data_dir, False)
+    data = data.first(min(IMAGES, len(data.labels)))
+    network = architecture(chosen.architecture)
+    arrays, bits = [], []
+    with tf.Graph().as_default(), runtime.session() as session:
+        for name, precision in model.members:
+            folder = os.path.join(ROOT, "checkpoints", model.dataset, name)
+            member = load_member(network, precision, folder, session, name, engine=False)
+            arrays.append(session.run(weights(member.model)))
+            bits.append(dict(precision._asdict()))
+    images, labels = data.images[:], data.labels
+    wire.write_workload(path, wire.Workload(network.name, images, labels, bits, arrays))
+
+
+def systems(model: Model, workload: str, pytorch: str, threads: int) -> dict:
+    """Command line of each system's worker."""
+    own = [sys.executable, "-m", "empir.benchmark.tensorflow_worker", workload]
+    script = os.path.join(ROOT, "empir", "benchmark", "pytorch_worker.py")
+    other = [pytorch, script, workload, "--memory_format=" + model.memory_format]
+    commands = {"empir": own, "cleverhans": own, "foolbox": other, "torchattacks": other}
+    return {
+        name: command + ["--library=" + name, "--threads=%d" % threads]
+        for name, command in commands.items()
+    }
+
+
+class Worker:
+    """A system in its own process; `ask` sends a command and waits for the answer."""
+
+    def __init__(self, name: str, command):
+        self.name = name
+        self._errors = tempfile.TemporaryFile("w+")
+        self._process = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            universal_newlines=True,
+        )
+
+    def ask(self, do: str, **arguments) -> dict:
+        """The answer to a command.
+
+        Raises:
+          EmpirError: if the system fails.
+        """
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.write(json.dumps(dict(arguments, do=do)) + "\n")
+            self._process.stdin.flush()
+        line = self._process.stdout.readline()
+        answer = json.loads(line) if line else {"error": self._last_words()}
+        if "error" in answer:
+            raise EmpirError("%s, asked to %s: %s" % (self.name, do, answer["error"]))
+        return answer
+
+    def _last_words(self):
+        self._errors.seek(0)
+        return (self._errors.read().strip().split("\n") or ["no answer"])[-1]
+
+    def close(self):
+        """End the process."""
+        with contextlib.suppress(EmpirError, OSError):
+            self.ask("quit")
+        self._process.stdin.close()
+        self._process.stdout.close()
+        self._process.wait()
+
+
+@contextlib.contextmanager
+def started(commands: dict):
+    """Workers by name, ended in the end."""
+    with contextlib.ExitStack() as stack:
+        workers = {}
+        for name, command in commands.items():
+            workers[name] = Worker(name, command)
+            stack.callback(workers[name].close)
+        yield workers
+
+
+def same_logits(workers: dict) -> dict:
+    """Differences of each system's logits from this project's.
+
+    Raises:
+      EmpirError: if they are not the same function.
+    """
+    own = np.array(workers["empir"].ask("logits")["logits"])
+    found = {}
+    for name, worker in workers.items():
+        difference = np.abs(np.array(worker.ask("logits")["logits"]) - own).max(axis=1)
+        found[name] = {"max": float(difference.max()), "images": int((difference > 1e-4).sum())}
+        if np.mean(difference > SAME_LOGITS) > TIED:
+            raise EmpirError("%s computes other logits, by up to %g" % (name, difference.max()))
+    return found
+
+
+def attack(store: Store, model: Model, commands: dict, batch_size: int, pace: Pace):
+    """Measure the attacks on a model at a batch size, each in turns of all systems."""
+    todo = []
+    for name in ATTACKS:
+        key = "%s/%s/%d" % (model.name, name, batch_size)
+        expected = _expected(store, model, name, batch_size)
+        if "skipped" in store.section("attacks").get(key, {"skipped": 0}):
+            if expected > pace.limit:
+                store.put("attacks", {"skipped": "would take about %d s" % expected}, key)
+            else:
+                todo.append((key, name))
+    if not todo:
+        return
+    with started(commands) as workers:
+        store.put("logits", same_logits(workers), model.name)
+        store.put("environments", workers["foolbox"].ask("environment"), "pytorch")
+        for key, name in todo:
+            cell = _measure(workers, model, name, batch_size, pace)
+            store.put("attacks", cell, key)
+            log.info("%s: %s", key, _in_words(cell, batch_size))
+
+
+def _expected(store, model, name, batch_size):
+    """Seconds that one call of each system will take, from another batch size."""
+    measured = [
+        (int(key.rsplit("/", 1)[1]), cell)
+        for key, cell in store.section("attacks").items()
+        if key.startswith("%s/%s/" % (model.name, name)) and "skipped" not in cell
+    ]
+    if not measured:
+        return 0.0
+    size, cell = max(measured, key=lambda item: item[0])
+    return sum(s["first"] for s in cell["systems"].values() if "first" in s) * batch_size / size
+
+
+def _measure(workers, model, name, batch_size, pace):
+    attack, changes = ATTACKS[name]
+    chosen = experiment(model.dataset)
+    parameters = default_parameters(chosen, attack, batch_size)
+    if attack == "cw":
+        parameters.update(abort_early=False, **changes)  # as many steps whatever the images
+    results, running = {}, []
+    for system, worker in workers.items():
+        answer = worker.ask("prepare", attack=attack, batch_size=batch_size, parameters=parameters)
+        if not answer["available"]:
+            results[system] = {"unavailable": answer["reason"]}
+            continue
+        first = worker.ask("run")
+        results[system] = dict(first, prepare=answer["seconds"], first=first["seconds"], seconds=[])
+        running.append(system)
+    work = 4e-9 * _multiplications(model) * _steps(chosen, attack, parameters) * batch_size
+    long = attack == "cw" and work > LONG
+    turn = sum(results[system]["first"] for system in running)
+    gemm = []
+    for _ in range(1 if long else int(np.clip(pace.budget / turn, 1, pace.repeats))):
+        for system in running:
+            result = results[system]
+            answer = result if long else workers[system].ask("run")
+            result["seconds"].append(result["first"] if long else answer["seconds"])
+            result["peak_memory_mb"] = answer["peak_memory_mb"]
+        gemm.append(workers["empir"].ask("gemm", size=GEMM_SIZE)["seconds"])
+    return {
+        "parameters": parameters,
+        "gflop": work,
+        "gemm_gflops": [2e-9 * GEMM_SIZE**3 / seconds for seconds in gemm],
+        "systems": results,
+    }
+
+
+def _multiplications(model):
+    """Of one forward pass of all members, per image; the input gradient takes as many."""
+    from empir.backend import tf
+
+    with tf.Graph().as_default():
+        network = architecture(experiment(model.dataset).architecture).build()
+        return len(model.members) * multiplications(network)
+
+
+def _steps(chosen, attack, parameters) -> int:
+    if attack == "cw":
+        return parameters["max_iterations"] * parameters["binary_search_steps"]
+    return 1 if attack == "fgsm" else chosen.nb_iter
+
+
+def _in_words(cell, batch_size):
+    return ", ".join(
+        "%s %.3g ms/image" % (name, 1e3 * np.median(system["seconds"]) / batch_size)
+        for name, system in cell["systems"].items()
+        if "seconds" in system
+    )
+
+
+def train(store: Store, model: Model, commands: dict, repeats: int):
+    """Measure a training step of each kind of member, in turns."""
+    kinds = {str(precision): number for number, (_, precision) in enumerate(model.members)}
+    dataset = experiment(model.dataset).dataset
+    todo = {
+        "%s/%s" % (dataset, kind): number
+        for kind, number in kinds.items()
+        if "%s/%s" % (dataset, kind) not in store.section("training")
+    }
+    if not todo:
+        return
+    commands = {name: command for name, command in commands.items() if name != "torchattacks"}
+    with started(commands) as workers:
+        for key, member in todo.items():
+            seconds = {name: [] for name in workers}
+            for _ in range(repeats):
+                for name, worker in workers.items():
+                    steps = dict(batch_size=TRAINING_BATCH, steps=TRAINING_STEPS)
+                    seconds[name].append(worker.ask("train", member=member, **steps)["seconds"])
+            rates = {
+                name: [TRAINING_BATCH * TRAINING_STEPS / s for s in measured]
+                for name, measured in seconds.items()
+            }
+            store.put("training", rates, key)
+            log.info("training %s: %s", key, rates)

@@ -1,0 +1,206 @@
+"""The benchmark's TensorFlow systems: this project's attacks and training, and CleverHans 2.1.0's.
+
+    python -m empir.benchmark.tensorflow_worker WORKLOAD --library=empir
+
+Both attack the same members; CleverHans calls their Keras layers one by one. It trains
+nothing; beside its attacks stands what its users train with, a compiled Keras model.
+"""
+
+import contextlib
+import os
+
+import numpy as np
+
+from empir import runtime
+from empir.benchmark import wire
+from empir.models import architecture, family
+from empir.precision import Precision, per_layer
+
+LEARNING_RATE = 1e-3
+
+
+def empir_attack(target, session, name, images, labels, parameters):
+    """The graph of this project's attack: a tensor of adversarial images."""
+    from empir import attacks
+
+    return attacks.create(name, target, session).generate(images, y=labels, **parameters)
+
+
+def cleverhans_attack(target, session, name, images, labels, parameters):
+    """The graph of CleverHans' own attack."""
+    from cleverhans import attacks
+
+    classes = {
+        "fgsm": attacks.FastGradientMethod,
+        "bim": attacks.BasicIterativeMethod,
+        "pgd": attacks.MadryEtAl,
+        "cw": attacks.CarliniWagnerL2,
+    }
+    return classes[name](target, sess=session).generate(images, y=labels, **parameters)
+
+
+@contextlib.contextmanager
+def empir_training(network, precisions, filters, session, images, labels):
+    """Gives a step as `empir.training` takes it."""
+    from empir.backend import tf
+    from empir.training.loop import Settings, _Graph
+
+    options = {"nb_filters": filters}
+    settings = Settings(network, precisions, options, 1, len(labels), LEARNING_RATE, seed=0)
+    graph = _Graph(settings)
+    session.run(tf.global_variables_initializer())
+    fetches = [graph.step, graph.loss, graph.accuracy, graph.global_step]
+    feed = {
+        graph.images: images,
+        graph.labels: labels,
+        graph.rate: LEARNING_RATE,
+        graph.training: True,
+    }
+    yield lambda: session.run(fetches, feed)
+
+
+@contextlib.contextmanager
+def keras_training(network, precisions, filters, session, images, labels):
+    """Gives a step of a compiled Keras model."""
+    from empir.backend import keras
+
+    model = network.build(precisions, nb_filters=filters)
+    optimizer = keras.optimizers.Adam(LEARNING_RATE)
+    model.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"])
+    yield lambda: model.train_on_batch(images, labels[:, None])
+
+
+ATTACKS = {"empir": empir_attack, "cleverhans": cleverhans_attack}
+TRAININGS = {"empir": empir_training, "cleverhans": keras_training}
+
+
+@contextlib.contextmanager
+def _session(operations=2):
+    """A session on a graph of its own; neither is the default, so that several can be open."""
+    from empir.backend import keras, tf
+
+    keras.backend.clear_session()  # Keras keeps every graph that it has built a layer in
+    with contextlib.closing(runtime.session(tf.Graph(), operations)) as session:
+        yield session
+
+
+@contextlib.contextmanager
+def _default(session):
+    with session.graph.as_default(), session.as_default():
+        yield
+
+
+class TensorFlowSystem(wire.System):
+    """A TensorFlow library's attacks on the workload's ensemble."""
+
+    def __init__(self, workload: wire.Workload, library: str):
+        self._workload = workload
+        self._library = library
+        self._network = architecture(workload.architecture)
+        quantized = len(self._network.quantized_layers)
+        self._precisions = [per_layer(Precision.of(**m), quantized) for m in workload.members]
+        self._filters = [arrays["conv1/kernel"].shape[-1] for arrays in workload.weights]
+        self._evaluate = None  # logits in the session of the attack that is prepared
+
+    def _ensemble(self, session):
+        """The members in the session's graph, which is the default."""
+        from empir.ensemble import Ensemble
+        from empir.loading import member_from_arrays
+
+        members = []
+        for precisions, filters, own in zip(
+            self._precisions, self._filters, self._workload.weights
+        ):
+            names = self._network.released_names[family(precisions)]
+            arrays = {names[name]: array for name, array in own.items()}
+            members.append(
+                member_from_arrays(
+                    self._network,
+                    precisions,
+                    arrays,
+                    session,
+                    engine=self._library == "empir",
+                    nb_filters=filters,
+                )
+            )
+        return Ensemble(members)
+
+    @contextlib.contextmanager
+    def _loaded(self):
+        """Gives (session, ensemble, placeholder of images); sets how `logits` evaluates."""
+        from empir.backend import tf
+
+        # As the example scripts; CleverHans' CW calls the session from within.
+        with _session(1 if self._library == "empir" else 2) as session:
+            with _default(session):
+                ensemble = self._ensemble(session)
+                images = tf.placeholder(tf.float32, (None,) + self._network.input_shape)
+                logits = ensemble.target().get_logits(images)
+            self._evaluate = lambda batch: session.run(logits, {images: batch})
+            try:
+                yield session, ensemble, images
+            finally:
+                self._evaluate = None
+
+    def logits(self, images):
+        """See `wire.System`."""
+        if self._evaluate is not None:
+            return self._evaluate(images)
+        with self._loaded():
+            return self._evaluate(images)
+
+    @contextlib.contextmanager
+    def attack(self, name, parameters, images, labels):
+        """See `wire.System`."""
+        from empir.backend import tf
+
+        if name not in ("fgsm", "bim", "pgd", "cw"):
+            raise wire.Unavailable("attack %r: choose from fgsm, bim, pgd, cw" % name)
+        classes = self._network.num_classes
+        if name == "cw":
+            parameters = dict(parameters, batch_size=len(images))
+        with self._loaded() as (session, ensemble, fed_images):
+            with _default(session):
+                tf.set_random_seed(parameters.get("seed", 0))
+                fed_labels = tf.placeholder(tf.float32, [None, classes])
+                adversarial = ATTACKS[self._library](
+                    ensemble.target(name), session, name, fed_images, fed_labels, parameters
+                )
+            feed = {fed_images: images, fed_labels: np.eye(classes, dtype=np.float32)[labels]}
+            yield lambda: session.run(adversarial, feed)
+
+    @contextlib.contextmanager
+    def training(self, member, images, labels):
+        """See `wire.System`."""
+        precisions, filters = self._precisions[member], self._filters[member]
+        with _session() as session, _default(session):
+            make = TRAININGS[self._library]
+            with make(self._network, precisions, filters, session, images, labels) as step:
+                yield step
+
+    @contextlib.contextmanager
+    def gemm(self, size):
+        """See `wire.System`."""
+        from empir.backend import tf
+
+        with _session() as session, _default(session):
+            matrix = tf.Variable(tf.random_normal([size, size], seed=0))
+            session.run(matrix.initializer)
+            product = tf.matmul(matrix, matrix)
+            yield lambda: session.run(product.op)
+
+    def environment(self):
+        """See `wire.System`."""
+        versions, _ = runtime.provenance()
+        return {"versions": versions, "threads": int(os.environ["OMP_NUM_THREADS"])}
+
+
+def main():
+    """Serve the system that the command line names."""
+    chosen = wire.parser(__doc__.splitlines()[0], ATTACKS).parse_args()
+    runtime.configure(chosen.threads)
+    wire.serve(lambda workload: TensorFlowSystem(workload, chosen.library), chosen.workload)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,182 @@
+"""The comparison of systems (`python -m empir.benchmark`) as tables and a plot."""
+
+import os
+
+import numpy as np
+
+from empir.benchmark.comparison import ATTACKS, MODELS, PEERS
+from empir.runs import read_json
+
+SYSTEMS = {
+    "empir": "this project",
+    "cleverhans": "CleverHans 2.1.0",
+    "foolbox": "Foolbox, PyTorch",
+    "torchattacks": "torchattacks, PyTorch",
+}
+ATTACK_TITLES = {
+    "fgsm": "FGSM",
+    "bim": "BIM-40",
+    "pgd": "PGD-40",
+    "cw": "CW-50",
+    "cw-9": "CW-50, 9 search steps",
+}
+BATCH = 100
+NOT_MEASURED = "-"
+
+
+def load(folder: str) -> dict:
+    """The comparison kept beside a dataset's folder of results; empty if there is none."""
+    path = os.path.join(os.path.dirname(folder), "benchmark", "comparison.json")
+    return read_json(path) if os.path.exists(path) else {}
+
+
+def cell(record: dict, model: str, attack: str, batch_size: int) -> dict:
+    """The systems' measurements of an attack; empty if it was not measured."""
+    return record.get("attacks", {}).get("%s/%s/%d" % (model, attack, batch_size), {})
+
+
+def did_all_steps(measured: dict, system: str) -> bool:
+    """Whether a system evaluated the network as often as the parameters ask."""
+    result = measured["systems"].get(system, {})
+    if "seconds" not in result:
+        return False
+    parameters = measured["parameters"]
+    steps = parameters.get("nb_iter", parameters.get("max_iterations", 1))
+    steps *= parameters.get("binary_search_steps", 1)
+    return result["forward_passes"] is None or result["forward_passes"] >= steps
+
+
+def ratios(measured: dict, system: str):
+    """How many times as long as this project a system takes, turn by turn."""
+    own = np.array(measured["systems"]["empir"]["seconds"])
+    return np.array(measured["systems"][system]["seconds"]) / own
+
+
+def fastest_peer(measured: dict):
+    """The PyTorch library that takes least among those that did all steps; None if none did."""
+    peers = [name for name in PEERS if did_all_steps(measured, name)]
+    return min(peers, key=lambda name: np.median(ratios(measured, name)), default=None)
+
+
+def _ratio(measured, system):
+    if not measured or system is None or "seconds" not in measured["systems"].get(system, {}):
+        return NOT_MEASURED
+    found = ratios(measured, system)
+    middle = "%.2f" % np.median(found)
+    return middle if len(found) == 1 else "%s (%.2f-%.2f)" % (middle, found.min(), found.max())
+
+
+def _time(measured, system, batch_size):
+    result = measured["systems"].get(system, {})
+    if "seconds" not in result:
+        return NOT_MEASURED
+    star = "" if did_all_steps(measured, system) else "\\*"
+    return "%.3g%s" % (1e3 * np.median(result["seconds"]) / batch_size, star)
+
+
+def _table(heads, rows):
+    lines = ["| %s |" % " | ".join(heads), "| --- |" + " ---: |" * (len(heads) - 1)]
+    return "\n".join(lines + ["| %s |" % " | ".join(row) for row in rows])
+
+
+def attacks_markdown(folder: str, _) -> str:
+    """Milliseconds per image of each system in batches of 100, and this project's advantage."""
+    record = load(folder)
+    heads = ["model, attack"] + ["%s, ms" % title for title in SYSTEMS.values()]
+    heads += ["fastest PyTorch / this", "CleverHans / this", "of GEMM rate", "memory, MB"]
+    rows = []
+    for model in MODELS:
+        for attack, title in ATTACK_TITLES.items():
+            measured = cell(record, model.name, attack, BATCH)
+            if "systems" not in measured:
+                continue
+            own = measured["systems"]["empir"]
+            rate = measured["gflop"] / np.median(own["seconds"])
+            row = ["%s, %s" % (model.title, title)]
+            row += [_time(measured, system, BATCH) for system in SYSTEMS]
+            row += [_ratio(measured, fastest_peer(measured)), _ratio(measured, "cleverhans")]
+            row += ["%.2f" % (rate / np.median(measured["gemm_gflops"]))]
+            row += ["%.0f" % own["peak_memory_mb"] if own["peak_memory_mb"] else NOT_MEASURED]
+            rows.append(row)
+    return _table(heads, rows)
+
+
+def batches_markdown(folder: str, _) -> str:
+    """The advantage over the fastest PyTorch library, and over CleverHans, by batch size."""
+    record = load(folder)
+    sizes = sorted({int(key.rsplit("/", 1)[1]) for key in record.get("attacks", {})})
+    heads = ["model, attack"] + ["batch %d" % size for size in sizes]
+    rows = []
+    for model in MODELS:
+        for attack, title in ATTACK_TITLES.items():
+            row = ["%s, %s" % (model.title, title)]
+            for size in sizes:
+                measured = cell(record, model.name, attack, size)
+                if "systems" not in measured:
+                    row.append(NOT_MEASURED)
+                    continue
+                pair = []
+                for system in (fastest_peer(measured), "cleverhans"):
+                    pair.append("%.2f" % np.median(ratios(measured, system)) if system else "-")
+                row.append(" / ".join(pair))
+            rows.append(row)
+    return _table(heads, rows)
+
+
+def training_markdown(folder: str, _) -> str:
+    """Training images per second of each kind of member."""
+    rows = []
+    for key, rates in load(folder).get("training", {}).items():
+        own = np.array(rates["empir"])
+        row = [key.replace("/", ", "), "%.0f" % np.median(own)]
+        for system in ("cleverhans", "foolbox"):
+            other = np.array(rates[system])
+            advantage = np.median(own / other)
+            row += ["%.0f" % np.median(other), "%.2f" % advantage]
+        rows.append(row)
+    heads = ["member", "this project", "plain Keras", "this / Keras", "PyTorch", "this / PyTorch"]
+    return _table(heads, rows)
+
+
+def startup_markdown(folder: str, _) -> str:
+    """Seconds of `examples/mnist_attack.py --attack=fgsm --nb_samples=100` and of its parts."""
+    found = load(folder).get("startup", {"parts": {}, "total": 0.0})
+    rows = [[part, "%.2f" % seconds] for part, seconds in found["parts"].items()]
+    return _table(["part", "s"], rows + [["whole", "%.2f" % found["total"]]])
+
+
+def plot(folder: str, path: str):
+    """Draw milliseconds per image in batches of 100 as an SVG file.
+
+    Args:
+      folder: of a dataset's results, see `load`.
+      path: of the file to write.
+    """
+    import matplotlib
+
+    matplotlib.use("svg")
+    matplotlib.rcParams.update({"svg.hashsalt": "empir", "font.size": 9})
+    from matplotlib import pyplot
+
+    record = load(folder)
+    figure, all_axes = pyplot.subplots(1, len(MODELS), figsize=(10, 3.2), sharey=True)
+    for axes, model in zip(all_axes, MODELS):
+        for index, (system, title) in enumerate(SYSTEMS.items()):
+            bars = []
+            for attack in ATTACKS:
+                measured = cell(record, model.name, attack, BATCH)
+                shown = "systems" in measured and did_all_steps(measured, system)
+                seconds = measured["systems"][system]["seconds"] if shown else [np.nan]
+                bars.append(1e3 * np.median(seconds) / BATCH)
+            axes.bar(np.arange(len(bars)) + 0.2 * index - 0.3, bars, 0.2, label=title)
+        axes.set_yscale("log")
+        axes.set_title(model.title)
+        axes.set_xticks(np.arange(len(ATTACKS)))
+        axes.set_xticklabels([ATTACK_TITLES[a].replace(", ", ",\n") for a in ATTACKS], fontsize=7)
+        axes.grid(axis="y", alpha=0.3)
+        axes.set_axisbelow(True)
+    all_axes[0].set_ylabel("ms per image, batches of %d" % BATCH)
+    all_axes[0].legend(fontsize=7, loc="upper left")
+    figure.tight_layout()
+    figure.savefig(path, metadata={"Date": None})
+    pyplot.close(figure)

@@ -1,0 +1,212 @@
+"""The benchmark's turns, its record, and the tables that the README takes from it."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT
+
+from empir.benchmark import comparison, startup
+from empir.errors import EmpirError
+from empir.report import benchmark as report
+from scripts import assert_refused
+
+ENSEMBLE = comparison.MODELS[1]
+PACE = comparison.Pace(repeats=3, budget=100.0, limit=60.0)
+
+
+class Fake:
+    """A worker whose calls take as long as it is told, and which keeps a log of them."""
+
+    def __init__(self, name, seconds, log, passes=None, logits=0.0):
+        self.name = name
+        self._seconds = iter(seconds)
+        self._log = log
+        self._passes = passes
+        self._logits = logits
+
+    def ask(self, do, **arguments):
+        """As `comparison.Worker.ask`."""
+        self._log.append((self.name, do))
+        if do == "logits":
+            return {"logits": [[0.0, self._logits]] * 10}
+        if do == "prepare":
+            if self.name == "torchattacks" and arguments["parameters"].get("binary_search_steps"):
+                return {"available": False, "reason": "no search"}
+            return {"available": True, "seconds": 0.5}
+        if do == "gemm":
+            return {"seconds": 0.1}
+        return {
+            "seconds": next(self._seconds),
+            "peak_memory_mb": 400.0,
+            "forward_passes": self._passes,
+            "success": 1.0,
+        }
+
+
+def fakes(log):
+    """Four systems: first calls of 9 s, then turns of which this project's takes 1 s."""
+    return {
+        "empir": Fake("empir", [9, 1.0, 1.0, 1.0], log),
+        "cleverhans": Fake("cleverhans", [9, 4.0, 5.0, 6.0], log),
+        "foolbox": Fake("foolbox", [9, 2.0, 1.9, 2.1], log, passes=40),
+        "torchattacks": Fake("torchattacks", [9, 0.5, 0.5, 0.5], log, passes=5),
+    }
+
+
+def test_systems_take_turns_after_a_first_call():
+    log = []
+    cell = comparison._measure(fakes(log), ENSEMBLE, "pgd", 100, PACE)
+    calls = [name for name, do in log if do == "run"]
+    assert calls == ["empir", "cleverhans", "foolbox", "torchattacks"] * 3  # 36 s of 100 allow 2
+    assert cell["systems"]["cleverhans"]["seconds"] == [4.0, 5.0]
+    assert cell["systems"]["cleverhans"]["first"] == 9
+    assert cell["parameters"]["nb_iter"] == 40
+    # Three members, 40 steps, a forward pass and a gradient of 8,586,496 multiplications (FACTS).
+    assert cell["gflop"] == pytest.approx(3 * 40 * 2 * 2 * 8586496 * 100 / 1e9)
+    assert cell["gemm_gflops"] == pytest.approx([2 * 2048**3 / 0.1 / 1e9] * 2)
+
+
+def test_a_very_long_descent_is_measured_once():
+    log = []
+    cell = comparison._measure(fakes(log), ENSEMBLE, "cw-9", 100, PACE)
+    assert [name for name, do in log if do == "run"] == ["empir", "cleverhans", "foolbox"]
+    assert cell["systems"]["empir"]["seconds"] == [9]
+    assert cell["systems"]["torchattacks"] == {"unavailable": "no search"}
+    assert not cell["parameters"]["abort_early"]
+
+
+def test_systems_must_compute_the_same_logits():
+    workers = {"empir": Fake("empir", [], []), "foolbox": Fake("foolbox", [], [], logits=1e-3)}
+    assert comparison.same_logits(workers)["foolbox"] == {"max": 1e-3, "images": 10}
+    workers["foolbox"] = Fake("foolbox", [], [], logits=0.1)
+    with pytest.raises(EmpirError, match="foolbox computes other logits, by up to 0.1"):
+        comparison.same_logits(workers)
+
+
+@pytest.fixture
+def store(tmp_path):
+    """A record on disk."""
+    os.makedirs(str(tmp_path / "benchmark"))
+    return comparison.Store(str(tmp_path / "benchmark" / "comparison.json"))
+
+
+@pytest.fixture
+def measured(store, monkeypatch):
+    """The same with attacks on the MNIST ensemble."""
+    for name in ("pgd", "cw-9"):
+        cell = comparison._measure(fakes([]), ENSEMBLE, name, 100, PACE)
+        store.put("attacks", cell, "mnist-ensemble/%s/100" % name)
+    rates = {"empir": [300.0, 330.0], "cleverhans": [150.0, 150.0], "foolbox": [400.0, 300.0]}
+    store.put("training", rates, "mnist/w2a4")
+    store.put("startup", {"total": 3.0, "parts": {"python": 0.02, "graph": 2.98}})
+    return store
+
+
+def test_a_record_is_continued_in_the_same_environment_only(measured):
+    again = comparison.Store(measured.path)
+    assert again.record == measured.record
+    with open(measured.path, "w") as file:
+        json.dump(dict(measured.record, processor="an abacus"), file)
+    with pytest.raises(EmpirError, match="was measured elsewhere .*abacus"):
+        comparison.Store(measured.path)
+
+
+def test_finished_measurements_are_kept_and_long_ones_left_out(measured, monkeypatch):
+    monkeypatch.setattr(comparison, "started", lambda commands: pytest.fail("nothing to do"))
+    monkeypatch.setattr(comparison, "ATTACKS", {"pgd": ("pgd", {})})
+    comparison.attack(measured, ENSEMBLE, {}, 100, PACE)
+    # First calls took 36 s in batches of 100; 200 would take 72 s, which is over the limit of 60.
+    comparison.attack(measured, ENSEMBLE, {}, 200, PACE)
+    skipped = measured.section("attacks")["mnist-ensemble/pgd/200"]
+    assert skipped == {"skipped": "would take about 72 s"}
+
+
+def rows(markdown):
+    """Cells of a table's rows below its head."""
+    return [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in markdown.split("\n")[2:]
+    ]
+
+
+def test_the_table_has_times_ratios_and_the_share_of_matrix_products(measured, tmp_path):
+    pgd, search = rows(report.attacks_markdown(str(tmp_path / "mnist"), None))
+    # torchattacks did 5 of 40 steps: starred, and not the fastest peer.
+    assert pgd[:5] == ["MNIST, ensemble, PGD-40", "10", "45", "19.5", "5\\*"]
+    assert pgd[5:7] == ["1.95 (1.90-2.00)", "4.50 (4.00-5.00)"]
+    share = 3 * 40 * 4 * 8586496 * 100 / 1e9 / 1.0 / (2 * 2048**3 / 0.1 / 1e9)
+    assert pgd[7:] == ["%.2f" % share, "400"]
+    assert search[0] == "MNIST, ensemble, CW-50, 9 search steps"
+    assert search[4] == "-"
+
+
+def test_ratios_by_batch_size_are_of_the_fastest_peer_and_cleverhans(measured, tmp_path):
+    table = {row[0]: row[1:] for row in rows(report.batches_markdown(str(tmp_path / "m"), None))}
+    assert table["MNIST, ensemble, PGD-40"] == ["1.95 / 4.50"]
+    assert table["MNIST, ensemble, FGSM"] == ["-"]
+
+
+def test_training_and_start_up_tables(measured, tmp_path):
+    folder = str(tmp_path / "mnist")
+    assert rows(report.training_markdown(folder, None)) == [
+        ["mnist, w2a4", "315", "150", "2.10", "350", "0.93"]
+    ]
+    assert rows(report.startup_markdown(folder, None))[-1] == ["whole", "3.00"]
+
+
+def test_the_plot_is_drawn_the_same_twice(measured, tmp_path):
+    paths = [str(tmp_path / name) for name in ("a.svg", "b.svg")]
+    for path in paths:
+        report.plot(str(tmp_path / "mnist"), path)
+    first, second = [open(path).read() for path in paths]
+    assert first == second and "<!-- this project -->" in first
+    assert first.count("<path") > 50
+
+
+def test_start_up_is_the_sum_of_its_parts(monkeypatch):
+    clock = iter([0.1, 0.2, 1.5, 1.6, 1.7])
+
+    def median(command, repeats, out=None):
+        if out is None:
+            return next(clock)
+        os.makedirs(os.path.join(out, "%d" % repeats))
+        with open(os.path.join(out, "%d" % repeats, "result.json"), "w") as file:
+            json.dump({"seconds": {"build": 0.3, "clean": 0.2, "attack": 0.1}}, file)
+        return 4.0
+
+    monkeypatch.setattr(startup, "_median", median)
+    found = startup.measure(None, 2)
+    assert found["total"] == 4.0 and sum(found["parts"].values()) == pytest.approx(4.0)
+    assert found["parts"]["import tensorflow and keras"] == pytest.approx(1.3)
+    assert found["parts"]["data, members and the record"] == pytest.approx(1.7)
+
+
+@pytest.mark.parametrize(
+    "line, says",
+    [
+        ("--pytorch=nowhere/python", "no nowhere/python: scripts/benchmark.sh makes it"),
+        ("--pytorch=%s --batch_sizes=100,many" % sys.executable, "--batch_sizes=100,many"),
+        ("--pytorch=%s --out=setup.py/x" % sys.executable, "is not a writable folder"),
+    ],
+)
+def test_bad_input_is_one_line_before_anything_is_measured(line, says):
+    process = subprocess.run(
+        [sys.executable, "-B", "-m", "empir.benchmark"] + line.split(),
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        universal_newlines=True,
+    )
+    assert_refused(process, says)
+
+
+def test_a_system_that_dies_is_named():
+    with pytest.raises(EmpirError, match="foolbox, asked to logits: no such luck"):
+        words = "import sys; sys.exit('no such luck')"
+        comparison.Worker("foolbox", [sys.executable, "-c", words]).ask("logits")
+
+
+def test_the_processor_is_named():
+    assert comparison.processor().endswith(" threads")
