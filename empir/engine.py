@@ -75,7 +75,7 @@ class Engine:
         tensors = formulation.rearrange(tf.convert_to_tensor(layer.quantized_kernel))
         if layer.trainable:
             return lambda: tensors
-        variables = tf.contrib.framework.nest.map_structure(self._cache, tensors)
+        variables = tf.nest.map_structure(self._cache, tensors)
         return lambda: variables
 
     def _cache(self, tensor):
@@ -158,7 +158,8 @@ def _formulation(layer, wanted):
     if MatrixProduct.fits(axes):
         return MatrixProduct()
     if layer.strides != (1, 1):
-        sides = [1] if layer.use_bias else [wanted, 1]
+        by_channel = layer.use_bias or layer.activation is not keras.activations.linear
+        sides = [1] if by_channel else [wanted, 1]
         return next((Blocked(axes, side) for side in sides if Blocked.fits(axes, side)), None)
     channels = layer.input_shape[-1]
     return SubPixel(axes, channels) if SubPixel.fits(axes, channels) else None

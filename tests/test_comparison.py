@@ -116,10 +116,9 @@ def test_a_record_is_continued_in_the_same_environment_only(measured):
 
 def test_finished_measurements_are_kept_and_long_ones_left_out(measured, monkeypatch):
     monkeypatch.setattr(comparison, "started", lambda commands: pytest.fail("nothing to do"))
-    monkeypatch.setattr(comparison, "ATTACKS", {"pgd": ("pgd", {})})
-    comparison.attack(measured, ENSEMBLE, {}, 100, PACE)
+    comparison.attack(measured, ENSEMBLE, {}, ["pgd", "cw-9"], 100, PACE)
     # First calls took 36 s in batches of 100; 200 would take 72 s, which is over the limit of 60.
-    comparison.attack(measured, ENSEMBLE, {}, 200, PACE)
+    comparison.attack(measured, ENSEMBLE, {}, ["pgd"], 200, PACE)
     skipped = measured.section("attacks")["mnist-ensemble/pgd/200"]
     assert skipped == {"skipped": "would take about 72 s"}
 
@@ -188,6 +187,7 @@ def test_start_up_is_the_sum_of_its_parts(monkeypatch):
     [
         ("--pytorch=nowhere/python", "no nowhere/python: scripts/benchmark.sh makes it"),
         ("--pytorch=%s --batch_sizes=100,many" % sys.executable, "--batch_sizes=100,many"),
+        ("--pytorch=%s --attacks=pgd,eot" % sys.executable, "--attacks=eot: choose from fgsm, bim"),
         ("--pytorch=%s --out=setup.py/x" % sys.executable, "is not a writable folder"),
     ],
 )

@@ -8,7 +8,7 @@ import sys
 import pytest
 from conftest import ROOT
 
-from empir.benchmark import throughput
+from empir.benchmark import profile, throughput
 from empir.models import architecture
 from empir.protocols import EXPERIMENTS
 from scripts import assert_refused
@@ -79,3 +79,27 @@ def test_bad_input_is_one_line_before_anything_is_measured(line, says):
         universal_newlines=True,
     )
     assert_refused(process, says)
+
+
+@pytest.mark.parametrize("dataset, pools", [("mnist", False), ("cifar10", True)])
+def test_an_account_names_what_a_step_consists_of(dataset, pools):
+    chosen = EXPERIMENTS[dataset]._replace(nb_iter=3)
+    spent = profile.account(chosen, 2, engine=True)["milliseconds"]
+    assert {"convolutions, forward", "convolutions, input gradient", "matrix products"} < set(spent)
+    assert ("pools" in spent) == pools
+    assert all(value > 0 for value in spent.values())
+    record = {"engine": {"milliseconds": spent}, "layers": {"milliseconds": {"pools": 9.0}}}
+    assert list(profile.rows(record).items())[0] == ("pools", (9.0, spent.get("pools", 0.0)))
+
+
+@pytest.mark.parametrize(
+    "label, kind",
+    [
+        ("while/a = _MklConv2D(while/b, c)", "convolutions, forward"),
+        ("_MklToTf", "layout changes"),
+        ("x = RealDiv(y, z)", profile.OTHER),
+        ("while/call = PartitionedCall(x)", None),
+    ],
+)
+def test_operations_are_counted_by_kind_and_calls_not(label, kind):
+    assert profile._kind(label, label) == kind

@@ -243,4 +243,4 @@ def _shapes(structure):
             return tensor.shape
         return tf.TensorShape([None]).concatenate(tensor.shape[1:])
 
-    return tf.contrib.framework.nest.map_structure(relax, structure)
+    return tf.nest.map_structure(relax, structure)

@@ -31,6 +31,8 @@ def setup():
     flags.DEFINE_float("budget", 30.0, "seconds of timed calls per attack and batch size")
     flags.DEFINE_float("limit", 900.0, "leave out what would take all systems more seconds")
     flags.DEFINE_list("batch_sizes", ["100", "1", "32", "500"], "images per call")
+    attacks = list(comparison.ATTACKS)
+    flags.DEFINE_list("attacks", attacks, "of " + ", ".join(attacks))
     flags.DEFINE_integer("num_threads", None, "threads; default: this machine's processors")
     return run
 
@@ -51,6 +53,11 @@ def run(_):
         sizes = [0]
     if min(sizes) < 1:
         raise EmpirError("--batch_sizes=%s: positive integers" % ",".join(FLAGS.batch_sizes))
+    unknown = sorted(set(FLAGS.attacks) - set(comparison.ATTACKS))
+    if unknown:
+        raise EmpirError(
+            "--attacks=%s: choose from %s" % (",".join(unknown), ", ".join(comparison.ATTACKS))
+        )
     data_dir = FLAGS.data_dir and os.path.abspath(FLAGS.data_dir)
     runs.check_writable(FLAGS.out)
     os.makedirs(FLAGS.out, exist_ok=True)
@@ -66,7 +73,7 @@ def run(_):
             systems = comparison.systems(model, path, pytorch, threads)
             comparison.train(store, model, systems, FLAGS.repeats)
             for size in sizes:
-                comparison.attack(store, model, systems, size, pace)
+                comparison.attack(store, model, systems, FLAGS.attacks, size, pace)
     log.info("%s is complete; python -m empir.report puts it into the README", store.path)
 
 

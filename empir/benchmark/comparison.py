@@ -108,8 +108,9 @@ class Store:
             raise EmpirError(
                 "%s was measured elsewhere (%s): give another --out" % (path, "; ".join(changed))
             )
+        self._commit = commit
         if not self.record:
-            self.record = dict(own, git_commit=commit, command=runtime.command())
+            self.record = dict(own, git_commits=[], command=runtime.command())
 
     def section(self, name: str) -> dict:
         """A part of the record, for reading."""
@@ -121,6 +122,8 @@ class Store:
             self.record[section] = value
         else:
             self.record.setdefault(section, {})[key] = value
+        if self._commit not in self.record["git_commits"]:
+            self.record["git_commits"].append(self._commit)
         runs.write_atomically(self.path, json.dumps(self.record, indent=1) + "\n")
 
 
@@ -237,10 +240,10 @@ def same_logits(workers: dict) -> dict:
     return found
 
 
-def attack(store: Store, model: Model, commands: dict, batch_size: int, pace: Pace):
-    """Measure the attacks on a model at a batch size, each in turns of all systems."""
+def attack(store: Store, model: Model, commands: dict, names, batch_size: int, pace: Pace):
+    """Measure the named attacks on a model at a batch size, each in turns of all systems."""
     todo = []
-    for name in ATTACKS:
+    for name in names:
         key = "%s/%s/%d" % (model.name, name, batch_size)
         expected = _expected(store, model, name, batch_size)
         if "skipped" in store.section("attacks").get(key, {"skipped": 0}):
@@ -353,4 +356,5 @@ def train(store: Store, model: Model, commands: dict, repeats: int):
                 for name, measured in seconds.items()
             }
             store.put("training", rates, key)
-            log.info("training %s: %s", key, rates)
+            words = ["%s %.0f images/s" % (n, np.median(found)) for n, found in rates.items()]
+            log.info("training %s: %s", key, ", ".join(words))

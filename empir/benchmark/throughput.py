@@ -84,10 +84,10 @@ def measure(chosen: Experiment, attack: str, protocol: str, batch_size: int, rep
     from empir.ensemble import Ensemble
 
     with tf.Graph().as_default(), runtime.session(operations=1) as session:
-        ensemble = Ensemble(_members(chosen, session), *PROTOCOLS[protocol])
+        ensemble = Ensemble(members(chosen, session), *PROTOCOLS[protocol])
+        fetch, feed = attack_graph(chosen, attack, ensemble, batch_size, session)
         attack_seconds, gemm_seconds = _interleaved(
-            [_attack_call(chosen, attack, ensemble, batch_size, session), _gemm_call(session)],
-            repeats,
+            [lambda: session.run(fetch, feed), _gemm_call(session)], repeats
         )
         followed = ensemble.members
         if ensemble.target(attack).name == "full_precision":
@@ -115,22 +115,22 @@ def measure(chosen: Experiment, attack: str, protocol: str, batch_size: int, rep
     )
 
 
-def _members(chosen, session):
-    """The experiment's members with random weights."""
+def members(chosen: Experiment, session, engine=None) -> list:
+    """The experiment's members with random weights; for `engine` see `loading.load_member`."""
     from empir.loading import ready_member
 
     network = architecture(chosen.architecture)
-    members = []
+    made = []
     for seed, (_, precision) in enumerate(chosen.members):
         model = network.build(precision, trainable=False, seed=seed)
         session.run([variable.initializer for variable in model.weights])
         precisions = per_layer(precision, len(network.quantized_layers))
-        members.append(ready_member(model, precisions, session))
-    return members
+        made.append(ready_member(model, precisions, session, engine))
+    return made
 
 
-def _attack_call(chosen, attack, ensemble, batch_size, session):
-    """A function that attacks a batch of noise and leaves the result in the graph."""
+def attack_graph(chosen: Experiment, attack: str, ensemble, batch_size: int, session):
+    """An attack on noise: what to run, which leaves the result in the graph, and what to feed."""
     from empir.backend import tf
 
     network = architecture(chosen.architecture)
@@ -147,7 +147,7 @@ def _attack_call(chosen, attack, ensemble, batch_size, session):
         images: random.uniform(*chosen.clip_range, size=(batch_size,) + network.input_shape),
         labels: np.eye(network.num_classes)[random.randint(0, network.num_classes, batch_size)],
     }
-    return lambda: session.run(adversarial.op, feed)
+    return adversarial.op, feed
 
 
 def _gemm_call(session):

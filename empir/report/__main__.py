@@ -27,6 +27,7 @@ TABLES = {
     "batches": benchmark.batches_markdown,
     "training": benchmark.training_markdown,
     "startup": benchmark.startup_markdown,
+    "profile": benchmark.profile_markdown,
 }
 
 
@@ -35,7 +36,7 @@ def render(text: str) -> str:
 
     def replace(match):
         kind, dataset = match.group(1), match.group(2)
-        table = TABLES[kind](os.path.join(RESULTS, dataset), EXPERIMENTS[dataset])
+        table = TABLES[kind](os.path.join(RESULTS, dataset), EXPERIMENTS.get(dataset))
         return "<!-- %s:%s -->\n%s\n<!-- end -->" % (kind, dataset, table)
 
     pattern = r"<!-- (%s):(\w+) -->.*?<!-- end -->" % "|".join(TABLES)

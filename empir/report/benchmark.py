@@ -4,6 +4,7 @@ import os
 
 import numpy as np
 
+from empir.benchmark import profile
 from empir.benchmark.comparison import ATTACKS, MODELS, PEERS
 from empir.runs import read_json
 
@@ -143,6 +144,19 @@ def startup_markdown(folder: str, _) -> str:
     found = load(folder).get("startup", {"parts": {}, "total": 0.0})
     rows = [[part, "%.2f" % seconds] for part, seconds in found["parts"].items()]
     return _table(["part", "s"], rows + [["whole", "%.2f" % found["total"]]])
+
+
+def profile_markdown(folder: str, experiment) -> str:
+    """Milliseconds of one step of BIM on the ensemble, by kind of operation."""
+    name = "profile-%s.json" % experiment.dataset
+    path = os.path.join(os.path.dirname(folder), "benchmark", name)
+    if not os.path.exists(path):
+        return NOT_MEASURED
+    record = read_json(path)
+    rows = [[kind, "%.1f" % a, "%.1f" % b] for kind, (a, b) in profile.rows(record).items()]
+    whole = ["%.1f" % record[how]["step"] for how in ("layers", "engine")]
+    heads = ["ms per step, batch %d" % record["batch_size"], "layer by layer", "engine"]
+    return _table(heads, rows + [["whole step, not traced"] + whole])
 
 
 def plot(folder: str, path: str):

@@ -1,0 +1,131 @@
+"""What a step of an attack spends its time on, operation by operation, by layers and by the engine.
+
+    python -m empir.benchmark.profile --dataset=mnist --out=results/benchmark/profile-mnist.json
+
+TensorFlow's own trace of BIM on the experiment's ensemble with random weights, one operation at a
+time, so that the operations' times add up.
+"""
+
+import collections
+import json
+import os
+import time
+
+import numpy as np
+from absl import flags
+
+from empir import runs, runtime
+from empir.benchmark import throughput
+from empir.protocols import EXPERIMENTS, experiment
+
+FLAGS = flags.FLAGS
+
+#: TensorFlow's operation, without oneDNN's prefix -> what the account calls it.
+KINDS = {
+    "Conv2D": "convolutions, forward",
+    "Conv2DBackpropInput": "convolutions, input gradient",
+    "PadWithConv2D": "convolutions, input gradient",
+    "MatMul": "matrix products",
+    "MaxPool": "pools",
+    "MaxPoolGrad": "pools",
+    "AvgPool": "pools",
+    "AvgPoolGrad": "pools",
+    "Relu": "rectifiers",
+    "ReluGrad": "rectifiers",
+    "ToTf": "layout changes",
+    "InputConversion": "layout changes",
+    "Reshape": "layout changes",
+    "SpaceToDepth": "layout changes",
+    "DepthToSpace": "layout changes",
+}
+OTHER = "quantizers, steps and other elementwise operations"
+#: Operations that run others, whose time is theirs.
+CALLS = ("PartitionedCall", "StatefulPartitionedCall")
+
+
+def setup():
+    """Define the flags; returns the main function."""
+    flags.DEFINE_string("dataset", "mnist", "whose ensemble: " + ", ".join(EXPERIMENTS))
+    flags.DEFINE_integer("batch_size", 100, "images", lower_bound=1)
+    flags.DEFINE_integer("num_threads", None, "threads; default: this machine's processors")
+    flags.DEFINE_string("out", None, "file for the account, JSON")
+    return run
+
+
+def run(_):
+    """Measure, print, and write the file.
+
+    Raises:
+      EmpirError: for an unknown name, or a folder that cannot be written.
+    """
+    chosen = experiment(FLAGS.dataset)
+    folder = os.path.dirname(FLAGS.out or "") or "."
+    runs.check_writable(folder)
+    runtime.configure(FLAGS.num_threads)
+    record = {"engine": account(chosen, FLAGS.batch_size, True)}
+    record["layers"] = account(chosen, FLAGS.batch_size, False)
+    versions, commit = runtime.provenance()
+    record.update(
+        dataset=chosen.dataset,
+        batch_size=FLAGS.batch_size,
+        command=runtime.command(),
+        versions=versions,
+        git_commit=commit,
+    )
+    if FLAGS.out:
+        os.makedirs(folder, exist_ok=True)
+        runs.write_atomically(FLAGS.out, json.dumps(record, indent=1) + "\n")
+    for kind, (layers, engine) in rows(record).items():
+        print("%-52s by layers %6.2f ms, by the engine %6.2f ms" % (kind, layers, engine))
+
+
+def rows(record: dict) -> dict:
+    """Kind of operation -> milliseconds per step by layers and by the engine; the largest first."""
+    accounts = [record[name]["milliseconds"] for name in ("layers", "engine")]
+    kinds = sorted(set(accounts[0]) | set(accounts[1]), key=lambda kind: -accounts[0].get(kind, 0))
+    return {kind: tuple(account.get(kind, 0.0) for account in accounts) for kind in kinds}
+
+
+def account(chosen, batch_size: int, engine: bool) -> dict:
+    """Milliseconds per step of each kind of operation, and of the whole step untraced.
+
+    Args:
+      chosen: the experiment.
+      batch_size: images.
+      engine: compute the networks by `empir.engine`, else layer by layer.
+    """
+    from empir.backend import tf
+    from empir.ensemble import Ensemble
+
+    with tf.Graph().as_default(), runtime.session(operations=1) as session:
+        ensemble = Ensemble(throughput.members(chosen, session, engine))
+        fetch, feed = throughput.attack_graph(chosen, "bim", ensemble, batch_size, session)
+        seconds = []
+        for _ in range(4):
+            began = time.perf_counter()
+            session.run(fetch, feed)
+            seconds.append(time.perf_counter() - began)
+        trace = tf.RunMetadata()
+        options = tf.RunOptions(trace_level=tf.RunOptions.FULL_TRACE)
+        session.run(fetch, feed, options=options, run_metadata=trace)
+    milliseconds = collections.Counter()
+    for device in trace.step_stats.dev_stats:
+        for node in device.node_stats:
+            kind = _kind(node.timeline_label, node.node_name)
+            if kind is not None:
+                spent = (node.op_end_rel_micros - node.op_start_rel_micros) / 1e3
+                milliseconds[kind] += spent / chosen.nb_iter
+    whole = 1e3 * float(np.median(seconds[1:])) / chosen.nb_iter
+    return {"milliseconds": dict(milliseconds), "step": whole}
+
+
+def _kind(label, name):
+    """Kind of the operation that a trace labels "name = Operation(inputs)"; None = not counted."""
+    operation = label.split(" = ")[-1].split("(")[0] if " = " in label else name
+    if operation in CALLS:
+        return None
+    return KINDS.get(operation.replace("_Mkl", ""), OTHER)
+
+
+if __name__ == "__main__":
+    runtime.run_main(setup)
