@@ -8,7 +8,7 @@ import sys
 import pytest
 from conftest import ROOT
 
-from empir.benchmark import profile, throughput
+from empir.benchmark import account, throughput
 from empir.models import architecture
 from empir.protocols import EXPERIMENTS
 from scripts import assert_refused
@@ -84,12 +84,12 @@ def test_bad_input_is_one_line_before_anything_is_measured(line, says):
 @pytest.mark.parametrize("dataset, pools", [("mnist", False), ("cifar10", True)])
 def test_an_account_names_what_a_step_consists_of(dataset, pools):
     chosen = EXPERIMENTS[dataset]._replace(nb_iter=3)
-    spent = profile.account(chosen, 2, engine=True)["milliseconds"]
+    spent = account.measure(chosen, 2, engine=True)["milliseconds"]
     assert {"convolutions, forward", "convolutions, input gradient", "matrix products"} < set(spent)
     assert ("pools" in spent) == pools
     assert all(value > 0 for value in spent.values())
     record = {"engine": {"milliseconds": spent}, "layers": {"milliseconds": {"pools": 9.0}}}
-    assert list(profile.rows(record).items())[0] == ("pools", (9.0, spent.get("pools", 0.0)))
+    assert list(account.rows(record).items())[0] == ("pools", (9.0, spent.get("pools", 0.0)))
 
 
 @pytest.mark.parametrize(
@@ -97,9 +97,9 @@ def test_an_account_names_what_a_step_consists_of(dataset, pools):
     [
         ("while/a = _MklConv2D(while/b, c)", "convolutions, forward"),
         ("_MklToTf", "layout changes"),
-        ("x = RealDiv(y, z)", profile.OTHER),
+        ("x = RealDiv(y, z)", account.OTHER),
         ("while/call = PartitionedCall(x)", None),
     ],
 )
 def test_operations_are_counted_by_kind_and_calls_not(label, kind):
-    assert profile._kind(label, label) == kind
+    assert account._kind(label, label) == kind

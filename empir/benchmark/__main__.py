@@ -28,7 +28,7 @@ def setup():
     flags.DEFINE_string("pytorch", None, "Python with PyTorch; default .venv-pytorch/bin/python")
     flags.DEFINE_string("out", os.path.join("results", "benchmark"), "folder of the measurements")
     flags.DEFINE_integer("repeats", 5, "timed calls of each system, at most", lower_bound=1)
-    flags.DEFINE_float("budget", 30.0, "seconds of timed calls per attack and batch size")
+    flags.DEFINE_float("budget", 30.0, "seconds after which an attack's third turn is its last")
     flags.DEFINE_float("limit", 900.0, "leave out what would take all systems more seconds")
     flags.DEFINE_list("batch_sizes", ["100", "1", "32", "500"], "images per call")
     attacks = list(comparison.ATTACKS)

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from typing import NamedTuple
 
 import numpy as np
@@ -27,6 +28,7 @@ TRAINING_BATCH = 128
 TRAINING_STEPS = 20
 #: GFLOP of a CW whose first call is its measurement: what it spends on building is little of it.
 LONG = 1000.0
+LEAST_TURNS = 3
 #: Largest difference of logits between systems where no rounding to a level is a tie.
 SAME_LOGITS = 1e-3
 #: Share of images that such a tie may change.
@@ -292,9 +294,10 @@ def _measure(workers, model, name, batch_size, pace):
         running.append(system)
     work = 4e-9 * _multiplications(model) * _steps(chosen, attack, parameters) * batch_size
     long = attack == "cw" and work > LONG
-    turn = sum(results[system]["first"] for system in running)
-    gemm = []
-    for _ in range(1 if long else int(np.clip(pace.budget / turn, 1, pace.repeats))):
+    gemm, began = [], time.perf_counter()
+    for turn in range(1 if long else pace.repeats):
+        if turn >= LEAST_TURNS and time.perf_counter() - began > pace.budget:
+            break
         for system in running:
             result = results[system]
             answer = result if long else workers[system].ask("run")

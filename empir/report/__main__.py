@@ -27,7 +27,7 @@ TABLES = {
     "batches": benchmark.batches_markdown,
     "training": benchmark.training_markdown,
     "startup": benchmark.startup_markdown,
-    "profile": benchmark.profile_markdown,
+    "account": benchmark.account_markdown,
 }
 
 

@@ -1,6 +1,6 @@
 """What a step of an attack spends its time on, operation by operation, by layers and by the engine.
 
-    python -m empir.benchmark.profile --dataset=mnist --out=results/benchmark/profile-mnist.json
+    python -m empir.benchmark.account --dataset=mnist --out=results/benchmark/account-mnist.json
 
 TensorFlow's own trace of BIM on the experiment's ensemble with random weights, one operation at a
 time, so that the operations' times add up.
@@ -62,8 +62,8 @@ def run(_):
     folder = os.path.dirname(FLAGS.out or "") or "."
     runs.check_writable(folder)
     runtime.configure(FLAGS.num_threads)
-    record = {"engine": account(chosen, FLAGS.batch_size, True)}
-    record["layers"] = account(chosen, FLAGS.batch_size, False)
+    record = {"engine": measure(chosen, FLAGS.batch_size, True)}
+    record["layers"] = measure(chosen, FLAGS.batch_size, False)
     versions, commit = runtime.provenance()
     record.update(
         dataset=chosen.dataset,
@@ -86,7 +86,7 @@ def rows(record: dict) -> dict:
     return {kind: tuple(account.get(kind, 0.0) for account in accounts) for kind in kinds}
 
 
-def account(chosen, batch_size: int, engine: bool) -> dict:
+def measure(chosen, batch_size: int, engine: bool) -> dict:
     """Milliseconds per step of each kind of operation, and of the whole step untraced.
 
     Args:
