@@ -102,9 +102,11 @@ class _Flow:
         self.set(x)
 
     def set(self, x, block=1):
+        """Put a layer's output, in blocks of that side."""
         self._x, self.block, self.rectified = x, block, False
 
     def rectify(self):
+        """Note a rectifier."""
         self.rectified = True
 
     def reshape(self, function):

@@ -101,6 +101,7 @@ class _Layers:
         self._channels = None
 
     def conv(self, name, stride=1, padding=0):
+        """The convolution of that name."""
         kernel = self._weights[name + "/kernel"].transpose(3, 2, 0, 1)
         self._channels = len(kernel)
         kernel = torch.from_numpy(np.array(kernel))
@@ -109,6 +110,7 @@ class _Layers:
         )
 
     def linear(self, name):
+        """The linear layer of that name."""
         kernel = self._weights[name + "/kernel"]
         rows, units = kernel.shape
         side = math.isqrt(rows // self._channels)

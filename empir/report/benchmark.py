@@ -193,6 +193,7 @@ def plot(folder: str, path: str):
                 bars.append(1e3 * np.median(seconds) / BATCH)
             axes.bar(np.arange(len(bars)) + 0.2 * index - 0.3, bars, 0.2, label=title)
         axes.set_yscale("log")
+        axes.set_ylim(bottom=0.05)
         axes.set_title(model.title)
         axes.set_xticks(np.arange(len(ATTACKS)))
         axes.set_xticklabels([ATTACK_TITLES[a].replace(", ", ",\n") for a in ATTACKS], fontsize=7)
