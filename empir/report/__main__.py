@@ -53,9 +53,9 @@ def main(argv) -> int:
     if argv == ["--check"]:
         return int(before != after)
     write_atomically(README, after)
-    benchmark.plot(
-        os.path.join(RESULTS, "mnist"), os.path.join(RESULTS, "benchmark", "attacks.svg")
-    )
+    folder = os.path.join(RESULTS, "mnist")
+    if benchmark.load(folder):
+        benchmark.plot(folder, os.path.join(RESULTS, "benchmark", "attacks.svg"))
     return 0
 
 
