@@ -338,11 +338,10 @@ def _in_words(cell, batch_size):
 def train(store: Store, model: Model, commands: dict, repeats: int):
     """Measure a training step of each kind of member, in turns."""
     kinds = {str(precision): number for number, (_, precision) in enumerate(model.members)}
-    dataset = experiment(model.dataset).dataset
     todo = {
-        "%s/%s" % (dataset, kind): number
+        "%s/%s" % (model.dataset, kind): number
         for kind, number in kinds.items()
-        if "%s/%s" % (dataset, kind) not in store.section("training")
+        if "%s/%s" % (model.dataset, kind) not in store.section("training")
     }
     if not todo:
         return
