@@ -174,17 +174,18 @@ class GradientAttack(Attack):
         labels, targeted = self._labels(x)
         labels /= tf.reduce_sum(labels, axis=1, keepdims=True)
 
-        def step(eta):
-            return self._step(x, eta, labels, targeted)
-
         eta = self._start(x)
         iterations = self._iterations()
         if iterations == 1:
-            eta = step(eta)
+            eta = self._step(self._gradient, x, eta, labels, targeted)
         else:
+
+            def gradient(*tensors):
+                return as_function(self._gradient, *tensors)
+
             _, eta = tf.while_loop(
                 lambda i, _: i < iterations,
-                lambda i, eta: (i + 1, step(eta)),
+                lambda i, eta: (i + 1, self._step(gradient, x, eta, labels, targeted)),
                 (tf.constant(0), eta),
                 shape_invariants=(tf.TensorShape([]), x.shape),
                 parallel_iterations=1,
@@ -200,10 +201,9 @@ class GradientAttack(Attack):
         self._check_positive("eps", zero=True)
         return True
 
-    def _step(self, x, eta, labels, targeted):
+    def _step(self, gradient, x, eta, labels, targeted):
         image = x + eta
-        gradient = as_function(self._gradient, image, labels)
-        direction = self._direction(gradient) * (-1.0 if targeted else 1.0)
+        direction = self._direction(gradient(image, labels)) * (-1.0 if targeted else 1.0)
         image = self._clip(image + self._step_size() * direction)
         return self._project(image - x)
 
