@@ -1,8 +1,9 @@
 """Checkpoints in the authors' released format: find, read, check, assign, save, verify.
 
 A released checkpoint is a TensorFlow checkpoint whose variables have the names of FACTS 2.9
-("fp_conv1_init/k", "lp_conv2_bin_init/k", ...) and hold latent float32 weights. Optimizer slots and
-the step counter may be present and are ignored. Matching is by name and shape, never by position.
+("fp_conv1_init/k", "lp_conv2_bin_init/k", ...) and hold latent float32 weights. Optimizer slots,
+the step counter and the teacher of a distilled network may be present and are ignored. Matching is
+by name and shape, never by position.
 
     python -m empir.checkpoints verify PATH...   say what a directory holds
     python -m empir.checkpoints manifest         list the members of checkpoints/ in its manifest
@@ -97,9 +98,7 @@ def read(path: str) -> Dict[str, np.ndarray]:
     prefix = find_prefix(path)
     try:
         reader = tf.train.NewCheckpointReader(prefix)
-        names = [
-            name for name in reader.get_variable_to_shape_map() if not _is_training_state(name)
-        ]
+        names = [name for name in reader.get_variable_to_shape_map() if not _is_left_out(name)]
         arrays = {name: reader.get_tensor(name) for name in sorted(names)}
     except (tf.errors.OpError, RuntimeError, ValueError) as error:
         raise CheckpointError(
@@ -112,9 +111,10 @@ def read(path: str) -> Dict[str, np.ndarray]:
     return arrays
 
 
-def _is_training_state(name):
+def _is_left_out(name):
+    """Whether a variable is the training's: its optimizer's, or a distillation's teacher's."""
     leaf = name.rsplit("/", 1)[-1]
-    return leaf in _NOT_WEIGHTS or leaf in ("Adam", "Adam_1")
+    return leaf in _NOT_WEIGHTS or leaf in ("Adam", "Adam_1") or name.startswith("teacher_")
 
 
 def digest(arrays: Dict[str, np.ndarray]) -> str:
@@ -166,7 +166,19 @@ def load(path: str, network: Architecture, precisions, model, session) -> str:
       CheckpointError: if the checkpoint is missing, corrupt, holds NaN, or its names or shapes are
         not this network's: all differences are listed.
     """
-    arrays = read(path)
+    return assign(read(path), network, precisions, model, session, path)
+
+
+def assign(
+    arrays: Dict[str, np.ndarray], network: Architecture, precisions, model, session, path
+) -> str:
+    """Assign weights under their released names to a model; otherwise as `load`.
+
+    Args:
+      arrays: released variable name -> array.
+      path: where they came from, for errors.
+      Others as `load`.
+    """
     names = network.released_names[family(precisions)]
     variables = weights(model)
     expected = {released: tuple(variables[own].shape.as_list()) for own, released in names.items()}
@@ -286,7 +298,8 @@ def describe(path: str) -> str:
 def update_manifest():
     """Write the members below checkpoints/, as their training.json say, to the manifest."""
     entries = []
-    for path in sorted(glob.glob(os.path.join(ROOT, "checkpoints", "*", "*", "training.json"))):
+    pattern = os.path.join(ROOT, "checkpoints", "**", "training.json")
+    for path in sorted(glob.glob(pattern, recursive=True)):
         folder = os.path.dirname(path)
         with open(path) as file:
             training = json.load(file)
@@ -301,6 +314,7 @@ def update_manifest():
                 "sha256": sha256,
                 "clean_accuracy": training["clean_accuracy"],
                 "seed": training["seed"],
+                "objective": training.get("objective", {"name": "cross-entropy"})["name"],
                 "command": training["command"],
                 "files": {name: _sha256(os.path.join(folder, name)) for name in _files(folder)},
             }

@@ -6,7 +6,7 @@ import sys
 
 from absl import flags
 
-from empir import attacks
+from empir import attacks, defenses
 from empir import flags as empir_flags
 from empir import runs, runtime
 from empir.errors import EmpirError
@@ -22,8 +22,9 @@ def attack_script(dataset: str):
     """Define the flags of an example script; returns its main function."""
     chosen = experiment(dataset)
     empir_flags.define(chosen)
-    for flag in FLAGS.get_key_flags_for_module(empir_flags.__name__):
-        FLAGS.register_key_flag_for_module(sys.argv[0], flag)  # for --help
+    for module in (empir_flags, defenses):
+        for flag in FLAGS.get_key_flags_for_module(module.__name__):
+            FLAGS.register_key_flag_for_module(sys.argv[0], flag)  # for --help
     return lambda _: run(chosen)
 
 
@@ -37,7 +38,8 @@ def run(experiment: Experiment):
     specs = empir_flags.members()
     attack = attacks.canonical_name(FLAGS.attack)
     protocol = empir_flags.protocol()
-    training = len(specs) == 1 and _is_to_be_trained(specs[0].path)
+    training = not empir_flags.given("members") and len(specs) == 1
+    training = training and _is_to_be_trained(specs[0].path)
     for flag, reason in empir_flags.without_effect(attack, training, experiment):
         log.warning("--%s has no effect: %s", flag, reason)
     if FLAGS.train_only and (len(specs) > 1 or specs[0].path is None):
@@ -85,7 +87,7 @@ def _job(experiment, members, attack, protocol, data, seed, options):
     name, combine, target = protocol
     batch_size = min(experiment.attack_batch or FLAGS.batch_size, len(data.labels))
     return Job(
-        ensemble=Ensemble(members, combine, target),
+        ensemble=Ensemble(members, combine, target, FLAGS.temperature),
         attack=attack,
         parameters=_parameters(attack, data, batch_size, seed),
         data=data,
@@ -127,6 +129,7 @@ def _options(experiment):
         "nb_filters": (FLAGS.nb_filters, experiment.nb_filters),
         "stochastic_rounding": (FLAGS.stocRound, False),
         "stochastic_weights": (FLAGS.rand, False),
+        "temperature": (FLAGS.temperature, 1.0),
     }
     return {key: value for key, (value, default) in asked.items() if value != default}
 
@@ -143,7 +146,8 @@ def _is_to_be_trained(path):
         return True
     if has_checkpoint(path):
         return False
-    if os.path.isdir(path) and {n for n in os.listdir(path) if n[0] != "."} <= {runs.TRAINING}:
+    state = {runs.TRAINING, defenses.TEACHER}
+    if os.path.isdir(path) and {n for n in os.listdir(path) if n[0] != "."} <= state:
         return True
     if os.path.isdir(path):
         raise EmpirError(
@@ -163,7 +167,7 @@ def _test_data(experiment):
 
 def _train(experiment, network, precisions, options, path, seed):
     """Train one network as the flags say; returns its weights under their released names."""
-    from empir.training import Settings, train
+    from empir.training import Settings
 
     if path is None:
         log.warning("training without --model_path: the network is attacked, then forgotten")
@@ -180,10 +184,11 @@ def _train(experiment, network, precisions, options, path, seed):
         schedule=experiment.schedule(rate, family(precisions) == "lp"),
         adam_epsilon=experiment.adam_epsilon,
     )
-    return train(
+    return defenses.train(
         settings,
+        experiment,
         empir_flags.load_data(experiment, "train"),
-        directory=path,
+        path,
         resume=FLAGS.resume,
         logdir=FLAGS.logdir,
         test=empir_flags.load_data(experiment, "test"),

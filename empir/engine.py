@@ -10,12 +10,13 @@ alone. An `Engine` therefore
   - rearranges kernels once per session, like `layers.quantize_once`.
 
 Its logits and their gradients with respect to the image equal the layers' up to the rounding of
-float32 sums. On GPUs the plain layers are used (`loading`).
+float32 sums; batch normalisation is by the moving statistics. On GPUs the plain layers are used
+(`loading`).
 """
 
 from empir.backend import keras, tf
 from empir.convolutions import Axis, Blocked, MatrixProduct, SubPixel
-from empir.layers import QuantConv2D, QuantDense
+from empir.layers import BatchNorm, QuantConv2D, QuantDense
 
 
 class Engine:
@@ -54,6 +55,8 @@ class Engine:
             return _Flow.rectify
         if isinstance(layer, keras.layers.Flatten):
             return lambda flow: flow.reshape(layer.call)
+        if isinstance(layer, BatchNorm):
+            return lambda flow: flow.set(layer.call(flow.take(), training=False))
         if not isinstance(layer, (QuantConv2D, QuantDense)):
             return lambda flow: flow.set(layer.call(flow.take()))
         multiply, kernel = layer.multiply, lambda: layer.quantized_kernel

@@ -131,14 +131,24 @@ class Ensemble(Model):
       members: `Member`s; one makes every rule and target the member's own.
       combine: decision rule.
       attack_target: default target of `get_logits` and of attacks on this ensemble.
+      temperature: factor on the members' logits inside the softmax of mean_probs and
+        majority_probs, as in `layers.Softmax`.
 
     Raises:
-      EmpirError: for an unknown rule or target, no members, or the target full_precision without
-        a full-precision member.
+      EmpirError: for an unknown rule or target, no members, the target full_precision without a
+        full-precision member, or a temperature that is not positive.
     """
 
-    def __init__(self, members: Sequence[Member], combine="mean_logits", attack_target="decision"):
+    def __init__(
+        self,
+        members: Sequence[Member],
+        combine: str = "mean_logits",
+        attack_target: str = "decision",
+        temperature: float = 1.0,
+    ):
         super().__init__()
+        if not temperature > 0:
+            raise EmpirError("temperature=%r must be positive" % temperature)
         if not members:
             raise EmpirError("an ensemble needs at least one member")
         _check_choice("combine", combine, DECISION_RULES)
@@ -146,6 +156,7 @@ class Ensemble(Model):
         self.members = list(members)
         self.combine = combine
         self.attack_target = attack_target
+        self.temperature = temperature
         self.layer_names = ["logits", "probs"]
         full = [i for i, member in enumerate(self.members) if member.is_full_precision]
         if attack_target in ("full_precision", "released") and len(members) > 1 and not full:
@@ -165,9 +176,15 @@ class Ensemble(Model):
         votes = [tf.argmax(member, axis=1) for member in logits]
         return {
             "mean_logits": tf.argmax(mean_logits(logits), axis=1),
-            "mean_probs": tf.argmax(tf.add_n([tf.nn.softmax(member) for member in logits]), axis=1),
+            "mean_probs": tf.argmax(
+                tf.add_n([tf.nn.softmax(member) for member in self.tempered(logits)]), axis=1
+            ),
             "vote": vote(votes, logits[0].shape[-1].value, self.reference),
         }
+
+    def tempered(self, logits: Sequence) -> List:
+        """Members' logits, each float32 [n, classes], as their softmax takes them."""
+        return logits if self.temperature == 1 else [self.temperature * one for one in logits]
 
     def decision(self, x):
         """Predicted class of each image under this ensemble's rule, int64 [n]."""
@@ -223,8 +240,10 @@ class Target(Model):
         if len(logits) == 1:
             return logits[0]
         if self.name == "majority_probs":
-            return majority_probs(logits, ensemble.reference)
-        return (mean_probs_logits if ensemble.combine == "mean_probs" else mean_logits)(logits)
+            return majority_probs(ensemble.tempered(logits), ensemble.reference)
+        if ensemble.combine == "mean_probs":
+            return mean_probs_logits(ensemble.tempered(logits))
+        return mean_logits(logits)
 
     def fprop(self, x):
         """Logits and their softmax."""

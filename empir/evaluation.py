@@ -171,7 +171,8 @@ class _Graph:
             for rule in DECISION_RULES + ("members",):
                 arrays["%s_%s" % (name, rule)] = outputs[rule].astype(np.int16)
             if job.has_top5:
-                for rule, ranks in label_ranks(outputs["logits"], labels).items():
+                ranked = label_ranks(outputs["logits"], labels, job.ensemble.temperature)
+                for rule, ranks in ranked.items():
                     arrays["%s_rank_%s" % (name, rule)] = ranks
         if target is not None:
             arrays["target"] = target.astype(np.int64)
@@ -180,7 +181,7 @@ class _Graph:
         return arrays
 
 
-def label_ranks(logits, labels) -> dict:
+def label_ranks(logits, labels, temperature: float = 1.0) -> dict:
     """Place of the true class among all by score, from 0, under each of `SCORED_RULES`.
 
     Of equal scores the lower class comes first, as in argmax.
@@ -188,11 +189,12 @@ def label_ranks(logits, labels) -> dict:
     Args:
       logits: float32 [n, members, classes].
       labels: int64 [n].
+      temperature: factor on the logits inside the softmax.
 
     Returns:
       int16 [n], of the members [n, members]; the label is among the top five where it is below 5.
     """
-    exponents = np.exp(logits - logits.max(axis=2, keepdims=True))
+    exponents = np.exp(temperature * (logits - logits.max(axis=2, keepdims=True)))
     scores = {
         "mean_logits": logits.mean(axis=1),
         "mean_probs": (exponents / exponents.sum(axis=2, keepdims=True)).mean(axis=1),

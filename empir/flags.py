@@ -4,7 +4,7 @@ from typing import NamedTuple, Optional, Tuple
 
 from absl import flags
 
-from empir import precision
+from empir import defenses, precision
 from empir.errors import EmpirError
 from empir.protocols import PROTOCOLS, Experiment
 
@@ -31,6 +31,7 @@ TRAINING_FLAGS = ("nb_epochs", "batch_size", "test", "logdir", "train_label_offs
 
 def define(experiment: Experiment):
     """Define every flag of an example script with the experiment's defaults."""
+    defenses.define(experiment)
     define_data(experiment.data_flag)
     _define_run()
     _define_networks(experiment)
@@ -109,6 +110,12 @@ def _define_networks(experiment):
     flags.DEFINE_bool(
         "ensembleThree", False, "attack the ensemble of models 1, 2 (quantized) and 3"
     )
+    flags.DEFINE_list(
+        "members",
+        None,
+        "an ensemble of any number of networks: PRECISION:CHECKPOINT,..., e.g. "
+        "w2a4:model1,w4a2/w2a2/fp:model2,fp:model3",
+    )
     flags.DEFINE_bool("lowprecision", False, "the network of --model_path is quantized")
     for suffix, which in (("", "model 1 or the single network"), ("2", "model 2")):
         flags.DEFINE_integer("wbits" + suffix, 0, "weight bits of %s, 1..31" % which)
@@ -139,9 +146,14 @@ def _define_attack(experiment):
     flags.DEFINE_bool("targeted", False, "attack towards every class but the true one")
     flags.DEFINE_float("eps", experiment.eps, "radius of FGSM, BIM and PGD", lower_bound=0)
     flags.DEFINE_float("eps_iter", experiment.eps_iter, "step of BIM and PGD")
-    flags.DEFINE_integer("nb_iter", experiment.nb_iter, "steps of BIM and PGD", lower_bound=1)
+    flags.DEFINE_integer(
+        "nb_iter", experiment.nb_iter, "steps of BIM and PGD, and of --adv=1", lower_bound=1
+    )
     flags.DEFINE_integer(
         "attack_iterations", experiment.cw_iterations, "steps of CW", lower_bound=1
+    )
+    flags.DEFINE_float(
+        "temperature", 1.0, "factor on members' logits inside an ensemble's softmax", lower_bound=0
     )
     flags.DEFINE_string("protocol", None, "paper, or whitebox (the default)")
     flags.DEFINE_string("combine", None, "decision rule: mean_logits, mean_probs, vote")
@@ -172,12 +184,37 @@ class MemberSpec(NamedTuple):
 
 
 def members() -> Tuple[MemberSpec, ...]:
-    """The members that the flags ask for: one, or the three of --ensembleThree.
+    """The members that the flags ask for: one, the three of --ensembleThree, or --members.
 
     Raises:
       EmpirError: for bits or paths that are missing, out of range, or contradict each other.
     """
+    if given("members"):
+        return _listed_members()
     return _ensemble_members() if FLAGS.ensembleThree else (_single_member(),)
+
+
+def _listed_members():
+    others = ("ensembleThree", "lowprecision", "model_path", "wbits", "abits")
+    others += ("model_path1", "model_path2", "model_path3", "wbits2", "abits2")
+    others += ("wbitsList", "abitsList", "wbits2List", "abits2List")
+    for name in others:
+        if given(name) and FLAGS[name].value:
+            raise EmpirError("--%s and --members exclude each other" % name)
+    if not FLAGS.members:
+        raise EmpirError("--members is empty: give PRECISION:CHECKPOINT,...")
+    return tuple(member_spec(text) for text in FLAGS.members)
+
+
+def member_spec(text: str) -> MemberSpec:
+    """A member from "PRECISION:CHECKPOINT", see `precision.parse_layers`; else `EmpirError`."""
+    bits, colon, path = text.partition(":")
+    if not colon or not path:
+        raise EmpirError(
+            "--members: %r is not PRECISION:CHECKPOINT, e.g. w2a4:checkpoints/mnist/model1-w2a4"
+            % text
+        )
+    return MemberSpec(precision.parse_layers(bits), path)
 
 
 def _ensemble_members():
@@ -199,9 +236,12 @@ def _ensemble_members():
 
 def _single_member():
     ensemble_only = ("model_path1", "model_path2", "model_path3", "wbits2", "abits2")
-    for name in ensemble_only + ("wbits2List", "abits2List", "combine", "attack_target"):
+    ensemble_only += ("wbits2List", "abits2List", "combine", "attack_target", "temperature")
+    for name in ensemble_only:
         if given(name):
-            raise EmpirError("--%s is for ensembles: add --ensembleThree or drop it" % name)
+            raise EmpirError(
+                "--%s is for ensembles: add --ensembleThree or --members, or drop it" % name
+            )
     if FLAGS.lowprecision:
         return MemberSpec(_bits(""), FLAGS.model_path)
     for name in ("wbits", "abits", "wbitsList", "abitsList", "stocRound"):
@@ -267,18 +307,21 @@ def protocol():
 
 def without_effect(attack: str, training: bool, experiment: Experiment):
     """Flags on the command line that this run does not read, with the reason."""
+    pgd_training = training and defenses.asked("adv") and FLAGS.adv == defenses.PGD
+    in_training = {"nb_iter"} if pgd_training else set()
     if FLAGS.train_only:
-        unread = tuple(ATTACK_FLAGS) + EVALUATION_FLAGS
+        unread = tuple(set(ATTACK_FLAGS) - in_training) + EVALUATION_FLAGS
         yield from ((name, "--train_only attacks nothing") for name in unread if given(name))
     else:
         for name, readers in ATTACK_FLAGS.items():
-            if given(name) and attack not in readers:
+            if given(name) and attack not in readers and name not in in_training:
                 yield name, "--attack=%s does not read it" % attack
     if not training:
         for name in TRAINING_FLAGS + (experiment.learning_rate_flag,):
             attacked_by = name == "batch_size" and experiment.attack_batch is None
             if given(name) and not attacked_by:
                 yield name, "the networks are loaded, not trained"
+    yield from defenses.without_effect(training)
     if given("save_adversarial") and not FLAGS.out:
         yield "save_adversarial", "there is no --out to save to"
     if FLAGS.resume and not FLAGS.out and not (training and FLAGS.model_path):

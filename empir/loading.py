@@ -7,7 +7,7 @@ from empir.backend import tf
 from empir.engine import Engine
 from empir.ensemble import Member
 from empir.layers import quantize_once
-from empir.models import Architecture, family, weights
+from empir.models import Architecture
 from empir.precision import per_layer
 
 
@@ -52,13 +52,14 @@ def member_from_arrays(
 ) -> Member:
     """A member with weights given under their released names, e.g. by `empir.training.train`.
 
-    `path` is where they are kept, if anywhere; it is for the record and is not read. For `engine`
-    see `load_member`.
+    `path` is where they are kept, if anywhere; it is for the record and for errors, and is not
+    read. For `engine` see `load_member`.
+
+    Raises:
+      CheckpointError: if they are of another network or precision.
     """
     model = network.build(precisions, trainable=False, **options)
-    for own, released in network.released_names[family(precisions)].items():
-        weights(model)[own].load(arrays[released], session)
-    sha256 = checkpoints.digest(arrays)
+    sha256 = checkpoints.assign(arrays, network, precisions, model, session, path)
     return ready_member(model, precisions, session, engine, path=path, sha256=sha256)
 
 

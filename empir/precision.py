@@ -66,6 +66,12 @@ def parse(text: str) -> Precision:
     return Precision.of(int(match.group(1)), int(match.group(2)))
 
 
+def parse_layers(text: str):
+    """A `Precision`, or one per quantized layer, from "w2a4" or "w2a4/fp/w2a2"; see `parse`."""
+    precisions = tuple(parse(part) for part in text.split("/"))
+    return precisions[0] if len(precisions) == 1 else precisions
+
+
 def per_layer(precision, layers: int) -> Tuple[Precision, ...]:
     """One precision per quantized layer.
 

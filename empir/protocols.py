@@ -23,6 +23,14 @@ PROTOCOLS = {
 TABLE_ATTACKS = ("cw", "fgsm", "bim", "pgd")
 
 
+class Distilling(NamedTuple):
+    """Defensive distillation's settings: temperature, weights of hard and soft labels."""
+
+    temperature: float
+    hard: float
+    soft: float
+
+
 class Experiment(NamedTuple):
     """One dataset of the paper with its network, defaults and members.
 
@@ -43,6 +51,8 @@ class Experiment(NamedTuple):
       schedule: `schedule(learning_rate, quantized)` -> `Settings.schedule`.
       adam_epsilon: see `empir.training.Settings`.
       label_smoothing: see `empir.training.Settings`.
+      distilling: settings of --distill; None = the original's script has no --distill and no
+        --inpgradreg.
       members: the paper's three precisions; a name's folder under checkpoints/<dataset>/.
     """
 
@@ -64,6 +74,7 @@ class Experiment(NamedTuple):
     nb_filters: int
     seed: int
     members: Tuple[Tuple[str, Precision], ...]
+    distilling: Optional[Distilling] = None
     data_flag: str = "data_dir"
     nb_samples: int = 10000
     schedule: Callable = lambda learning_rate, quantized: ()
@@ -76,6 +87,9 @@ def imagenet_schedule(learning_rate: float, quantized: bool):
         return ((60, 4e-5), (75, 8e-6))
     return ((30, learning_rate / 10), (60, learning_rate / 100), (80, learning_rate / 1000))
 
+
+#: Training's epochs, counted from 0, before --adv; and the student's of --distill (FACTS 2.4).
+DELAY, STUDENT_EPOCHS = 10, 50
 
 EXPERIMENTS = {
     "mnist": Experiment(
@@ -101,6 +115,7 @@ EXPERIMENTS = {
             ("model2-w2a4", Precision(2, 4)),
             ("model3-fp", FULL),
         ),
+        distilling=Distilling(temperature=100.0, hard=0.5, soft=0.5),
     ),
     "cifar10": Experiment(
         dataset="cifar10",
@@ -125,6 +140,7 @@ EXPERIMENTS = {
             ("model2-w2a2", Precision(2, 2)),
             ("model3-fp", FULL),
         ),
+        distilling=Distilling(temperature=10.0, hard=0.3, soft=0.7),
     ),
     "imagenet": Experiment(
         dataset="imagenet",

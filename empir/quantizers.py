@@ -46,7 +46,21 @@ def _round_stochastically(x, seed):
     """x up or down to an integer, up with probability equal to its fraction."""
     low = tf.floor(x)
     # Not floor(x + noise), which can round up to a level above the highest.
-    return low + tf.cast(tf.random_uniform(tf.shape(x), seed=seed) < x - low, x.dtype)
+    return low + tf.cast(_uniform(tf.shape(x), seed) < x - low, x.dtype)
+
+
+def _uniform(shape, seed):
+    """Random numbers in [0, 1).
+
+    In a seeded training, a graph with a step counter, they are a function of the operation and the
+    step, so that a training that is continued draws what it would have drawn.
+    """
+    step = tf.train.get_global_step()
+    graph_seed, operation = tf.get_seed(seed)
+    if step is None or graph_seed is None:
+        return tf.random_uniform(shape, seed=seed)
+    key = tf.constant(graph_seed * 2**31 + operation, tf.int64)
+    return tf.random.stateless_uniform(shape, tf.stack([key, tf.cast(step, tf.int64)]))
 
 
 def _levels(x, bits, stochastic, seed):

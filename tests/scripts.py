@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 
+from absl import flags
 from conftest import ROOT
 
 MNIST_SCRIPT = os.path.join(ROOT, "examples", "mnist_attack.py")
@@ -30,6 +31,15 @@ def run_script(python, script, arguments, folder, home=""):
         stderr=subprocess.PIPE,
         universal_newlines=True,
     )
+
+
+def remove_flags():
+    """Undefine this package's flags, so that they can be defined and parsed again."""
+    for module, defined in list(flags.FLAGS.flags_by_module_dict().items()):
+        if module.startswith("empir."):
+            for flag in list(defined):
+                delattr(flags.FLAGS, flag.name)
+    flags.FLAGS.unparse_flags()
 
 
 def assert_result(process, record):

@@ -10,13 +10,12 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
-from absl import flags
 from released import save_members
 
 from empir import checkpoints, cli, runtime
 from empir.data import mnist
 from empir.progress import progress_bar
-from scripts import RESULT
+from scripts import RESULT, remove_flags
 
 IMAGES, LABELS = "images-idx3-ubyte", "labels-idx1-ubyte"
 
@@ -63,13 +62,6 @@ def workspace(tmp_path_factory):
     with open(os.path.join(folder, "npz", "mnist.npz"), "wb") as file:
         file.write(b"PK\3\4" + bytes(1000))
     return folder
-
-
-def remove_flags():
-    """Undefine the script's flags, so that they can be defined and parsed again."""
-    for flag in list(flags.FLAGS.flags_by_module_dict().get("empir.flags", ())):
-        delattr(flags.FLAGS, flag.name)
-    flags.FLAGS.unparse_flags()
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from empir import flags as empir_flags
 from empir import runtime
 from empir.precision import FULL, Precision
 from empir.protocols import EXPERIMENTS
+from scripts import remove_flags
 
 PATHS = "--model_path1=model1 --model_path2=model2 --model_path3=model3"
 ENSEMBLE = "--wbits=2 --abits=4 --wbits2=2 --abits2=4 --ensembleThree " + PATHS
@@ -22,9 +23,7 @@ def parse():
         assert flags.FLAGS(runtime.join_bit_lists(["script"] + line.split())) == ["script"]
 
     yield parse_line
-    for flag in list(flags.FLAGS.flags_by_module_dict()["empir.flags"]):
-        delattr(flags.FLAGS, flag.name)
-    flags.FLAGS.unparse_flags()
+    remove_flags()
 
 
 LAYERS = (Precision(2, 4), Precision(None, 3), Precision(2, 2))

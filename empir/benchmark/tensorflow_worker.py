@@ -49,7 +49,8 @@ def empir_training(network, precisions, filters, session, images, labels):
     settings = Settings(network, precisions, options, 1, len(labels), LEARNING_RATE, seed=0)
     graph = _Graph(settings)
     session.run(tf.global_variables_initializer())
-    fetches = [graph.step, graph.loss, graph.accuracy, graph.global_step]
+    phase = graph.phases[0]
+    fetches = [phase.step, phase.loss, phase.accuracy, graph.global_step]
     feed = {
         graph.images: images,
         graph.labels: labels,

@@ -1,4 +1,4 @@
-"""The training loop: Adam on the cross-entropy, as the original (FACTS 2.5).
+"""The training loop: Adam on any of `empir.training.objectives`, as the original (FACTS 2.5).
 
 What leaves the original: shuffling is a function of (seed, epoch), so that a killed run resumes to
 the same weights; the state is kept after each epoch and, in long ones, every ten minutes; batch
@@ -22,6 +22,7 @@ from empir.ensemble import Member
 from empir.errors import EmpirError
 from empir.models import Architecture
 from empir.progress import progress_bar
+from empir.training import objectives
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +46,7 @@ class Settings(NamedTuple):
         the original's is 0.1 on CIFAR-10 (FACTS 2.5).
       schedule: (epoch, rate) pairs: from that epoch on, counted from 0, the rate is another.
       adam_epsilon: Adam's epsilon.
+      objective: one of `empir.training.objectives`.
     """
 
     network: Architecture
@@ -57,6 +59,7 @@ class Settings(NamedTuple):
     label_smoothing: float = 0.0
     schedule: Tuple[Tuple[int, float], ...] = ()
     adam_epsilon: float = 1e-8
+    objective: NamedTuple = objectives.CrossEntropy()
 
     def rate(self, epoch: int) -> float:
         """The learning rate in an epoch, counted from 0."""
@@ -73,6 +76,7 @@ class Settings(NamedTuple):
             raise EmpirError("seed=%r must be 0..2^31 - 1" % self.seed)
         if not 0 <= self.label_smoothing < 1:
             raise EmpirError("label_smoothing=%r must be in [0, 1)" % self.label_smoothing)
+        self.objective.check(self.epochs)
 
     def describe(self, data: Dataset) -> dict:
         """The settings as plain data, with the digest of the training data."""
@@ -80,9 +84,25 @@ class Settings(NamedTuple):
         plain.update(
             network=self.network.name,
             precisions=[str(p) for p in self.precisions],
+            objective=objectives.describe(self.objective),
             data=data.digest(),
         )
         return plain
+
+
+class _Phase(NamedTuple):
+    """What a training step does in the epochs from `start` on.
+
+    Attributes:
+      start: epoch, counted from 0.
+      step: operation.
+      loss, accuracy: of its batch, before it.
+    """
+
+    start: int
+    step: tf.Operation
+    loss: tf.Tensor
+    accuracy: tf.Tensor
 
 
 class _Graph:
@@ -91,61 +111,97 @@ class _Graph:
     Args:
       settings: what to train.
       devices: several devices share each batch, by `tf.distribute.MirroredStrategy`; else empty.
+      soft_labels: whether steps are fed a teacher's probabilities too.
     """
 
-    def __init__(self, settings: Settings, devices: Sequence[str] = ()):
+    def __init__(self, settings: Settings, devices: Sequence[str] = (), soft_labels: bool = False):
         tf.set_random_seed(settings.seed)
         self.images = tf.placeholder(tf.float32, (None,) + settings.network.input_shape, "images")
         self.labels = tf.placeholder(tf.int64, [None], "labels")
+        self.soft_labels = None
+        if soft_labels:
+            shape = (None, settings.network.num_classes)
+            self.soft_labels = tf.placeholder(tf.float32, shape, "soft_labels")
         self.rate = tf.placeholder(tf.float32, [], "rate")
         self.training = keras.backend.learning_phase()
         self._settings = settings
+        objective = settings.objective
+        plain = [objectives.CrossEntropy()] if objective.start else []
+        starts = [0, objective.start] if plain else [0]
         if len(devices) < 2:
             self._build()
-            self.step, self.loss, self.accuracy = self._train_on(self.images, self.labels)
+            found = [self._train_on(goal, slice(None)) for goal in plain + [objective]]
         else:
             strategy = tf.distribute.MirroredStrategy(devices)
             with strategy.scope(), tf.variable_creator_scope(_averaged):
                 self._build()
-                shares = strategy.experimental_run_v2(self._train_on_share)
-            self.step = tf.group(*strategy.unwrap(shares[0]))
-            self.loss, self.accuracy = (
-                strategy.reduce(tf.distribute.ReduceOp.SUM, share, axis=None)
-                for share in shares[1:]
-            )
+                found = [self._train_shared(strategy, goal) for goal in plain + [objective]]
+        self.phases = [_Phase(start, *phase) for start, phase in zip(starts, found)]
         self.saver = tf.train.Saver(max_to_keep=1)
+
+    def phase(self, epoch: int) -> _Phase:
+        """The phase that an epoch, counted from 0, belongs to."""
+        return [phase for phase in self.phases if epoch >= phase.start][-1]
 
     def _build(self):
         settings = self._settings
+        # Before the network: stochastic quantizers draw by its number.
+        self.global_step = tf.train.get_or_create_global_step()
         self.model = settings.network.build(
             settings.precisions, seed=settings.seed, **settings.options
         )
-        self.global_step = tf.train.get_or_create_global_step()
-        self._optimizer = tf.train.AdamOptimizer(self.rate, epsilon=settings.adam_epsilon)
 
-    def _train_on(self, images, labels, share=None):
-        """(step, loss, accuracy) of a batch, or of images that are that share of it."""
+    def _train_on(self, objective, part: slice, share=None):
+        """(step, loss, accuracy) of a part of the batch, that share of it."""
+        settings = self._settings
+        labels = self.labels[part]
         before = _updates(self.model)
-        logits = Member(self.model, self._settings.precisions).get_logits(images)
+        member = Member(self.model, settings.precisions)
+        images = tf.identity(self.images[part])
+        logits = member.get_logits(images)
+        count = tf.shape(self.labels, out_type=tf.int64)[0]
+        step = tf.cast(tf.convert_to_tensor(self.global_step), tf.int64)
+        batch = objectives.Batch(
+            member=member,
+            images=images,
+            logits=logits,
+            labels=labels,
+            targets=objectives.smoothed(
+                labels, settings.network.num_classes, settings.label_smoothing
+            ),
+            soft_labels=None if self.soft_labels is None else self.soft_labels[part],
+            index=(step * count + tf.range(count))[part],
+            step=step,
+            seed=settings.seed,
+        )
+        loss = objective.loss(batch)
         # Those of this input, not of the model's own placeholder.
         updates = [update for update in _updates(self.model) if update not in before]
-        loss = cross_entropy(labels, logits, self._settings.label_smoothing)
-        correct = tf.cast(tf.equal(tf.argmax(logits, 1), labels), tf.float32)
-        accuracy = tf.reduce_mean(correct)
+        accuracy = tf.reduce_mean(tf.cast(tf.equal(tf.argmax(logits, 1), labels), tf.float32))
         if share is not None:
             loss, accuracy = loss * share, accuracy * share
+        # One of its own, with fresh slots, as the original (FACTS 2.5).
+        optimizer = tf.train.AdamOptimizer(self.rate, epsilon=settings.adam_epsilon)
         with tf.control_dependencies(updates):
-            step = self._optimizer.minimize(
+            train_step = optimizer.minimize(
                 loss, self.global_step, var_list=self.model.trainable_weights
             )
-        return step, loss, accuracy
+        return train_step, loss, accuracy
 
-    def _train_on_share(self):
-        replica = tf.distribute.get_replica_context()
-        number, replicas = replica.replica_id_in_sync_group, replica.num_replicas_in_sync
-        images, labels = self.images[number::replicas], self.labels[number::replicas]
-        share = tf.shape(labels)[0] / tf.shape(self.labels)[0]
-        return self._train_on(images, labels, tf.cast(share, tf.float32))
+    def _train_shared(self, strategy, objective):
+        """(step, loss, accuracy) of a batch that a strategy's devices share."""
+
+        def train_on_share():
+            replica = tf.distribute.get_replica_context()
+            part = slice(replica.replica_id_in_sync_group, None, replica.num_replicas_in_sync)
+            share = tf.shape(self.labels[part])[0] / tf.shape(self.labels)[0]
+            return self._train_on(objective, part, tf.cast(share, tf.float32))
+
+        shares = strategy.experimental_run_v2(train_on_share)
+        reduced = [
+            strategy.reduce(tf.distribute.ReduceOp.SUM, share, axis=None) for share in shares[1:]
+        ]
+        return [tf.group(*strategy.unwrap(shares[0]))] + reduced
 
 
 def _averaged(make, **arguments):
@@ -155,21 +211,6 @@ def _averaged(make, **arguments):
 
 def _updates(model):
     return [update for layer in model.layers for update in layer.updates]
-
-
-def cross_entropy(labels, logits, label_smoothing: float = 0.0):
-    """Mean cross-entropy of a batch.
-
-    Args:
-      labels: int64 [n].
-      logits: float32 [n, classes].
-      label_smoothing: s: the target is 1 - s for the label and s / (classes - 1) for each other.
-    """
-    if not label_smoothing:
-        return tf.losses.sparse_softmax_cross_entropy(labels, logits)
-    classes = logits.shape[-1].value
-    target = tf.one_hot(labels, classes, 1 - label_smoothing, label_smoothing / (classes - 1))
-    return tf.losses.softmax_cross_entropy(target, logits)
 
 
 def epoch_batches(order: np.ndarray, batch_size: int):
@@ -194,6 +235,8 @@ def train(
     test_each_epoch: bool = False,
     progress: bool = True,
     devices: Optional[Sequence[str]] = None,
+    soft_labels: Optional[np.ndarray] = None,
+    initial: Optional[dict] = None,
 ) -> dict:
     """Train a member and return its weights under their released names.
 
@@ -208,20 +251,31 @@ def train(
       test_each_epoch: measure that accuracy after each epoch.
       progress: show a progress bar with loss and accuracy.
       devices: that share each batch; None = all visible GPUs.
+      soft_labels: a teacher's probabilities of the training images, float32 [n, classes], in the
+        order of `data`; for `objectives.Distillation` (see `empir.training.distillation`).
+      initial: weights to start from, under their released names; None = random ones.
 
     Raises:
       ResumeError: if `directory` holds the state of another run, or of this one without `resume`.
+      CheckpointError: if `initial` is of another network or precision.
       EmpirError: for settings out of range, or if the loss becomes NaN.
     """
     settings.check()
     state = directory and os.path.join(directory, runs.TRAINING)
+    description = settings.describe(data)
+    description["initial"] = initial and checkpoints.digest(initial)
     if state:
-        runs.claim(state, settings.describe(data), resume, "training")
+        runs.claim(state, description, resume, "training")
     with tf.Graph().as_default(), runtime.session() as session:
-        graph = _Graph(settings, runtime.gpus() if devices is None else devices)
+        devices = runtime.gpus() if devices is None else devices
+        graph = _Graph(settings, devices, soft_labels is not None)
         session.run(tf.global_variables_initializer())
+        if initial:
+            where = "to start from"
+            network, precisions = settings.network, settings.precisions
+            checkpoints.assign(initial, network, precisions, graph.model, session, where)
         writer = tf.summary.FileWriter(logdir, session.graph) if logdir else None
-        run = _Run(settings, data, graph, session, state, writer, progress)
+        run = _Run(settings, data, graph, session, state, writer, progress, soft_labels)
         for epoch in range(len(run.history), settings.epochs):
             measured = run.epoch(epoch)
             if test is not None and (test_each_epoch or epoch + 1 == settings.epochs):
@@ -236,15 +290,15 @@ def train(
         history = run.history
     if directory:
         checkpoints.save(directory, arrays)
-        _write_record(directory, settings, data, arrays, history)
+        _write_record(directory, description, arrays, history)
         shutil.rmtree(state)
     return arrays
 
 
-def _write_record(directory, settings, data, arrays, history):
+def _write_record(directory, description, arrays, history):
     versions, commit = runtime.provenance()
     record = dict(
-        settings.describe(data),
+        description,
         sha256=checkpoints.digest(arrays),
         clean_accuracy=history[-1].get("test_accuracy"),
         history=history,
@@ -264,7 +318,7 @@ def evaluate(graph: _Graph, session, data: Dataset) -> float:
         rows = np.arange(start, min(start + size, len(data.labels)))
         feed = {graph.images: data.images[rows], graph.labels: data.labels[rows]}
         feed[graph.training] = False
-        correct += session.run(graph.accuracy, feed) * len(rows)
+        correct += session.run(graph.phases[0].accuracy, feed) * len(rows)
     return correct / len(data.labels)
 
 
@@ -275,7 +329,7 @@ class _Run:
       history: per finished epoch, what was measured.
     """
 
-    def __init__(self, settings, data, graph, session, state, writer, progress):
+    def __init__(self, settings, data, graph, session, state, writer, progress, soft_labels):
         self._settings = settings
         self._data = data
         self._graph = graph
@@ -283,6 +337,7 @@ class _Run:
         self._state = state
         self._writer = writer
         self._progress = progress
+        self._soft_labels = soft_labels
         self.history = []
         self._sums = np.zeros(3)  # of the epoch under way: loss, accuracy, steps
         self._saved = time.time()
@@ -294,13 +349,13 @@ class _Run:
         order = self._data.order(settings.seed, epoch)
         batches = epoch_batches(order, settings.batch_size)
         done = int(self._sums[2])
-        stream = self._data.stream(batches[done:], settings.seed, epoch)
+        stream = zip(batches[done:], self._data.stream(batches[done:], settings.seed, epoch))
         title = "epoch %d/%d" % (epoch + 1, settings.epochs)
         size = len(batches[0])
         with progress_bar(len(batches) * size, title, "image", self._progress) as bar:
             bar.update(done * size)
-            for images, labels in stream:
-                loss, accuracy = self._step(images, labels, settings.rate(epoch))
+            for rows, (images, labels) in stream:
+                loss, accuracy = self._step(epoch, rows, images, labels)
                 self._sums += (loss, accuracy, 1)
                 mean = self._sums[:2] / self._sums[2]
                 bar.set_postfix(loss="%.4f" % mean[0], accuracy="%.4f" % mean[1])
@@ -317,16 +372,19 @@ class _Run:
         self._sums[:] = 0
         self._save()
 
-    def _step(self, images, labels, rate):
-        graph = self._graph
+    def _step(self, epoch, rows, images, labels):
+        graph, rate = self._graph, self._settings.rate(epoch)
         feed = {
             graph.images: images,
             graph.labels: labels,
             graph.rate: rate,
             graph.training: True,
         }
+        if graph.soft_labels is not None:
+            feed[graph.soft_labels] = self._soft_labels[rows]
+        phase = graph.phase(epoch)
         _, loss, accuracy, step = self._session.run(
-            [graph.step, graph.loss, graph.accuracy, graph.global_step], feed
+            [phase.step, phase.loss, phase.accuracy, graph.global_step], feed
         )
         if not np.isfinite(loss):
             raise EmpirError(

@@ -1,0 +1,267 @@
+"""What a training minimises: the paper's comparison columns as objectives of one loop.
+
+Plain cross-entropy; adversarial training; input-gradient regularisation; defensive distillation,
+which is the training of a teacher and then of a student. Each is a tuple of its parameters, that
+knows the loss of a `Batch` and the epoch from which it replaces plain cross-entropy.
+"""
+
+import math
+from typing import NamedTuple, Optional, Tuple
+
+from empir.attacks.fgsm import FastGradientMethod
+from empir.attacks.pgd import ProjectedGradientDescent
+from empir.backend import tf
+from empir.engine import Engine
+from empir.ensemble import Member
+from empir.errors import EmpirError
+
+#: How the radius of FGSM in training is drawn, see `FGSMTraining`.
+RADII = ("scaled", "released")
+
+
+class Batch(NamedTuple):
+    """What the loss of a training step is computed from.
+
+    Attributes:
+      member: the network, in its training phase.
+      images: float32 [n, height, width, channels].
+      logits: of the images, float32 [n, classes].
+      labels: int64 [n].
+      targets: float32 [n, classes], labels one-hot and smoothed.
+      soft_labels: a teacher's probabilities, float32 [n, classes]; None without a teacher.
+      index: int64 [n], another number for each image and step, for random draws.
+      step: int64, number of the step.
+      seed: of random draws.
+    """
+
+    member: Member
+    images: tf.Tensor
+    logits: tf.Tensor
+    labels: tf.Tensor
+    targets: tf.Tensor
+    soft_labels: Optional[tf.Tensor]
+    index: tf.Tensor
+    step: tf.Tensor
+    seed: int
+
+
+def mean_cross_entropy(targets, logits):
+    """Batch mean of -sum targets log softmax(logits), each float32 [n, classes].
+
+    Unlike TensorFlow's for integer labels it can be differentiated twice.
+    """
+    losses = tf.nn.softmax_cross_entropy_with_logits_v2(labels=targets, logits=logits)
+    return tf.reduce_mean(losses)
+
+
+def smoothed(labels, classes: int, label_smoothing: float):
+    """Training targets, float32 [n, classes]: 1 - s for the label, s / (classes - 1) for others."""
+    return tf.one_hot(labels, classes, 1 - label_smoothing, label_smoothing / (classes - 1))
+
+
+class CrossEntropy(NamedTuple):
+    """Plain training: the mean cross-entropy of softmax(logits / temperature).
+
+    A temperature other than 1 makes a distillation's teacher (FACTS 2.5).
+    """
+
+    temperature: float = 1.0
+    start = 0
+    name = "cross-entropy"
+
+    def check(self, epochs: int):
+        """Raise `EmpirError` for a value out of range."""
+        _check_positive("temperature", self.temperature)
+
+    def loss(self, batch: Batch):
+        """The scalar loss of a batch."""
+        logits = batch.logits
+        if self.temperature != 1:
+            logits = logits / self.temperature
+        return mean_cross_entropy(batch.targets, logits)
+
+
+class PGDTraining(NamedTuple):
+    """Adversarial training on PGD (Madry et al. 2017, arXiv 1706.06083): the mean of the
+    cross-entropies of the clean and of the attacked images (FACTS 2.5).
+
+    The attack starts at random inside the ball, follows the network that is being trained, as it
+    is evaluated, away from its own decisions, and takes `nb_iter` steps. Nothing is differentiated
+    through it.
+
+    Attributes:
+      eps, eps_iter, nb_iter: radius, step and steps, L-infinity, in units of the images.
+      clip_range: lowest and highest value of an image.
+      start: epochs of plain training before, counted from 0.
+    """
+
+    eps: float
+    eps_iter: float
+    nb_iter: int
+    clip_range: Tuple[float, float]
+    start: int = 0
+    name = "pgd-adversarial"
+
+    def check(self, epochs: int):
+        """Raise `EmpirError` for a value out of range."""
+        for field in ("eps", "eps_iter", "nb_iter"):
+            _check_positive(field, getattr(self, field))
+        _check_start(self.start, epochs)
+
+    def loss(self, batch: Batch):
+        """The scalar loss of a batch."""
+        parameters = dict(
+            eps=self.eps, eps_iter=self.eps_iter, nb_iter=self.nb_iter, index=batch.index
+        )
+        attack = ProjectedGradientDescent(_attacked(batch.member))
+        return _on_clean_and_attacked(
+            batch, attack, self.clip_range, dict(parameters, seed=batch.seed)
+        )
+
+
+class FGSMTraining(NamedTuple):
+    """Adversarial training on FGSM, one radius per batch; otherwise as `PGDTraining`.
+
+    The radius is |r|, r normal and truncated at two standard deviations (Kurakin et al. 2016,
+    arXiv 1611.01236). `radius="scaled"`: of standard deviation eps / 2, so at most eps.
+    `radius="released"`: of standard deviation ceil(255 eps // 2), as the original, which means
+    grey levels but images in [0, 1]: practically every pixel becomes 0 or 1 (FACTS 2.1 #17).
+
+    Attributes:
+      eps: the largest radius.
+      clip_range: lowest and highest value of an image.
+      radius: one of `RADII`.
+      start: epochs of plain training before, counted from 0.
+    """
+
+    eps: float
+    clip_range: Tuple[float, float]
+    radius: str = "scaled"
+    start: int = 0
+    name = "fgsm-adversarial"
+
+    def check(self, epochs: int):
+        """Raise `EmpirError` for a value out of range."""
+        _check_positive("eps", self.eps)
+        _check_start(self.start, epochs)
+        if self.radius not in RADII:
+            raise EmpirError("radius=%r: choose from %s" % (self.radius, ", ".join(RADII)))
+
+    def draw(self, seed: int, step):
+        """The radius of a step, a scalar tensor; a function of (seed, step)."""
+        deviation = self.eps / 2
+        if self.radius == "released":
+            deviation = math.ceil(255 * self.eps // 2)
+        pair = tf.stack([tf.constant(seed, tf.int64), tf.cast(step, tf.int64)])
+        return tf.abs(tf.random.stateless_truncated_normal([], pair, stddev=float(deviation)))
+
+    def loss(self, batch: Batch):
+        """The scalar loss of a batch."""
+        attack = FastGradientMethod(_attacked(batch.member))
+        return _on_clean_and_attacked(
+            batch, attack, self.clip_range, dict(eps=self.draw(batch.seed, batch.step))
+        )
+
+
+class InputGradientRegularisation(NamedTuple):
+    """Double backpropagation (Ross and Doshi-Velez 2018, arXiv 1711.09404; FACTS 2.5):
+
+    CE + l2dbl * |d CE / d x|^2 / 2 + l2cs * |d CE_uniform / d x|^2 / 2,
+
+    CE the batch mean cross-entropy, CE_uniform the same against the uniform distribution, norms
+    over batch and pixels. As CE is a mean its gradients are small and the weights large: 100 to
+    100,000. Through quantizers both gradients go straight through, as in training.
+
+    Attributes:
+      l2dbl, l2cs: weights of the two penalties.
+    """
+
+    l2dbl: float
+    l2cs: float
+    start = 0
+    name = "input-gradient"
+
+    def check(self, epochs: int):
+        """Raise `EmpirError` for a value out of range."""
+        if min(self.l2dbl, self.l2cs) < 0 or not self.l2dbl + self.l2cs > 0:
+            raise EmpirError(
+                "l2dbl=%g, l2cs=%g: input-gradient regularisation needs one of them above 0, e.g. "
+                "l2dbl=1000" % (self.l2dbl, self.l2cs)
+            )
+
+    def penalty(self, batch: Batch):
+        """The scalar that is added to the cross-entropy."""
+        classes = batch.logits.shape[-1].value
+        uniform = tf.ones_like(batch.targets) / classes
+        terms = []
+        for weight, targets in ((self.l2dbl, batch.targets), (self.l2cs, uniform)):
+            if weight:
+                loss = mean_cross_entropy(targets, batch.logits)
+                terms.append(weight * tf.nn.l2_loss(tf.gradients(loss, batch.images)[0]))
+        return tf.add_n(terms)
+
+    def loss(self, batch: Batch):
+        """The scalar loss of a batch."""
+        return mean_cross_entropy(batch.targets, batch.logits) + self.penalty(batch)
+
+
+class Distillation(NamedTuple):
+    """A student's training (Papernot et al. 2015, arXiv 1511.04508; FACTS 2.5):
+
+    hard * CE(labels, logits) + soft * CE(teacher's softmax(logits / T), student's logits / T).
+
+    Attributes:
+      temperature: T.
+      hard, soft: weights of the two terms.
+      teacher: sha256 of the teacher's weights, for the record.
+    """
+
+    temperature: float
+    hard: float
+    soft: float
+    teacher: str = ""
+    start = 0
+    name = "distillation"
+
+    def check(self, epochs: int):
+        """Raise `EmpirError` for a value out of range."""
+        _check_positive("temperature", self.temperature)
+
+    def loss(self, batch: Batch):
+        """The scalar loss of a batch with soft labels."""
+        hard = mean_cross_entropy(batch.targets, batch.logits)
+        soft = mean_cross_entropy(batch.soft_labels, batch.logits / self.temperature)
+        return self.hard * hard + self.soft * soft
+
+
+def describe(objective) -> dict:
+    """An objective as plain data."""
+    return dict(objective._asdict(), name=objective.name)
+
+
+def _attacked(member):
+    """The network that an attack in training follows: as it is evaluated, its statistics fixed."""
+    return Member(member.model, member.precisions, engine=Engine(member.model))
+
+
+def _on_clean_and_attacked(batch, attack, clip_range, parameters):
+    clip = dict(clip_min=clip_range[0], clip_max=clip_range[1])
+    attacked = attack.generate(batch.images, **dict(parameters, **clip))
+    losses = [
+        mean_cross_entropy(batch.targets, logits)
+        for logits in (batch.logits, batch.member.get_logits(tf.stop_gradient(attacked)))
+    ]
+    return tf.add_n(losses) / 2
+
+
+def _check_positive(name, value):
+    if not 0 < value < math.inf:
+        raise EmpirError("%s=%r must be positive" % (name, value))
+
+
+def _check_start(start, epochs):
+    if not 0 <= start < epochs:
+        raise EmpirError(
+            "delay=%d leaves none of %d epochs for adversarial training: give more epochs or a "
+            "smaller delay" % (start, epochs)
+        )
