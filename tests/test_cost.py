@@ -1,6 +1,7 @@
 """What ensembles cost is counted by the stated rules, and the record in results/ is that count."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -12,8 +13,11 @@ from empir import cost
 from empir.models import architecture
 from empir.precision import FULL, Precision
 from empir.protocols import EXPERIMENTS
+from empir.report import __main__ as readme
 from empir.report import cost as report
 from scripts import assert_refused
+
+RECORD = os.path.join(ROOT, "results", "cost.json")
 
 
 def run(line):
@@ -197,3 +201,25 @@ def test_the_paper_s_claim_stands_beside_the_overhead(paper):
 )
 def test_bad_input_is_one_line(line, says):
     assert_refused(run(line), says)
+
+
+def test_the_record_is_what_is_counted_now(paper):
+    with open(RECORD) as file:
+        record = json.load(file)
+    assert record["command"] == "python -m empir.cost --dataset=all --out=results/cost.json"
+    assert record["ensembles"] == json.loads(json.dumps(paper))
+
+
+def test_the_readmes_table_is_that_of_the_record(tmp_path, paper):
+    (tmp_path / "cost.json").write_text(json.dumps({"ensembles": paper}))
+    table = report.markdown(str(tmp_path / "all"), None)
+    rows = [[cell.strip() for cell in row.strip("|").split("|")] for row in table.split("\n")]
+    assert {len(row) for row in rows} == {7}
+    assert rows[3] == ["CIFARconv", "w4a2, w2a2, fp", "116,704", "79,200"] + [
+        "+77.0 %",
+        "+1.9 %",
+        "+19.4 %",
+    ]
+    assert rows[-1] == ["the paper's claim", "", "", "", "< 25 %", "< 25 %", "< 25 %"]
+    with open(readme.README) as file:
+        assert "<!-- overhead:all -->\n%s\n<!-- end -->" % table in file.read()
