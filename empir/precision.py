@@ -67,9 +67,16 @@ def parse(text: str) -> Precision:
 
 
 def parse_layers(text: str):
-    """A `Precision`, or one per quantized layer, from "w2a4" or "w2a4/fp/w2a2"; see `parse`."""
+    """One precision for all layers, or one for each: "w2a4", or "w2a4/w2a2/fp".
+
+    Returns:
+      A `Precision`, or of text with slashes a tuple of them, in the order of the quantized layers.
+
+    Raises:
+      EmpirError: see `parse`; it names the part that is none.
+    """
     precisions = tuple(parse(part) for part in text.split("/"))
-    return precisions[0] if len(precisions) == 1 else precisions
+    return precisions if len(precisions) > 1 else precisions[0]
 
 
 def per_layer(precision, layers: int) -> Tuple[Precision, ...]:

@@ -124,6 +124,11 @@ def paper_row(dataset: str, model: str) -> Dict[str, float]:
     return _paper()["rows"][dataset][model]
 
 
+def paper_overhead() -> float:
+    """Percent that the paper says the ensemble's compute and memory overhead is below."""
+    return _paper()["overhead"]["below"]
+
+
 def released_members(dataset: str) -> Dict[str, float]:
     """Clean accuracy in percent of each released member, by our name of it; {} where unknown."""
     return _paper()["members"].get(dataset, {}).get("clean", {})

@@ -77,6 +77,25 @@ def test_text_with_bits_out_of_range_is_an_error(text, bad):
         precision.parse(text)
 
 
+@pytest.mark.parametrize(
+    "text, parsed",
+    [
+        ("w2a4", Precision(2, 4)),
+        ("fp", FULL),
+        ("w2a4/w2a2/fp", (Precision(2, 4), Precision(2, 2), FULL)),
+    ],
+)
+def test_precisions_are_read_for_all_layers_or_for_each(text, parsed):
+    assert precision.parse_layers(text) == parsed
+    assert isinstance(precision.parse_layers(text), type(parsed))
+
+
+@pytest.mark.parametrize("text", ["", "/", "w2a4/", "w2a4//fp", "w2a4/2"])
+def test_a_part_that_is_no_precision_is_an_error(text):
+    with pytest.raises(EmpirError, match="write fp, or w2a4"):
+        precision.parse_layers(text)
+
+
 def test_one_precision_serves_all_layers():
     assert precision.per_layer(Precision(2, 4), 3) == (Precision(2, 4),) * 3
 

@@ -9,17 +9,8 @@ import pytest
 from conftest import ROOT
 
 from empir.benchmark import account, throughput
-from empir.models import architecture
 from empir.protocols import EXPERIMENTS
 from scripts import assert_refused
-
-
-@pytest.mark.parametrize(
-    "name, count",
-    [("MNISTconv", 8586496), ("CIFARconv", 10763904), ("AlexNet", 1937082368)],  # FACTS 1.4
-)
-def test_multiplications_of_a_forward_pass(name, count, session):
-    assert throughput.multiplications(architecture(name).build()) == count
 
 
 @pytest.mark.parametrize(

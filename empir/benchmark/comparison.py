@@ -14,7 +14,7 @@ import numpy as np
 
 from empir import runs, runtime
 from empir.benchmark import wire
-from empir.benchmark.throughput import multiplications
+from empir.cost import multiplications
 from empir.errors import EmpirError
 from empir.models import architecture, weights
 from empir.protocols import default_parameters, experiment

@@ -15,6 +15,7 @@ import numpy as np
 from absl import flags
 
 from empir import attacks, runs, runtime
+from empir.cost import multiplications
 from empir.errors import EmpirError
 from empir.models import architecture
 from empir.precision import per_layer
@@ -158,16 +159,6 @@ def _gemm_call(session):
     session.run(matrix.initializer)
     product = tf.matmul(matrix, matrix)
     return lambda: session.run(product.op)
-
-
-def multiplications(model) -> int:
-    """Multiplications of one forward pass of one image, in convolutions and linear layers."""
-    total = 0
-    for layer in model.layers:
-        if hasattr(layer, "kernel"):
-            positions = int(np.prod(layer.output_shape[1:-1]))  # 1 for a linear layer
-            total += positions * int(np.prod(layer.kernel.shape.as_list()))
-    return total
 
 
 def _interleaved(calls, repeats):

@@ -10,7 +10,7 @@ import sys
 from empir import runtime
 from empir.errors import EmpirError
 from empir.protocols import EXPERIMENTS
-from empir.report import benchmark, tables
+from empir.report import benchmark, cost, tables
 from empir.results import RESULTS
 from empir.runs import write_atomically
 from empir.runtime import ROOT
@@ -28,6 +28,7 @@ TABLES = {
     "training": benchmark.training_markdown,
     "startup": benchmark.startup_markdown,
     "account": benchmark.account_markdown,
+    "overhead": cost.markdown,
 }
 
 

@@ -1,6 +1,7 @@
 """The paper's table, measured beside reported, as text for a terminal and as Markdown."""
 
 import os
+from typing import List
 
 from empir.protocols import TABLE_ATTACKS, Experiment
 from empir.results import (
@@ -40,13 +41,19 @@ def terminal(folder: str, experiment: Experiment) -> str:
             cells.append("-" if value is None else "%.2f (%.2f)" % (value, paper[column]))
         lines.append(cells)
         notes.append({column: score.examples for column, score in scores.items()})
-    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-    text = [
-        "  ".join([line[0].ljust(widths[0])] + [c.rjust(w) for c, w in zip(line[1:], widths[1:])])
-        for line in lines
-    ]
-    text.insert(1, "-" * len(text[0]))
+    text = aligned(lines)
     return "\n".join(text + (["", _images(notes, experiment.nb_samples)] if notes else []))
+
+
+def aligned(rows: List[List[str]]) -> List[str]:
+    """Lines of a fixed-width table, the first row its head: first column left, others right."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = [
+        "  ".join([row[0].ljust(widths[0])] + [c.rjust(w) for c, w in zip(row[1:], widths[1:])])
+        for row in rows
+    ]
+    lines.insert(1, "-" * len(lines[0]))
+    return lines
 
 
 def _images(notes, all_images):
