@@ -4,9 +4,9 @@
 #
 #   scripts/reproduce_defenses.sh [DIR] [--data_dir=FOLDER] [--out=DIR] [--nb_samples=N]
 #
-# Every member starts from the shipped one and is trained on by the defense for a few epochs (below):
-# so many as two cores finish in some hours. DIR (default runs/defenses) gets the trained members, each
-# a checkpoint in the released format. The first 1,000 test images are attacked, and records go to
+# Every member starts from the shipped one and is trained on by the defense for one or two epochs:
+# so many as two cores finish in two hours. DIR (default runs/defenses) gets the trained members, each
+# a checkpoint in the released format. The first 500 test images are attacked, and records go to
 # results/defenses. FOLDER holds mnist and cifar-10-batches-bin; without it they are downloaded.
 #
 # Started again it continues where it stopped, also within a training or an attack. Members that are
@@ -18,7 +18,7 @@ dir=runs/defenses
 
 data=
 out=results/defenses
-samples=1000
+samples=500
 for flag in ${flags[@]+"${flags[@]}"}; do
   case $flag in
     --data_dir=*) data=${flag#*=} ;;
@@ -65,16 +65,16 @@ evaluate() { # DEFENSE MEMBERS
 use mnist mnist
 evaluate none checkpoints/mnist
 defend pgd --adv=1 --delay=0 --nb_epochs=2 --nb_iter=7 --adv_eps_iter=0.1
-defend fgsm --adv=2 --delay=0 --nb_epochs=2
+defend fgsm --adv=2 --delay=0 --nb_epochs=1
 defend distill --distill --nb_epochs=2 --student_epochs=2 --teacher_path="$root/mnist/teacher"
-defend inpgradreg --inpgradreg --l2dbl=10000 --nb_epochs=2
+defend inpgradreg --inpgradreg --l2dbl=10000 --nb_epochs=1
 
 # The radius is 0.1, where the original trained with 0.3 (--adv_eps=0.3).
 use cifar10 cifar-10-batches-bin
 evaluate none checkpoints/cifar10
-defend pgd --adv=1 --delay=0 --nb_epochs=2 --nb_iter=7 --adv_eps_iter=0.035
-defend fgsm --adv=2 --delay=0 --nb_epochs=2
-defend distill --distill --nb_epochs=3 --student_epochs=3 --teacher_path="$root/cifar10/teacher"
-defend inpgradreg --inpgradreg --l2dbl=1000 --nb_epochs=2
+defend pgd --adv=1 --delay=0 --nb_epochs=1 --nb_iter=7 --adv_eps_iter=0.035
+defend fgsm --adv=2 --delay=0 --nb_epochs=1
+defend distill --distill --nb_epochs=2 --student_epochs=2 --teacher_path="$root/cifar10/teacher"
+defend inpgradreg --inpgradreg --l2dbl=1000 --nb_epochs=1
 
 "$PYTHON" -m empir.report
