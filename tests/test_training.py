@@ -5,16 +5,17 @@ import os
 
 import numpy as np
 import pytest
+from trainings import NORMALISED, difference, killed_after, settings
 
 from empir import checkpoints, runtime
 from empir.backend import tf
 from empir.data import mnist
 from empir.errors import EmpirError, ResumeError
 from empir.loading import load_member
-from empir.models import Architecture, architecture
-from empir.precision import FULL, Precision, per_layer
+from empir.models import architecture
+from empir.precision import FULL, Precision
 from empir.runtime import session as new_session
-from empir.training import Settings, loop, train
+from empir.training import loop, train
 from empir.training.loop import epoch_batches
 
 
@@ -22,20 +23,6 @@ from empir.training.loop import epoch_batches
 def data():
     """The embedded sample, taken as training images."""
     return mnist.load(sample=True)
-
-
-def settings(precision=FULL, **changes):
-    """A narrow network trained for two epochs."""
-    plain = dict(
-        network=architecture("MNISTconv"),
-        precisions=per_layer(precision, 3),
-        options={"nb_filters": 4},
-        epochs=2,
-        batch_size=64,
-        learning_rate=0.003,
-        seed=5,
-    )
-    return Settings(**dict(plain, **changes))
 
 
 def training_record(folder):
@@ -81,21 +68,11 @@ def test_a_killed_training_resumes_to_the_same_weights(
 ):
     whole_folder = str(tmp_path / "whole")
     whole = train(settings(Precision(2, 4), epochs=3), data, whole_folder, progress=False)
-    step, steps = loop._Run._step, []
     # 16 steps an epoch: killed after an epoch, or within the third with the state of step 37.
     monkeypatch.setattr(loop, "SAVE_SECONDS", -1 if within_an_epoch else 600)
-
-    def killed(run, *arguments):
-        if len(steps) == (37 if within_an_epoch else 32):
-            raise KeyboardInterrupt
-        steps.append(arguments)
-        return step(run, *arguments)
-
     folder = str(tmp_path / "killed")
-    with monkeypatch.context() as patch:
-        patch.setattr(loop._Run, "_step", killed)
-        with pytest.raises(KeyboardInterrupt):
-            train(settings(Precision(2, 4), epochs=3), data, folder, progress=False)
+    with killed_after(monkeypatch, 37 if within_an_epoch else 32):
+        train(settings(Precision(2, 4), epochs=3), data, folder, progress=False)
     assert not checkpoints.has_checkpoint(folder)
     with pytest.raises(ResumeError, match="--resume continues it"):
         train(settings(Precision(2, 4), epochs=3), data, folder, progress=False)
@@ -160,44 +137,9 @@ def test_adams_epsilon_damps_the_steps(data):
         run = settings(epochs=1, adam_epsilon=epsilon)
         before = train(run._replace(schedule=((0, 0.0),)), data, progress=False)
         after = train(run, data, progress=False)
-        return max(np.abs(after[name] - before[name]).max() for name in after)
+        return difference(after, before)
 
     assert change(10.0) < 0.01 * change(1e-8)
-
-
-def normalised(stack, f):
-    """A small network with batch normalisation after a convolution and after a linear layer."""
-    stack.conv("conv1", f, 5, strides=3)
-    stack.position_bias("conv1_bias")
-    stack.batch_norm("bn1")
-    stack.relu("relu1")
-    stack.flatten()
-    stack.linear("fc1", 8, use_bias=True)
-    stack.batch_norm("bn2")
-    stack.linear("logits", 10, use_bias=True)
-
-
-NORMALISED = Architecture(
-    name="normalised",
-    layers=normalised,
-    input_shape=(28, 28, 1),
-    num_classes=10,
-    quantized_layers=("fc1",),
-    nb_filters=4,
-    released_names={
-        family: {
-            name: family + "_" + name
-            for name in ["conv1/kernel", "conv1_bias/bias", "fc1/kernel", "fc1/bias"]
-            + ["logits/kernel", "logits/bias"]
-            + [
-                "bn%d/%s" % (number, name)
-                for number in (1, 2)
-                for name in ("gamma", "beta", "moving_mean", "moving_variance")
-            ]
-        }
-        for family in ("fp", "lp")
-    },
-)
 
 
 @pytest.mark.parametrize("precision", [FULL, Precision(2, 2)], ids=str)
@@ -229,18 +171,8 @@ def test_moving_statistics_are_trained_for_both_kinds_of_member(data, tmp_path, 
 def test_a_normalised_network_learns_and_resumes(data, tmp_path, monkeypatch):
     run = settings(network=NORMALISED, precisions=(FULL,), epochs=3)
     whole = train(run, data, test=data, progress=False)
-    step, steps = loop._Run._step, []
-
-    def killed(run, *arguments):
-        if len(steps) == 20:
-            raise KeyboardInterrupt
-        steps.append(arguments)
-        return step(run, *arguments)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(loop._Run, "_step", killed)
-        with pytest.raises(KeyboardInterrupt):
-            train(run, data, str(tmp_path), progress=False)
+    with killed_after(monkeypatch, 20):
+        train(run, data, str(tmp_path), progress=False)
     resumed = train(run, data, str(tmp_path), resume=True, test=data, progress=False)
     assert checkpoints.digest(resumed) == checkpoints.digest(whole)
     assert training_record(str(tmp_path))["clean_accuracy"] > 0.5

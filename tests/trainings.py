@@ -1,0 +1,80 @@
+"""Short trainings of narrow networks, and how to kill them."""
+
+import contextlib
+
+import numpy as np
+import pytest
+
+from empir.models import Architecture, architecture
+from empir.precision import FULL, per_layer
+from empir.training import Settings, loop
+
+
+def settings(precision=FULL, **changes):
+    """A narrow network trained for two epochs."""
+    plain = dict(
+        network=architecture("MNISTconv"),
+        precisions=per_layer(precision, 3),
+        options={"nb_filters": 4},
+        epochs=2,
+        batch_size=64,
+        learning_rate=0.003,
+        seed=5,
+    )
+    return Settings(**dict(plain, **changes))
+
+
+@contextlib.contextmanager
+def killed_after(monkeypatch, steps: int):
+    """The training inside dies before its next step."""
+    step, taken = loop._Run._step, []
+
+    def mortal(run, *arguments):
+        if len(taken) == steps:
+            raise KeyboardInterrupt
+        taken.append(arguments)
+        return step(run, *arguments)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(loop._Run, "_step", mortal)
+        yield
+
+
+def difference(arrays, others) -> float:
+    """Largest difference of two trainings' weights."""
+    return max(np.abs(arrays[name] - others[name]).max() for name in arrays)
+
+
+def _normalised(stack, f):
+    stack.conv("conv1", f, 5, strides=3)
+    stack.position_bias("conv1_bias")
+    stack.batch_norm("bn1")
+    stack.relu("relu1")
+    stack.flatten()
+    stack.linear("fc1", 8, use_bias=True)
+    stack.batch_norm("bn2")
+    stack.linear("logits", 10, use_bias=True)
+
+
+#: A small network with batch normalisation after a convolution and after a linear layer.
+NORMALISED = Architecture(
+    name="normalised",
+    layers=_normalised,
+    input_shape=(28, 28, 1),
+    num_classes=10,
+    quantized_layers=("fc1",),
+    nb_filters=4,
+    released_names={
+        family: {
+            name: family + "_" + name
+            for name in ["conv1/kernel", "conv1_bias/bias", "fc1/kernel", "fc1/bias"]
+            + ["logits/kernel", "logits/bias"]
+            + [
+                "bn%d/%s" % (number, name)
+                for number in (1, 2)
+                for name in ("gamma", "beta", "moving_mean", "moving_variance")
+            ]
+        }
+        for family in ("fp", "lp")
+    },
+)
