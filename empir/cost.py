@@ -24,8 +24,6 @@ are not known. Rule B's 25.0 % of MNISTconv would come out without the full-prec
 1,280 products are too few to show), but the 19.4 % of CIFARconv and 30.4 % of AlexNet would not.
 """
 
-import json
-import os
 from typing import List, NamedTuple, Optional, Sequence, Tuple
 
 from absl import flags
@@ -244,11 +242,8 @@ def run(_):
         known = ", ".join(EXPERIMENTS)
         raise EmpirError("--dataset=%s: choose from %s, %s" % (FLAGS.dataset, known, ALL))
     members = None if FLAGS.members is None else parse_members(FLAGS.members)
-    folder = os.path.dirname(FLAGS.out or "") or "."
     if FLAGS.out:
-        runs.check_writable(folder)
-        if os.path.isdir(FLAGS.out):
-            raise EmpirError("--out=%s is a folder: name a file" % FLAGS.out)
+        runs.check_file(FLAGS.out)
     names = EXPERIMENTS if FLAGS.dataset == ALL else [FLAGS.dataset]
     ensembles = {
         name: ensemble_cost(EXPERIMENTS[name], members, FLAGS.nb_filters, FLAGS.layers)
@@ -258,8 +253,7 @@ def run(_):
         versions, commit = runtime.provenance()
         record = dict(ensembles=ensembles, command=runtime.command())
         record.update(versions=versions, git_commit=commit)
-        os.makedirs(folder, exist_ok=True)
-        runs.write_atomically(FLAGS.out, json.dumps(record, indent=1) + "\n")
+        runs.write_json(FLAGS.out, record)
     print("\n\n".join(report.terminal(ensemble) for ensemble in ensembles.values()))
 
 

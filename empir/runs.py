@@ -46,6 +46,19 @@ def check_writable(folder: str):
         raise EmpirError("cannot write to %s: %s is not a writable folder" % (folder, path))
 
 
+def check_file(path: str):
+    """Raise `EmpirError` if a file cannot be written at `path`; its folder may be missing."""
+    check_writable(os.path.dirname(path) or ".")
+    if os.path.isdir(path):
+        raise EmpirError("--out=%s is a folder: name a file" % path)
+
+
+def write_json(path: str, record: dict):
+    """Write a record as a JSON file, complete or not at all, into a folder made if missing."""
+    os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+    write_atomically(path, json.dumps(record, indent=1) + "\n")
+
+
 def differences(before: dict, now: dict) -> List[str]:
     """What two flat descriptions of a run disagree on, as "key was A, now B"."""
     return [

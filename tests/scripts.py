@@ -3,6 +3,7 @@
 import os
 import re
 import subprocess
+import sys
 
 from absl import flags
 from conftest import ROOT
@@ -27,6 +28,17 @@ def run_script(python, script, arguments, folder, home=""):
         [python, "-B", script] + arguments.split(),
         cwd=str(folder),
         env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        universal_newlines=True,
+    )
+
+
+def run_module(module, line, folder=ROOT):
+    """`python -m MODULE LINE` in a new process."""
+    return subprocess.run(
+        [sys.executable, "-B", "-m", module] + line.split(),
+        cwd=folder,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         universal_newlines=True,

@@ -2,16 +2,14 @@
 
 import json
 import os
-import subprocess
 import sys
 
 import pytest
-from conftest import ROOT
 
 from empir.benchmark import comparison, startup
 from empir.errors import EmpirError
 from empir.report import benchmark as report
-from scripts import assert_refused
+from scripts import assert_refused, run_module
 
 ENSEMBLE = comparison.MODELS[1]
 PACE = comparison.Pace(repeats=4, budget=0.0, limit=60.0)
@@ -192,14 +190,7 @@ def test_start_up_is_the_sum_of_its_parts(monkeypatch):
     ],
 )
 def test_bad_input_is_one_line_before_anything_is_measured(line, says):
-    process = subprocess.run(
-        [sys.executable, "-B", "-m", "empir.benchmark"] + line.split(),
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        universal_newlines=True,
-    )
-    assert_refused(process, says)
+    assert_refused(run_module("empir.benchmark", line), says)
 
 
 def test_a_system_that_dies_is_named():

@@ -3,8 +3,6 @@
 import json
 import os
 import re
-import subprocess
-import sys
 
 import pytest
 from conftest import ROOT
@@ -15,20 +13,14 @@ from empir.precision import FULL, Precision
 from empir.protocols import EXPERIMENTS
 from empir.report import __main__ as readme
 from empir.report import cost as report
-from scripts import assert_refused
+from scripts import assert_refused, run_module
 
 RECORD = os.path.join(ROOT, "results", "cost.json")
 
 
 def run(line):
     """Run the command in a new process."""
-    return subprocess.run(
-        [sys.executable, "-B", "-m", "empir.cost"] + line.split(),
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        universal_newlines=True,
-    )
+    return run_module("empir.cost", line)
 
 
 def network(name, layers_precision=FULL, nb_filters=None):

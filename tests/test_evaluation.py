@@ -167,16 +167,40 @@ def test_chunking_does_not_change_a_result(members):
         assert chunked["mean_l2"] == pytest.approx(whole["mean_l2"], rel=1e-3)
 
 
-def test_memory_of_a_run_on_disk_is_one_chunk(members, tmp_path, monkeypatch):
-    """Chunks leave memory as they are finished: the store holds none of them."""
+class Drawn:
+    """Random images, made where they are indexed."""
+
+    digest = "drawn"
+
+    def __init__(self, count):
+        self.shape = (count, 28, 28, 1)
+
+    def __getitem__(self, rows):
+        size = (len(rows),) + self.shape[1:]
+        return np.random.RandomState(rows[0]).uniform(size=size).astype(np.float32)
+
+
+def resident_megabytes():
+    """Memory of this process now."""
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGESIZE") / 2**20
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="no /proc/self/statm")
+def test_memory_does_not_grow_with_the_number_of_images(members, tmp_path, monkeypatch):
+    """30,000 images are 90 MB, and as many adversarial ones, none of which are kept."""
     session, own = members
-    stores = []
-    make = evaluation.runs.ChunkStore
-    monkeypatch.setattr(
-        evaluation.runs, "ChunkStore", lambda folder: stores.append(make(folder)) or stores[0]
-    )
-    evaluate(job(own, "fgsm"), session, str(tmp_path))
-    assert stores[0]._memory == {}
+    data = Dataset("drawn", "test", Drawn(30000), np.zeros(30000, int), 10, (0.0, 1.0), "drawn")
+    used, add = [], evaluation.runs.ChunkStore.add
+
+    def measured(store, *arguments):
+        add(store, *arguments)
+        used.append(resident_megabytes())
+
+    monkeypatch.setattr(evaluation.runs.ChunkStore, "add", measured)
+    run = job(own[2:], "fgsm")._replace(data=data, batch_size=500)
+    evaluate(run, session, str(tmp_path), progress=False)
+    assert len(used) == 60 and used[-1] - used[9] < 30
 
 
 def test_a_baseline_is_the_same_under_both_protocols(members):

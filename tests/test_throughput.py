@@ -2,15 +2,13 @@
 
 import json
 import os
-import subprocess
-import sys
 
 import pytest
 from conftest import ROOT
 
 from empir.benchmark import account, throughput
 from empir.protocols import EXPERIMENTS
-from scripts import assert_refused
+from scripts import assert_refused, run_module
 
 
 @pytest.mark.parametrize(
@@ -62,14 +60,7 @@ def test_an_attack_is_timed(monkeypatch):
 )
 def test_bad_input_is_one_line_before_anything_is_measured(line, says):
     folder = os.path.join(ROOT, "tests")
-    process = subprocess.run(
-        [sys.executable, "-B", "-m", "empir.benchmark.throughput"] + line.split(),
-        cwd=folder,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        universal_newlines=True,
-    )
-    assert_refused(process, says)
+    assert_refused(run_module("empir.benchmark.throughput", line, folder), says)
 
 
 @pytest.mark.parametrize("dataset, pools", [("mnist", False), ("cifar10", True)])

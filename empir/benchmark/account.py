@@ -7,8 +7,6 @@ time, so that the operations' times add up.
 """
 
 import collections
-import json
-import os
 import time
 
 import numpy as np
@@ -59,8 +57,8 @@ def run(_):
       EmpirError: for an unknown name, or a folder that cannot be written.
     """
     chosen = experiment(FLAGS.dataset)
-    folder = os.path.dirname(FLAGS.out or "") or "."
-    runs.check_writable(folder)
+    if FLAGS.out:
+        runs.check_file(FLAGS.out)
     runtime.configure(FLAGS.num_threads)
     record = {"engine": measure(chosen, FLAGS.batch_size, True)}
     record["layers"] = measure(chosen, FLAGS.batch_size, False)
@@ -73,8 +71,7 @@ def run(_):
         git_commit=commit,
     )
     if FLAGS.out:
-        os.makedirs(folder, exist_ok=True)
-        runs.write_atomically(FLAGS.out, json.dumps(record, indent=1) + "\n")
+        runs.write_json(FLAGS.out, record)
     for kind, (layers, engine) in rows(record).items():
         print("%-52s by layers %6.2f ms, by the engine %6.2f ms" % (kind, layers, engine))
 

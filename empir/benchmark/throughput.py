@@ -7,8 +7,6 @@ attack's graph call alone, with the labels given: per step and member one forwar
 gradient with respect to the image. Matrix products of the same run say what the machine can do.
 """
 
-import json
-import os
 import time
 
 import numpy as np
@@ -54,8 +52,8 @@ def run(_):
     attack = attacks.canonical_name(FLAGS.attack)
     if attack not in TABLE_ATTACKS:
         raise EmpirError("--attack=%s: choose from %s" % (attack, ", ".join(TABLE_ATTACKS)))
-    folder = os.path.dirname(FLAGS.out or "") or "."
-    runs.check_writable(folder)
+    if FLAGS.out:
+        runs.check_file(FLAGS.out)
     if FLAGS.protocol not in PROTOCOLS:
         raise EmpirError(
             "--protocol=%s: choose from %s" % (FLAGS.protocol, ", ".join(sorted(PROTOCOLS)))
@@ -63,8 +61,7 @@ def run(_):
     runtime.configure(FLAGS.num_threads)
     record = measure(chosen, attack, FLAGS.protocol, FLAGS.batch_size, FLAGS.repeats)
     if FLAGS.out:
-        os.makedirs(folder, exist_ok=True)
-        runs.write_atomically(FLAGS.out, json.dumps(record, indent=1) + "\n")
+        runs.write_json(FLAGS.out, record)
     print(
         "%(architecture)s ensemble, %(attack)s, %(protocol)s: %(images_per_second).1f images/s, "
         "%(gflops).0f GFLOP/s, %(share_of_gemm).2f of matrix products' %(gemm_gflops).0f" % record
