@@ -33,6 +33,7 @@ setup(
         "protobuf<3.21",
         "absl-py>=0.9",
         "tqdm>=4.40",
+        "matplotlib>=3.3,<3.6",
     ],
     extras_require={
         "cpu": ["intel-tensorflow==1.15.2"],

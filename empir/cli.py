@@ -49,8 +49,8 @@ def run(experiment: Experiment):
     options = _options(experiment)
     seed = experiment.seed if FLAGS.seed is None else FLAGS.seed
     data = None if FLAGS.train_only else _test_data(experiment)
-    if FLAGS.out and not FLAGS.train_only:
-        runs.check_writable(FLAGS.out)
+    if (FLAGS.out or FLAGS.viz_enabled) and not FLAGS.train_only:
+        runs.check_writable(FLAGS.out or ".")
     arrays = None
     if training:
         arrays = _train(experiment, network, precisions[0], options, specs[0].path, seed)
@@ -78,6 +78,8 @@ def run(experiment: Experiment):
             ]
         job = _job(experiment, loaded, attack, protocol, data, seed, options)
         report(evaluate(job, session, FLAGS.out, FLAGS.resume, FLAGS.progress))
+    if FLAGS.viz_enabled:
+        _show_figure(_figure_path(experiment, attack))
 
 
 def _job(experiment, members, attack, protocol, data, seed, options):
@@ -98,7 +100,36 @@ def _job(experiment, members, attack, protocol, data, seed, options):
         architecture=experiment.architecture,
         protocol=name,
         options=options,
+        show=_drawer(experiment, attack, data) if FLAGS.viz_enabled else None,
     )
+
+
+def _figure_path(experiment, attack):
+    name = "adversarial" if FLAGS.out else "%s-%s" % (experiment.dataset, attack)
+    return os.path.join(FLAGS.out or "", name + ".png")
+
+
+def _drawer(experiment, attack, data):
+    """`Job.show` of --viz_enabled: arrays of examples -> PNG file."""
+    from empir.report import pairs  # here: if matplotlib is missing, nothing has been attacked yet
+
+    title = "%s on %s" % (attack.upper(), experiment.title)
+    how = dict(targeted=FLAGS.targeted, clip_range=data.clip_range, channels=data.channels)
+    return lambda arrays: pairs.save(
+        pairs.Pairs(title=title, **how, **arrays), _figure_path(experiment, attack)
+    )
+
+
+def _show_figure(path):
+    """Say where --viz_enabled's file is, drawn now or when the run was finished, and show it."""
+    from empir.report import pairs
+
+    if not os.path.exists(path):
+        log.warning("--viz_enabled has no effect: %s was finished without it", FLAGS.out)
+        return
+    log.info("%s shows the first images beside their adversarial images", path)
+    sys.stdout.flush()  # the result, before a window is waited for
+    pairs.show(path)
 
 
 def _parameters(attack, data, batch_size, seed):

@@ -10,7 +10,7 @@ import json
 import logging
 import os
 import time
-from typing import NamedTuple, Optional, Sequence
+from typing import Callable, NamedTuple, Optional, Sequence
 
 import numpy as np
 
@@ -30,6 +30,9 @@ TOP5_CLASSES = 100
 #: Rules with a score per class, which top-5 accuracy needs; a vote has none.
 SCORED_RULES = ("mean_logits", "mean_probs", "members")
 
+#: Of how many images, and of how many targets of each, examples are shown.
+SHOWN_IMAGES, SHOWN_TARGETS = 10, 9
+
 
 class Job(NamedTuple):
     """What an evaluation computes: everything that determines its numbers.
@@ -46,6 +49,8 @@ class Job(NamedTuple):
       architecture, protocol: names for the record; protocol None if the rule and target are no
         named protocol's.
       options: how the members were built, if not by default, e.g. {"nb_filters": 32}.
+      show: called with the arrays of the first examples (`_shown`) before the record is written;
+        None shows nothing.
     """
 
     ensemble: Ensemble
@@ -59,6 +64,7 @@ class Job(NamedTuple):
     architecture: Optional[str] = None
     protocol: Optional[str] = None
     options: dict = {}
+    show: Optional[Callable[[dict], None]] = None
 
     @property
     def has_top5(self) -> bool:
@@ -68,12 +74,25 @@ class Job(NamedTuple):
     @property
     def num_examples(self) -> int:
         """Number of attacked examples."""
-        per_image = self.data.num_classes - 1 if self.targeted else 1
-        return len(self.data.labels) * per_image
+        return len(self.data.labels) * self.per_image
+
+    @property
+    def per_image(self) -> int:
+        """Number of examples of an image."""
+        return self.data.num_classes - 1 if self.targeted else 1
 
     def starts(self) -> Sequence[int]:
         """Index of each chunk's first example."""
         return range(0, self.num_examples, self.batch_size)
+
+    def rows(self, start: int) -> np.ndarray:
+        """Indices of the examples of the chunk at `start`."""
+        return np.arange(start, min(start + self.batch_size, self.num_examples))
+
+    def is_shown(self, rows) -> np.ndarray:
+        """Which examples are shown: the first targets of the first images; bool [n]."""
+        image, target = np.divmod(rows, self.per_image)
+        return (image < SHOWN_IMAGES) & (target < SHOWN_TARGETS) & (self.show is not None)
 
     def describe(self) -> dict:
         """The head of the record: what is computed, as plain data."""
@@ -147,7 +166,7 @@ class _Graph:
 
     def run(self, job: Job, start: int) -> dict:
         """Per-example arrays of the chunk at `start`."""
-        rows = np.arange(start, min(start + job.batch_size, job.num_examples))
+        rows = job.rows(start)
         image_rows, target = rows, None
         if job.targeted:
             image_rows, target = _targets(rows, job.data)
@@ -178,6 +197,8 @@ class _Graph:
             arrays["target"] = target.astype(np.int64)
         if job.save_adversarial:
             arrays["adversarial"] = adversarial
+        if job.is_shown(rows).any():
+            arrays["shown"] = adversarial[job.is_shown(rows)]
         return arrays
 
 
@@ -286,7 +307,7 @@ def evaluate(job: Job, session, out=None, resume=False, progress=True) -> dict:
     if out:
         runs.claim(os.path.join(out, runs.PARTIAL), head, resume, "evaluation")
     store = runs.ChunkStore(out and os.path.join(out, runs.PARTIAL))
-    todo = [start for start in job.starts() if start not in store]
+    todo = [start for start in job.starts() if not store.holds(start, _keys(job, start))]
     done = job.num_examples - sum(min(job.batch_size, job.num_examples - s) for s in todo)
     if done:
         log.info("resuming: %d of %d examples are done", done, job.num_examples)
@@ -297,6 +318,8 @@ def evaluate(job: Job, session, out=None, resume=False, progress=True) -> dict:
             arrays = graph.run(job, start)
             store.add(start, arrays)
             bar.update(len(arrays["label"]))
+    if job.show:
+        job.show(_shown(job, store))
     record = dict(head, **_measure(job, store))
     record["seconds"].update(
         build=round(graph.build_seconds, 3), total=round(time.time() - began, 3)
@@ -337,6 +360,27 @@ def _columns(job):
     columns += ["l2", "linf", "changed"]
     columns += ["target"] if job.targeted or job.attack == "jsma" else []
     return columns + (["adversarial"] if job.save_adversarial else [])
+
+
+def _keys(job, start):
+    """Arrays that this command needs of a chunk; one of fewer options may have kept fewer."""
+    return _columns(job) + (["shown"] if job.is_shown(job.rows(start)).any() else [])
+
+
+def _shown(job, store) -> dict:
+    """Arrays of the shown examples by their names in `empir.report.pairs.Pairs`."""
+    starts = [start for start in job.starts() if job.is_shown(job.rows(start)).any()]
+    rows = np.concatenate([job.rows(start) for start in starts])
+    chosen = job.is_shown(rows)
+    names = {"label": "label", "l2": "l2", "linf": "linf"}
+    names["clean_decision"] = "clean_" + job.ensemble.combine
+    names["decision"] = "adversarial_" + job.ensemble.combine
+    if "target" in _columns(job):
+        names["target"] = "target"
+    arrays = {name: store.column(key, starts)[chosen] for name, key in names.items()}
+    images, place = np.unique(rows[chosen] // job.per_image, return_inverse=True)
+    clean, adversarial = job.data.images[images][place], store.column("shown", starts)
+    return dict(arrays, clean=clean, adversarial=adversarial, image=images[place])
 
 
 def _measure(job, store) -> dict:

@@ -25,6 +25,7 @@ EVALUATION_FLAGS = (
     "protocol",
     "engine",
     "save_adversarial",
+    "viz_enabled",
 )
 TRAINING_FLAGS = ("nb_epochs", "batch_size", "test", "logdir", "train_label_offset")
 
@@ -169,6 +170,9 @@ def _define_attack(experiment):
         "up to rounding; default: the engine, unless there is a GPU",
     )
     flags.DEFINE_bool("save_adversarial", False, "keep the adversarial images in examples.npz")
+    flags.DEFINE_bool(
+        "viz_enabled", False, "draw the first images beside their adversarial images, as PNG"
+    )
 
 
 def given(name: str) -> bool:

@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import zipfile
-from typing import Dict, List
+from typing import Dict, List, Union
 
 import numpy as np
 
@@ -20,10 +20,10 @@ PARTIAL = "partial"  # state of an unfinished evaluation, in its --out
 TRAINING = "training-state"  # state of an unfinished training, in its --model_path
 
 
-def write_atomically(path: str, text: str):
-    """Write a text file so that it is either complete or as it was before."""
+def write_atomically(path: str, content: Union[str, bytes]):
+    """Write a file so that it is either complete or as it was before."""
     with _replacing(path) as file:
-        file.write(text.encode("utf8"))
+        file.write(content if isinstance(content, bytes) else content.encode("utf8"))
 
 
 @contextlib.contextmanager
@@ -131,6 +131,15 @@ class ChunkStore:
         if self._folder is None:
             return start in self._memory
         return os.path.exists(self._path(start))
+
+    def holds(self, start: int, keys) -> bool:
+        """Whether a chunk is finished and has all these arrays."""
+        if start not in self:
+            return False
+        if self._folder is None:
+            return set(keys) <= set(self._memory[start])
+        with np.load(self._path(start), allow_pickle=False) as archive:
+            return set(keys) <= set(archive.files)
 
     def add(self, start: int, arrays: dict):
         """Keep a finished chunk; on disk it appears complete or not at all."""

@@ -264,6 +264,7 @@ def test_a_flag_without_effect_is_warned_about(run):
         (BASELINE + FAST + "--resume", "--resume"),  # nor anything to resume
         (BASELINE + DATA + " --train_only --out=out", "--out"),
         (BASELINE + DATA + " --train_only --attack=fgsm", "--attack"),
+        (BASELINE + DATA + " --train_only --viz_enabled", "--viz_enabled"),
     ],
 )
 def test_no_flag_is_ignored_silently(run, line, flag):

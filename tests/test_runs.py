@@ -49,6 +49,13 @@ def test_a_chunk_is_there_once_added(store, random):
     assert [start in store for start in STARTS] == [False, True, False]
 
 
+def test_a_chunk_holds_the_arrays_that_were_added_and_no_others(store, random):
+    assert not store.holds(3, [])
+    store.add(3, dict(chunks(random))[3])
+    assert store.holds(3, ["label", "images"]) and not store.holds(3, ["label", "shown"])
+    assert not store.holds(0, ["label"])
+
+
 def test_columns_are_concatenated_in_the_given_order(store, expected):
     for key in KEYS:
         column = store.column(key, STARTS)
@@ -202,6 +209,8 @@ def test_a_file_is_written_whole(tmp_path):
     for text in ("first\n", "second, longer\n", "3\n"):
         runs.write_atomically(str(path), text)
         assert path.read_text() == text
+        runs.write_atomically(str(path), text.encode("utf8")[::-1])
+        assert path.read_text() == text[::-1]
     assert os.listdir(str(tmp_path)) == ["result.json"]
 
 

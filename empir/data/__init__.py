@@ -23,6 +23,7 @@ class Dataset(NamedTuple):
       clip_range: lowest and highest value that an image may hold.
       source: where the data came from, for logs and records.
       is_sample: whether this is the embedded sample and not the whole split.
+      channels: "RGB" or "BGR", the order of an image's channels if there are three.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Dataset(NamedTuple):
     clip_range: Tuple[float, float]
     source: str
     is_sample: bool = False
+    channels: str = "RGB"
 
     def first(self, n: int) -> "Dataset":
         """The first n examples; `EmpirError` if there are fewer than n, or n < 1."""

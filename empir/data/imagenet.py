@@ -98,6 +98,7 @@ def load(
         num_classes=NUM_CLASSES,
         clip_range=CLIP_RANGE,
         source=data_dir,
+        channels="BGR",
     )
 
 
