@@ -44,6 +44,8 @@ def run(experiment: Experiment):
         log.warning("--%s has no effect: %s", flag, reason)
     if FLAGS.train_only and (len(specs) > 1 or specs[0].path is None):
         raise EmpirError("--train_only needs --model_path, the folder to train a network in")
+    if training:
+        defenses.chosen()  # refuses flags that exclude each other
     network = architecture(experiment.architecture)
     precisions = [per_layer(spec.precision, len(network.quantized_layers)) for spec in specs]
     options = _options(experiment)

@@ -10,7 +10,7 @@ import json
 import logging
 import os
 import time
-from typing import Callable, NamedTuple, Optional, Sequence
+from typing import Callable, List, NamedTuple, Optional, Sequence
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from empir.backend import tf
 from empir.data import Dataset
 from empir.ensemble import DECISION_RULES, Ensemble
 from empir.errors import EmpirError
+from empir.measures import SCORED_RULES, distances, label_ranks, measure
 from empir.progress import progress_bar
 
 log = logging.getLogger(__name__)
@@ -27,8 +28,6 @@ SCHEMA = 1
 
 #: Number of classes from which on top-5 accuracy is measured too.
 TOP5_CLASSES = 100
-#: Rules with a score per class, which top-5 accuracy needs; a vote has none.
-SCORED_RULES = ("mean_logits", "mean_probs", "members")
 
 #: Of how many images, and of how many targets of each, examples are shown.
 SHOWN_IMAGES, SHOWN_TARGETS = 10, 9
@@ -94,6 +93,22 @@ class Job(NamedTuple):
         image, target = np.divmod(rows, self.per_image)
         return (image < SHOWN_IMAGES) & (target < SHOWN_TARGETS) & (self.show is not None)
 
+    def columns(self) -> List[str]:
+        """Names of the arrays of examples.npz, in order."""
+        names = ("clean", "adversarial")
+        columns = ["label"]
+        columns += ["%s_%s" % (n, r) for n in names for r in DECISION_RULES + ("members",)]
+        if self.has_top5:
+            columns += ["%s_rank_%s" % (n, r) for n in names for r in SCORED_RULES]
+        columns += ["l2", "linf", "changed"]
+        columns += ["target"] if self.has_targets else []
+        return columns + (["adversarial"] if self.save_adversarial else [])
+
+    @property
+    def has_targets(self) -> bool:
+        """Whether each example has a class that it is to become."""
+        return self.targeted or self.attack == "jsma"
+
     def describe(self) -> dict:
         """The head of the record: what is computed, as plain data."""
         ensemble = self.ensemble
@@ -149,7 +164,7 @@ class _Graph:
         self.index = tf.placeholder(tf.int64, [None], "index")
         self.clean = self._outputs(ensemble, self.images)
         attack = attacks.create(job.attack, ensemble.target(job.attack), session)
-        feeds = {"y_target" if job.targeted or job.attack == "jsma" else "y": self.labels}
+        feeds = {"y_target" if job.has_targets else "y": self.labels}
         if job.attack == "pgd":
             feeds["index"] = self.index
         self.adversarial = attack.generate(self.images, **dict(job.parameters, **feeds))
@@ -185,7 +200,7 @@ class _Graph:
         attacked, adversarial = self.session.run([self.attacked, self.adversarial], feed)
         seconds = (cleaned - began, time.time() - cleaned)
         _check(job, rows, images, adversarial, clean, attacked)
-        arrays = dict(_distances(images, adversarial), label=labels, seconds=np.array([seconds]))
+        arrays = dict(distances(images, adversarial), label=labels, seconds=np.array([seconds]))
         for name, outputs in (("clean", clean), ("adversarial", attacked)):
             for rule in DECISION_RULES + ("members",):
                 arrays["%s_%s" % (name, rule)] = outputs[rule].astype(np.int16)
@@ -202,34 +217,6 @@ class _Graph:
         return arrays
 
 
-def label_ranks(logits, labels, temperature: float = 1.0) -> dict:
-    """Place of the true class among all by score, from 0, under each of `SCORED_RULES`.
-
-    Of equal scores the lower class comes first, as in argmax.
-
-    Args:
-      logits: float32 [n, members, classes].
-      labels: int64 [n].
-      temperature: factor on the logits inside the softmax.
-
-    Returns:
-      int16 [n], of the members [n, members]; the label is among the top five where it is below 5.
-    """
-    exponents = np.exp(temperature * (logits - logits.max(axis=2, keepdims=True)))
-    scores = {
-        "mean_logits": logits.mean(axis=1),
-        "mean_probs": (exponents / exponents.sum(axis=2, keepdims=True)).mean(axis=1),
-        "members": logits,
-    }
-    ranks = {}
-    for rule, score in scores.items():
-        index = labels.reshape((-1,) + (1,) * (score.ndim - 1))
-        true = np.take_along_axis(score, np.broadcast_to(index, score.shape[:-1] + (1,)), axis=-1)
-        before = (score > true) | ((score == true) & (np.arange(score.shape[-1]) < index))
-        ranks[rule] = before.sum(axis=-1).astype(np.int16)
-    return ranks
-
-
 def _targets(rows, data):
     """Image and target class of targeted examples: every class but the true one, in order."""
     others = data.num_classes - 1
@@ -243,15 +230,6 @@ def _random_targets(rows, decided, job):
         np.random.RandomState([job.seed, row]).randint(1, job.data.num_classes) for row in rows
     ]
     return (decided + np.array(shifts)) % job.data.num_classes
-
-
-def _distances(images, adversarial):
-    difference = (adversarial - images).reshape(len(images), -1)
-    return {
-        "l2": np.sqrt(np.sum(np.square(difference, dtype=np.float64), axis=1)).astype(np.float32),
-        "linf": np.abs(difference).max(axis=1),
-        "changed": np.mean(difference != 0, axis=1, dtype=np.float64).astype(np.float32),
-    }
 
 
 def _check(job, rows, images, adversarial, clean, attacked):
@@ -320,7 +298,7 @@ def evaluate(job: Job, session, out=None, resume=False, progress=True) -> dict:
             bar.update(len(arrays["label"]))
     if job.show:
         job.show(_shown(job, store))
-    record = dict(head, **_measure(job, store))
+    record = dict(head, **measure(job, store))
     record["seconds"].update(
         build=round(graph.build_seconds, 3), total=round(time.time() - began, 3)
     )
@@ -329,7 +307,7 @@ def evaluate(job: Job, session, out=None, resume=False, progress=True) -> dict:
     record["command"] = runtime.command()
     record["started"] = datetime.datetime.utcfromtimestamp(began).strftime("%Y-%m-%dT%H:%M:%SZ")
     if out:
-        store.write_npz(os.path.join(out, "examples.npz"), _columns(job), job.starts())
+        store.write_npz(os.path.join(out, "examples.npz"), job.columns(), job.starts())
         runs.write_atomically(os.path.join(out, "result.json"), json.dumps(record, indent=1) + "\n")
         store.remove()
     return record
@@ -350,21 +328,9 @@ def _finished(out, head, resume):
     return record
 
 
-def _columns(job):
-    columns = ["label"]
-    columns += [
-        "%s_%s" % (n, r) for n in ("clean", "adversarial") for r in DECISION_RULES + ("members",)
-    ]
-    if job.has_top5:
-        columns += ["%s_rank_%s" % (n, r) for n in ("clean", "adversarial") for r in SCORED_RULES]
-    columns += ["l2", "linf", "changed"]
-    columns += ["target"] if job.targeted or job.attack == "jsma" else []
-    return columns + (["adversarial"] if job.save_adversarial else [])
-
-
 def _keys(job, start):
     """Arrays that this command needs of a chunk; one of fewer options may have kept fewer."""
-    return _columns(job) + (["shown"] if job.is_shown(job.rows(start)).any() else [])
+    return job.columns() + (["shown"] if job.is_shown(job.rows(start)).any() else [])
 
 
 def _shown(job, store) -> dict:
@@ -375,69 +341,9 @@ def _shown(job, store) -> dict:
     names = {"label": "label", "l2": "l2", "linf": "linf"}
     names["clean_decision"] = "clean_" + job.ensemble.combine
     names["decision"] = "adversarial_" + job.ensemble.combine
-    if "target" in _columns(job):
+    if job.has_targets:
         names["target"] = "target"
     arrays = {name: store.column(key, starts)[chosen] for name, key in names.items()}
     images, place = np.unique(rows[chosen] // job.per_image, return_inverse=True)
     clean, adversarial = job.data.images[images][place], store.column("shown", starts)
     return dict(arrays, clean=clean, adversarial=adversarial, image=images[place])
-
-
-def _measure(job, store) -> dict:
-    """Accuracies and mean distances over all chunks."""
-    starts = job.starts()
-    label = store.column("label", starts)
-
-    def accuracy(name, rule, examples=None):
-        predicted = store.column("%s_%s" % (name, rule), starts)
-        right = predicted == (label if predicted.ndim == 1 else label[:, np.newaxis])
-        return right[:examples].mean(axis=0).tolist()
-
-    rules = {
-        rule: {name: accuracy(name, rule) for name in ("clean", "adversarial")}
-        for rule in DECISION_RULES
-    }
-    combine = job.ensemble.combine
-    measured = {
-        "clean_accuracy": rules[combine]["clean"],
-        "adversarial_accuracy": rules[combine]["adversarial"],
-        "accuracy": rules,
-        "member_accuracy": [
-            {"clean": clean, "adversarial": adversarial}
-            for clean, adversarial in zip(
-                accuracy("clean", "members"), accuracy("adversarial", "members")
-            )
-        ],
-    }
-    if job.has_top5:
-        _add_top5(measured, store, starts)
-    partial = job.num_examples % job.batch_size
-    if partial and len(starts) > 1:
-        # What the original reports of ImageNet (FACTS 2.8).
-        full = {
-            name + "_accuracy": accuracy(name, combine, job.num_examples - partial)
-            for name in ("clean", "adversarial")
-        }
-        measured["full_batches_only"] = dict(full, num_examples=job.num_examples - partial)
-    for key in ("l2", "linf"):
-        measured["mean_" + key] = float(store.column(key, starts).mean(dtype=np.float64))
-    measured["mean_changed"] = float(store.column("changed", starts).mean(dtype=np.float64))
-    if "target" in _columns(job):
-        reached = store.column("adversarial_" + combine, starts) == store.column("target", starts)
-        measured["targeted_success"] = float(reached.mean())
-    clean, attack = store.column("seconds", starts).sum(axis=0).tolist()
-    measured["seconds"] = {"clean": round(clean, 3), "attack": round(attack, 3)}
-    return measured
-
-
-def _add_top5(measured, store, starts):
-    """Add top-5 accuracies beside the accuracies of the rules that have them, and the members'."""
-    for name in ("clean", "adversarial"):
-        top5 = {
-            rule: np.mean(store.column("%s_rank_%s" % (name, rule), starts) < 5, axis=0).tolist()
-            for rule in SCORED_RULES
-        }
-        for rule in SCORED_RULES[:2]:
-            measured["accuracy"][rule][name + "_top5"] = top5[rule]
-        for member, value in zip(measured["member_accuracy"], top5["members"]):
-            member[name + "_top5"] = value

@@ -131,21 +131,27 @@ def test_a_missing_statistic_is_named(workspace, tmp_path):
     assert "missing fp__batchNorm4/batch_normalization/moving_variance (16)" in process.stderr
 
 
-@pytest.mark.parametrize("bits", ["", "--lowprecision --wbits=2 --abits=4"])
-def test_a_network_is_trained(workspace, tmp_path, bits):
+LOW = "--lowprecision --wbits=2 --abits=4 "
+
+
+@pytest.mark.parametrize(
+    "flags", ["", LOW, LOW + "--adv=1 --delay=1 --nb_iter=2", "--adv=2 --delay=1"]
+)
+def test_a_network_is_trained(workspace, tmp_path, flags):
     os.mkdir(str(tmp_path / "member"))
     line = "--train_only --model_path=%s --imagenet_path=tfrecords --nb_filters=2 " % (
         tmp_path / "member"
     )
-    process = script(line + "--nb_epochs=2 --batch_size=6 --test " + bits, workspace)
+    process = script(line + "--nb_epochs=2 --batch_size=6 --test " + flags, workspace)
     assert process.returncode == 0, process.stderr
     with open(str(tmp_path / "member" / "training.json")) as file:
         record = json.load(file)
     assert record["network"] == "AlexNet" and len(record["history"]) == 2
+    assert record["objective"].get("eps") == (0.1 if "adv" in flags else None)
     assert record["adam_epsilon"] == 1e-5
-    rates = [[60, 4e-5], [75, 8e-6]] if bits else [[30, 1e-4], [60, 1e-5], [80, 1e-6]]
+    rates = [[60, 4e-5], [75, 8e-6]] if LOW in flags else [[30, 1e-4], [60, 1e-5], [80, 1e-6]]
     np.testing.assert_allclose(record["schedule"], rates)
     arrays = checkpoints.read(str(tmp_path / "member"))
-    prefix = "lp_" if bits else "fp_"
+    prefix = "lp_" if LOW in flags else "fp_"
     moving = arrays[prefix + "_batchNorm1/batch_normalization/moving_mean"]
     assert (moving != 0).all()

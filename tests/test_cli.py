@@ -107,6 +107,7 @@ def assert_refused(outcome, *texts):
         assert text in outcome.err
 
 
+TRAIN = "--train_only --model_path=empty --data_dir=data --nb_filters=4 "
 LISTS = " --wbitsList=%s --abitsList=%s --lowprecision --model_path=model1" + DATA
 BAD = [
     # command line, what the error says
@@ -188,6 +189,28 @@ BAD = [
     (BASELINE + DATA + " --attack=pgd --seed=99999999999999999999", ["seed"]),
     ("--train_only --model_path=empty --seed=-1" + DATA, ["seed"]),
     (BASELINE + " --data_dir=npz", ["npz/mnist.npz cannot be read"]),
+    ("--members=model1" + DATA, ["'model1' is not PRECISION:CHECKPOINT"]),
+    ("--members=w2:model1" + DATA, ["precision 'w2'"]),
+    ("--members=w2a4/fp:model1" + DATA, ["2 layer-wise precisions", "3 layers"]),
+    ("--members=" + DATA, ["--members is empty"]),
+    ("--members=fp:empty" + DATA, ["no checkpoint in empty"]),
+    ("--members=fp:model1" + DATA, ["model1 is not a full-precision"]),
+    ("--members=fp:model3 " + BASELINE, ["--model_path and --members exclude each other"]),
+    ("--members=fp:model3 " + ENSEMBLE, ["--ensembleThree and --members exclude each other"]),
+    ("--members=w2a4:model1,w2a4:model2 --protocol=paper" + DATA, ["needs a full-precision"]),
+    (ENSEMBLE + DATA + " --temperature=0", ["temperature=0"]),
+    (BASELINE + DATA + " --temperature=2", ["--temperature is for ensembles"]),
+    (TRAIN + "--adv=3", ["--adv=3"]),
+    (TRAIN + "--adv=1 --distill", ["--adv and --distill exclude each other"]),
+    (TRAIN + "--adv=1 --inpgradreg", ["--adv and --inpgradreg exclude each other"]),
+    (TRAIN + "--adv=1 --nb_epochs=6", ["delay=10 leaves none of 6 epochs"]),
+    (TRAIN + "--adv=2 --delay=0 --adv_radius=small", ["radius='small'", "scaled, released"]),
+    (TRAIN + "--adv=2 --delay=0 --adv_eps=-1", ["eps=-1"]),
+    (TRAIN + "--inpgradreg", ["l2dbl=0, l2cs=0", "above 0"]),
+    (TRAIN + "--distill --student_epochs=0", ["epochs=0"]),
+    (TRAIN + "--distill --teacher_path=model1", ["model1 is not a full-precision MNISTconv"]),
+    (TRAIN + "--initial_path=missing", ["no checkpoint at missing"]),
+    (TRAIN + "--initial_path=model1", ["to start from is not a full-precision MNISTconv"]),
 ]
 
 
@@ -238,6 +261,64 @@ def test_layer_wise_bits_are_kept_per_layer(run, tmp_path):
     assert member["activation_bits"] == [4, 3, 2]
 
 
+def test_ensembles_of_any_number_of_members(run, tmp_path):
+    listed = "w2a4:model1,w2a4/w2a4/w2a4:model2,fp:model3,fp:model3,w2a4:model1"
+    line = "--members=%s --protocol=paper --out=%s" % (listed, tmp_path)
+    assert run(line + FAST).status == 0
+    with open(str(tmp_path / "result.json")) as file:
+        record = json.load(file)
+    assert [m["path"] for m in record["members"]] == ["model%d" % i for i in (1, 2, 3, 3, 1)]
+    assert [m["weight_bits"] for m in record["members"]] == [2, 2, None, None, 2]
+    assert len(record["member_accuracy"]) == 5 and record["combine"] == "vote"
+
+
+def test_three_listed_members_are_ensemble_three(run):
+    listed = run("--members=w2a4:model1,w2a4:model2,fp:model3" + FAST)
+    assert listed.status == 0 and listed.out == run(ENSEMBLE + FAST).out
+
+
+def test_a_temperature_is_kept_in_the_record(run, tmp_path):
+    line = ENSEMBLE + FAST + "--combine=mean_probs --temperature=%s --out=%s"
+    outs = [run(line % (t, tmp_path / str(t))).out for t in (1, 0.01)]
+    assert RESULT.match(outs[1])
+    for temperature, options in ((1, {"nb_filters": 4}), (0.01, {"temperature": 0.01})):
+        with open(str(tmp_path / str(temperature) / "result.json")) as file:
+            record = json.load(file)
+        assert options.items() <= record["options"].items()
+
+
+DEFENSES = {
+    "--adv=1 --delay=0 --nb_iter=2 --adv_eps_iter=0.2": {"name": "pgd-adversarial", "nb_iter": 2},
+    "--adv=2 --delay=0": {"name": "fgsm-adversarial", "eps": 0.3, "radius": "scaled"},
+    "--adv=2 --delay=0 --adv_radius=released": {"name": "fgsm-adversarial", "eps": 0.3},
+    "--inpgradreg --l2dbl=100 --l2cs=1": {"name": "input-gradient", "l2dbl": 100.0, "l2cs": 1.0},
+    "--distill --student_epochs=1": {"name": "distillation", "temperature": 100.0, "hard": 0.5},
+    "--initial_path=../model3": {"name": "cross-entropy"},
+}
+
+
+@pytest.mark.parametrize("line", DEFENSES)
+def test_the_originals_other_trainings(run, workspace, monkeypatch, tmp_path, line):
+    folder = tmp_path / "member"
+    folder.mkdir()
+    shutil.copytree(os.path.join(workspace, "data"), str(tmp_path / "data"))
+    shutil.copytree(os.path.join(workspace, "model3"), str(tmp_path / "model3"))
+    monkeypatch.chdir(tmp_path / "data")
+    line += " --train_only --model_path=../member --data_dir=. --nb_filters=4 --nb_epochs=1"
+    outcome = run(line)
+    assert outcome.status == 0, outcome.err
+    assert "no effect" not in outcome.err
+    with open(str(folder / "training.json")) as file:
+        record = json.load(file)
+    (expected,) = [v for k, v in DEFENSES.items() if line.startswith(k + " --train_only")]
+    assert expected.items() <= record["objective"].items()
+    assert (record["initial"] is not None) == ("initial_path" in line)
+    assert (folder / "teacher").is_dir() == ("--distill" in line)
+    # What was trained is a checkpoint like any other.
+    evaluated = run("--model_path=../member --data_dir=. --nb_filters=4 --nb_samples=5 --attack=2")
+    assert RESULT.match(evaluated.out)
+
+
 def test_an_unreadable_result_is_refused(run, tmp_path):
     (tmp_path / "result.json").write_text('{"schema": 1')
     outcome = run("%s %s --resume --out=%s" % (BASELINE, FAST, tmp_path))
@@ -265,6 +346,8 @@ def test_a_flag_without_effect_is_warned_about(run):
         (BASELINE + DATA + " --train_only --out=out", "--out"),
         (BASELINE + DATA + " --train_only --attack=fgsm", "--attack"),
         (BASELINE + DATA + " --train_only --viz_enabled", "--viz_enabled"),
+        (BASELINE + FAST + "--adv=1", "--adv"),  # loaded, not trained
+        (BASELINE + FAST + "--initial_path=model3", "--initial_path"),
     ],
 )
 def test_no_flag_is_ignored_silently(run, line, flag):

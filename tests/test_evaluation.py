@@ -12,6 +12,7 @@ from empir.data import Dataset, mnist
 from empir.ensemble import Ensemble, Member
 from empir.errors import EmpirError, ResumeError
 from empir.evaluation import Job, evaluate
+from empir.measures import label_ranks
 from empir.models import mnistconv
 from empir.precision import FULL, Precision, per_layer
 from empir.protocols import PROTOCOLS, attack_parameters, experiment
@@ -283,7 +284,7 @@ def test_shipped_members_reach_their_stated_accuracy():
 def test_the_rank_of_a_label_is_the_number_of_higher_scores(random):
     logits = random.normal(size=(6, 3, 12)).astype(np.float32)
     labels = random.randint(0, 12, 6)
-    ranks = evaluation.label_ranks(logits, labels)
+    ranks = label_ranks(logits, labels)
     probabilities = np.exp(logits) / np.exp(logits).sum(axis=2, keepdims=True)
     for i, label in enumerate(labels):
         for rule, score in (("mean_logits", logits.mean(1)), ("mean_probs", probabilities.mean(1))):

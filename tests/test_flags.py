@@ -46,6 +46,11 @@ LAYERS = (Precision(2, 4), Precision(None, 3), Precision(2, 2))
             "--ensembleThree %s --wbits=3 --abits=5 --wbits2List 2 32 2 --abits2List 4 3 2" % PATHS,
             [(Precision(3, 5), "model1"), (LAYERS, "model2"), (FULL, "model3")],
         ),
+        ("--members=w1a2:x", [(Precision(1, 2), "x")]),
+        (
+            "--members=w2a4/w32a3/w2a2:a/b:c,fp:model3",
+            [(LAYERS, "a/b:c"), (FULL, "model3")],
+        ),
     ],
 )
 def test_flags_become_members(parse, line, expected):
@@ -82,6 +87,17 @@ def test_flags_become_a_protocol(parse, line, expected):
         ("--nb_epochs=3 --lr=0.1 --batch_size=8 --test", "cw", True, []),
         ("--nb_epochs=3 --lr=0.1", "cw", False, ["lr", "nb_epochs"]),
         ("--batch_size=8 --test --logdir=x", "cw", False, ["batch_size", "logdir", "test"]),
+        ("--adv=1 --delay=3 --nb_iter=7", "cw", True, []),
+        ("--adv=1 --delay=3 --nb_iter=7 --train_only", "cw", True, []),
+        ("--adv=2 --adv_eps_iter=0.1 --nb_iter=7", "cw", True, ["adv_eps_iter", "nb_iter"]),
+        ("--adv=1 --adv_radius=released", "cw", True, ["adv_radius"]),
+        (
+            "--delay=3 --l2dbl=100 --student_epochs=2",
+            "cw",
+            True,
+            ["delay", "l2dbl", "student_epochs"],
+        ),
+        ("--inpgradreg --l2dbl=100", "cw", False, ["inpgradreg", "l2dbl"]),
     ],
 )
 def test_flags_that_a_run_does_not_read_are_told(parse, line, attack, training, ignored):

@@ -10,7 +10,7 @@ import sys
 from empir import runtime
 from empir.errors import EmpirError
 from empir.protocols import EXPERIMENTS
-from empir.report import benchmark, cost, tables
+from empir.report import benchmark, cost, defenses, tables
 from empir.results import RESULTS
 from empir.runs import write_atomically
 from empir.runtime import ROOT
@@ -29,6 +29,7 @@ TABLES = {
     "startup": benchmark.startup_markdown,
     "account": benchmark.account_markdown,
     "overhead": cost.markdown,
+    "defenses": defenses.markdown,
 }
 
 

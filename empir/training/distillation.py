@@ -45,7 +45,6 @@ def distill(
     student.check()
     if teacher_directory and checkpoints.has_checkpoint(teacher_directory):
         arrays = checkpoints.read(teacher_directory)
-        log.info("the teacher is %s", teacher_directory)
     else:
         own = dict(arguments, directory=teacher_directory)
         if student.precisions != teacher.precisions:
@@ -54,6 +53,7 @@ def distill(
     soft_labels = probabilities(
         teacher, arrays, data, teacher_directory, arguments.get("progress", True)
     )
+    log.info("the teacher is %s", teacher_directory or "not kept")
     objective = student.objective._replace(teacher=checkpoints.digest(arrays))
     return loop.train(
         student._replace(objective=objective), data, soft_labels=soft_labels, **arguments

@@ -264,8 +264,6 @@ def train(
     state = directory and os.path.join(directory, runs.TRAINING)
     description = settings.describe(data)
     description["initial"] = initial and checkpoints.digest(initial)
-    if state:
-        runs.claim(state, description, resume, "training")
     with tf.Graph().as_default(), runtime.session() as session:
         devices = runtime.gpus() if devices is None else devices
         graph = _Graph(settings, devices, soft_labels is not None)
@@ -274,6 +272,8 @@ def train(
             where = "to start from"
             network, precisions = settings.network, settings.precisions
             checkpoints.assign(initial, network, precisions, graph.model, session, where)
+        if state:
+            runs.claim(state, description, resume, "training")
         writer = tf.summary.FileWriter(logdir, session.graph) if logdir else None
         run = _Run(settings, data, graph, session, state, writer, progress, soft_labels)
         for epoch in range(len(run.history), settings.epochs):
