@@ -146,14 +146,39 @@ def project(eta, ord, eps):
     """
     if ord == np.inf:
         return tf.clip_by_value(eta, -eps, eps)
-    return eta * tf.minimum(1.0, eps / _norm(eta, ord))
+    return eta * tf.minimum(1.0, eps / norm(eta, ord))
 
 
-def _norm(eta, ord):
+def norm(eta, ord):
+    """L1 or L2 norm of perturbations [n, ...], at least 1e-12 resp. 1e-6; shape [n, 1, ...]."""
     axes = list(range(1, len(eta.shape)))
     if ord == 1:
         return tf.maximum(1e-12, tf.reduce_sum(tf.abs(eta), axes, keepdims=True))
     return tf.sqrt(tf.maximum(1e-12, tf.reduce_sum(tf.square(eta), axes, keepdims=True)))
+
+
+def noise(x, seed: int, index=None, normal: bool = False):
+    """Random numbers of x's shape: example i's are a function of (seed, index[i]) alone.
+
+    Args:
+      x: float32 [n, ...].
+      seed: 0..2^63 - 1.
+      index: int64 [n]; None = 0..n-1.
+      normal: standard normal numbers instead of uniform ones in [-1, 1).
+    """
+    if index is None:
+        index = tf.range(tf.shape(x, out_type=tf.int64)[0])
+    shape = tf.shape(x)[1:]
+
+    def draw(i):
+        pair = tf.stack([np.int64(seed), i])
+        if normal:
+            return tf.random.stateless_normal(shape, seed=pair)
+        return 2 * tf.random.stateless_uniform(shape, seed=pair) - 1
+
+    drawn = tf.map_fn(draw, tf.cast(index, tf.int64), dtype=x.dtype, back_prop=False)
+    drawn.set_shape(x.shape)
+    return drawn
 
 
 class GradientAttack(Attack):
@@ -217,7 +242,7 @@ class GradientAttack(Attack):
     def _direction(self, gradient):
         if self.ord == np.inf:
             return tf.sign(gradient)
-        return gradient / _norm(gradient, self.ord)
+        return gradient / norm(gradient, self.ord)
 
     def _clip(self, image):
         if self.clip_min is None:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from empir.attacks.base import IterativeAttack, project
+from empir.attacks.base import IterativeAttack, noise, project
 from empir.backend import tf
 from empir.errors import EmpirError
 from empir.runtime import DEFAULT_SEED
@@ -50,16 +50,7 @@ class ProjectedGradientDescent(IterativeAttack):
             return tf.zeros_like(x)
         if self.start is not None:
             return project(tf.convert_to_tensor(self.start, self.tf_dtype), self.ord, self.eps)
-        index = tf.range(tf.shape(x, out_type=tf.int64)[0]) if self.index is None else self.index
-        shape = tf.shape(x)[1:]
-
-        def draw(i):
-            unit = tf.random.stateless_uniform(shape, seed=tf.stack([np.int64(self.seed), i]))
-            return (2 * unit - 1) * self.eps
-
-        start = tf.map_fn(draw, tf.cast(index, tf.int64), dtype=self.tf_dtype, back_prop=False)
-        start.set_shape(x.shape)
-        return project(start, self.ord, self.eps)
+        return project(noise(x, self.seed, self.index) * self.eps, self.ord, self.eps)
 
     def _direction(self, gradient):
         return tf.sign(gradient)

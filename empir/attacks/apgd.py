@@ -1,0 +1,259 @@
+"""Auto-PGD: projected gradient ascent that sets its own steps. Croce and Hein 2020, 2003.01690.
+
+The step starts at twice the radius. At checkpoints, which become more frequent, an example's step
+is halved, and it goes back to the best point that it met, if its loss rose in less than `rho` of
+the steps since the last checkpoint, or neither its step nor its best loss has changed since then.
+"""
+
+from typing import List, NamedTuple
+
+import numpy as np
+
+from empir.attacks.base import Attack, as_function, noise, norm, project
+from empir.backend import tf
+from empir.errors import EmpirError
+from empir.runtime import DEFAULT_SEED
+
+#: Share of a step in the next one: the rest is momentum.
+STEP_SHARE = 0.75
+#: As shares of all steps: until the first checkpoint, how much earlier each next one comes, and
+#: their least distance.
+FIRST, SOONER, LEAST = 0.22, 0.03, 0.06
+
+LOSSES = ("ce", "margin", "dlr")
+
+
+class Climb(NamedTuple):
+    """An image as an attack sees it.
+
+    Attributes:
+      loss: float32 [n], what the attack maximises.
+      gradient: with respect to the image, of its shape.
+      success: bool [n], whether the image is adversarial.
+    """
+
+    loss: tf.Tensor
+    gradient: tf.Tensor
+    success: tf.Tensor
+
+
+class _State(NamedTuple):
+    """One ascent; all but the first per example."""
+
+    iteration: tf.Tensor
+    image: tf.Tensor
+    previous: tf.Tensor
+    loss: tf.Tensor
+    gradient: tf.Tensor
+    step: tf.Tensor
+    best_loss: tf.Tensor
+    best_image: tf.Tensor
+    best_gradient: tf.Tensor
+    success: tf.Tensor
+    adversarial: tf.Tensor
+    rises: tf.Tensor  # since the last checkpoint
+    halved: tf.Tensor  # at the last checkpoint
+    best_then: tf.Tensor  # best loss at the last checkpoint
+
+
+def checkpoints(nb_iter: int) -> List[int]:
+    """Steps since the last checkpoint, at each of `nb_iter` steps that is one; 0 at others."""
+    first, sooner, least = (max(int(share * nb_iter), 1) for share in (FIRST, SOONER, LEAST))
+    table, since, wait = [], 0, first
+    for _ in range(nb_iter):
+        since += 1
+        table.append(since if since == wait else 0)
+        if since == wait:
+            since, wait = 0, max(wait - sooner, least)
+    return table
+
+
+def margin(logits, labels):
+    """By how much the best other class leads: max_{j != y} z_j - z_y, float32 [n].
+
+    Args:
+      logits: float32 [n, classes].
+      labels: one-hot float32 [n, classes].
+    """
+    real = tf.reduce_sum(labels * logits, axis=1)
+    return tf.reduce_max(logits - 1e9 * labels, axis=1) - real
+
+
+def ratio_margin(logits, labels):
+    """The margin over the distance of the largest from the third largest logit (DLR), float32 [n].
+
+    It does not change if logits are scaled or shifted. At least three classes.
+    """
+    largest = tf.nn.top_k(logits, 3)[0]
+    return margin(logits, labels) / (largest[:, 0] - largest[:, 2] + 1e-12)
+
+
+class AutoPGD(Attack):
+    """APGD for ord = inf and 2, from a random start.
+
+    The result is the first adversarial image that is met, else the one of the highest loss. An
+    example's result does not depend on those it is batched with.
+
+    Parameters: eps, radius; nb_iter, steps; ord; loss: "ce", cross-entropy, "margin" or "dlr"
+    (`margin`, `ratio_margin`); rho, see the module; rand_init, seed, index: as of
+    `pgd.ProjectedGradientDescent`; y or y_target, one-hot; clip_min, clip_max, or None for no
+    clipping. Towards y_target the loss is minimised, and reaching it is the success.
+    """
+
+    defaults = dict(
+        eps=0.3,
+        nb_iter=100,
+        ord=np.inf,
+        loss="ce",
+        rho=0.75,
+        rand_init=True,
+        seed=DEFAULT_SEED,
+        index=None,
+        y=None,
+        y_target=None,
+        clip_min=None,
+        clip_max=None,
+    )
+    feedable = Attack.feedable + ("eps", "index")
+
+    def parse_params(self, **kwargs):
+        """See `Attack.parse_params`; the norm order is inf or 2."""
+        super().parse_params(**kwargs)
+        if self.ord not in (np.inf, 2):
+            raise EmpirError("ord=%r: choose from inf, 2" % (self.ord,))
+        if self.loss not in LOSSES:
+            raise EmpirError("loss=%r: choose from %s" % (self.loss, ", ".join(LOSSES)))
+        self._check_positive("eps", zero=True)
+        self._check_positive("nb_iter")
+        if not 0 <= self.seed < 2**63:
+            raise EmpirError("seed=%r must be 0..2^63 - 1" % (self.seed,))
+        return True
+
+    def generate(self, x, **kwargs):
+        """Adversarial examples for float32 images x [n, ...], as a tensor of x's shape."""
+        self.parse_params(**kwargs)
+        labels, targeted = self._labels(x)
+
+        def climb(image):
+            return Climb(
+                *as_function(lambda *now: tuple(self.climb(*now, targeted)), image, labels)
+            )
+
+        return tf.stop_gradient(self._ascend(x, climb))
+
+    def climb(self, image, labels, targeted: bool) -> Climb:
+        """Loss, gradient and success at images; subclasses may climb something else.
+
+        Args:
+          image: float32 [n, ...].
+          labels: one-hot float32 [n, classes].
+          targeted: whether labels are to be reached.
+        """
+        logits = self._logits(image)
+        if self.loss == "ce":
+            loss = tf.nn.softmax_cross_entropy_with_logits_v2(labels=labels, logits=logits)
+        else:
+            loss = (margin if self.loss == "margin" else ratio_margin)(logits, labels)
+        loss = -loss if targeted else loss
+        hit = tf.equal(tf.argmax(logits, axis=1), tf.argmax(labels, axis=1))
+        return Climb(loss, tf.gradients(loss, image)[0], hit if targeted else ~hit)
+
+    def _ascend(self, x, climb):
+        table = tf.constant(checkpoints(self.nb_iter))
+        image = self._bounded(x, x + self._start(x))
+        first = climb(image)
+        none = tf.zeros_like(first.loss)
+        state = _State(
+            iteration=tf.constant(0),
+            image=image,
+            previous=image,
+            loss=first.loss,
+            gradient=first.gradient,
+            step=none + 2 * self.eps,
+            best_loss=first.loss,
+            best_image=image,
+            best_gradient=first.gradient,
+            success=first.success,
+            adversarial=image,
+            rises=none,
+            halved=tf.zeros_like(first.success),
+            best_then=first.loss,
+        )
+        (state,) = tf.while_loop(
+            lambda s: (s.iteration < self.nb_iter) & ~tf.reduce_all(s.success),
+            lambda s: (self._adapt(self._advance(x, s, climb), table[s.iteration]),),
+            (state,),
+            shape_invariants=(self._shapes(x),),
+            parallel_iterations=1,
+            back_prop=False,
+        )
+        return tf.where(state.success, state.adversarial, state.best_image)
+
+    def _advance(self, x, state, climb):
+        """A step with momentum."""
+        share = tf.where(state.iteration > 0, STEP_SHARE, 1.0)
+        if self.ord == np.inf:
+            direction = tf.sign(state.gradient)
+        else:
+            direction = state.gradient / norm(state.gradient, self.ord)
+        ahead = self._bounded(x, state.image + _wide(state.step, x) * direction)
+        blend = share * (ahead - state.image) + (1 - share) * (state.image - state.previous)
+        image = self._bounded(x, state.image + blend)
+        now = climb(image)
+        better = now.loss > state.best_loss
+        return state._replace(
+            iteration=state.iteration + 1,
+            image=image,
+            previous=state.image,
+            loss=now.loss,
+            gradient=now.gradient,
+            best_loss=tf.where(better, now.loss, state.best_loss),
+            best_image=tf.where(better, image, state.best_image),
+            best_gradient=tf.where(better, now.gradient, state.best_gradient),
+            success=state.success | now.success,
+            adversarial=tf.where(now.success & ~state.success, image, state.adversarial),
+            rises=state.rises + tf.cast(now.loss > state.loss, tf.float32),
+        )
+
+    def _adapt(self, state, since):
+        """Halve the steps that a checkpoint finds too large; `since` is 0 where there is none."""
+        here = since > 0
+        idle = ~state.halved & (state.best_loss <= state.best_then)
+        halve = here & (idle | (state.rises <= self.rho * tf.cast(since, tf.float32)))
+        return state._replace(
+            step=tf.where(halve, state.step / 2, state.step),
+            image=tf.where(halve, state.best_image, state.image),
+            loss=tf.where(halve, state.best_loss, state.loss),
+            gradient=tf.where(halve, state.best_gradient, state.gradient),
+            rises=tf.where(here, tf.zeros_like(state.rises), state.rises),
+            halved=tf.where(here, halve, state.halved),
+            best_then=tf.where(here, state.best_loss, state.best_then),
+        )
+
+    def _start(self, x):
+        if not self.rand_init:
+            return tf.zeros_like(x)
+        drawn = noise(x, self.seed, self.index, normal=self.ord == 2)
+        axes = list(range(1, len(x.shape)))
+        if self.ord == 2:
+            return self.eps * drawn / norm(drawn, 2)
+        return self.eps * drawn / tf.reduce_max(tf.abs(drawn), axes, keepdims=True)
+
+    def _bounded(self, x, image):
+        """The image inside the ball around x, and inside the range of images."""
+        image = x + project(image - x, self.ord, self.eps)
+        if self.clip_min is None:
+            return image
+        return tf.clip_by_value(image, self.clip_min, self.clip_max)
+
+    @staticmethod
+    def _shapes(x):
+        each = tf.TensorShape([None])
+        images = ("image", "previous", "gradient", "best_image", "best_gradient", "adversarial")
+        shapes = {name: x.shape if name in images else each for name in _State._fields}
+        return _State(**dict(shapes, iteration=tf.TensorShape([])))
+
+
+def _wide(values, x):
+    """[n] as [n, 1, ...] of x's rank."""
+    return tf.reshape(values, [-1] + [1] * (len(x.shape) - 1))
