@@ -9,6 +9,9 @@ equations 5-9, as the original uses them (FACTS 2.2): no scale factor for weight
 and gradients that are not quantized.
 """
 
+import contextlib
+import math
+
 import numpy as np
 
 from empir.backend import tf
@@ -19,6 +22,36 @@ from empir.precision import check_bits
 ROUNDING = 3 * 2.0**22
 #: Steps up to which that holds of every level; above, `tf.round`, which is ten times slower.
 ROUNDABLE = 2**16
+
+
+#: What the gradient of activations' quantizers is built as, see `surrogate`.
+SURROGATES = ("clipped", "open", "smooth")
+_surrogate = SURROGATES[0]
+
+
+@contextlib.contextmanager
+def surrogate(name: str):
+    """Build the gradient of activations' quantizers otherwise while this context lasts.
+
+    For attacks that approximate what has no useful gradient on the backward pass alone (BPDA,
+    Athalye et al. 2018, arXiv 1802.00420). With n = 2^bits - 1 and x the quantizer's input:
+
+      clipped   1 inside [0, 1], else 0: the gradient of training
+      open      1 also above 1, where training has 0; below 0 a rectifier's 0 stays, if there is one
+      smooth    1 - cos(2 pi n x) inside [0, 1], else 0: the derivative of the smooth staircase
+                x - sin(2 pi n x) / (2 pi n), 0 at levels and 2 between them
+
+    Raises:
+      EmpirError: for another name.
+    """
+    global _surrogate
+    if name not in SURROGATES:
+        raise EmpirError("surrogate=%r: choose from %s" % (name, ", ".join(SURROGATES)))
+    before, _surrogate = _surrogate, name
+    try:
+        yield
+    finally:
+        _surrogate = before
 
 
 def _opaque(value: float):
@@ -141,7 +174,7 @@ class DoReFaActivations(_Quantizer):
     """Activations to 2^bits levels in [0, 1].
 
     forward:   quantize_k(clip(x, 0, 1))
-    gradient:  1 for 0 <= x <= 1, else 0.
+    gradient:  1 for 0 <= x <= 1, else 0; for attacks see `surrogate`.
 
     Faithfulness: as the original (FACTS 2.2), which quantizes the input image too.
     """
@@ -164,11 +197,17 @@ class DoReFaActivations(_Quantizer):
         @tf.custom_gradient
         def quantize(x):
             clipped = tf.raw_ops.ClipByValue(t=x, clip_value_min=lowest, clip_value_max=1.0)
-            inside = tf.equal(x, clipped)
-            return (
-                _levels(clipped, self.bits, self.stochastic, self.seed),
-                lambda dy: tf.where(inside, dy, tf.zeros_like(dy)),
-            )
+            passes = tf.equal(x, clipped)
+            slope = None
+            if _surrogate == "open":
+                passes = x >= lowest if lowest else tf.ones_like(passes)
+            elif _surrogate == "smooth":
+                slope = 1 - tf.cos(2 * math.pi * (2**self.bits - 1) * x)
+
+            def gradient(dy):
+                return tf.where(passes, dy if slope is None else dy * slope, tf.zeros_like(dy))
+
+            return _levels(clipped, self.bits, self.stochastic, self.seed), gradient
 
         return quantize(activations)
 

@@ -1,0 +1,1 @@
+"""Adaptive evaluation: attacks on the ensemble that decides."""

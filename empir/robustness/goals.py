@@ -1,0 +1,150 @@
+"""What adaptive attacks climb on an ensemble, and when they have succeeded.
+
+Success is always the same: the ensemble, under its own decision rule, gives another class than the
+true one. Which loss leads there fastest depends on the ensemble, so a `Goal` says what is climbed:
+whose outputs, by which loss, with which gradient of the quantizers.
+"""
+
+from typing import NamedTuple
+
+from empir.attacks.apgd import LOSSES, AutoPGD, Climb, margin, ratio_margin
+from empir.attacks.base import norm
+from empir.attacks.square import SquareAttack
+from empir.backend import tf
+from empir.ensemble import Ensemble, mean_logits, mean_probs_logits
+from empir.errors import EmpirError
+from empir.quantizers import surrogate
+
+#: Whose outputs a loss is taken of. "memberK" is the K-th member alone, counted from 1.
+TARGETS = ("mean_logits", "mean_probs", "balanced")
+
+
+class Goal(NamedTuple):
+    """What an attack climbs.
+
+    Attributes:
+      target: mean_logits or mean_probs: the loss of what the members' mean gives. balanced: the
+        members' own losses, whose gradients are scaled to one length before they are added, so that
+        none dominates (TREND, arXiv 2008.01524). memberK: the K-th member's
+        loss, a transfer from it. All of a single network are its own.
+      loss: ce, margin or dlr (`empir.attacks.apgd`).
+      scaled: divide logits by the distance of the largest from the third largest first, without a
+        gradient, so that a cross-entropy does not vanish where a network is sure of itself (Gupta
+        and Ajanthan 2020, arXiv 2003.13511, scale by a constant).
+      surrogate: gradient of the quantizers, see `quantizers.surrogate`.
+      draws: how many passes gradients are averaged over, for networks that draw at random (EOT,
+        Athalye et al. 2018, arXiv 1802.00420).
+    """
+
+    target: str = "mean_logits"
+    loss: str = "margin"
+    scaled: bool = False
+    surrogate: str = "clipped"
+    draws: int = 1
+
+    def __str__(self):
+        words = [self.target, "scaled " + self.loss if self.scaled else self.loss]
+        words += [self.surrogate] if self.surrogate != "clipped" else []
+        words += ["%d draws" % self.draws] if self.draws != 1 else []
+        return ", ".join(words)
+
+    def check(self, members: int):
+        """Raise `EmpirError` for a value out of range, given the number of members."""
+        names = TARGETS + tuple("member%d" % (i + 1) for i in range(members))
+        for what, value, choices in (("target", self.target, names), ("loss", self.loss, LOSSES)):
+            if value not in choices:
+                raise EmpirError("%s=%r: choose from %s" % (what, value, ", ".join(choices)))
+        if self.draws < 1:
+            raise EmpirError("draws=%r must be at least 1" % self.draws)
+
+    def climb(self, ensemble: Ensemble, image, labels, towards=None) -> Climb:
+        """Loss, gradient and success at images.
+
+        Args:
+          ensemble: decides.
+          image: float32 [n, ...].
+          labels: true classes, one-hot float32 [n, classes].
+          towards: classes to lead to, likewise; None = any wrong one.
+        """
+        found = []
+        with surrogate(self.surrogate):
+            for _ in range(self.draws):
+                found.append(self._once(ensemble, image, labels, towards))
+        loss = tf.add_n([one.loss for one in found]) / self.draws
+        gradient = tf.add_n([one.gradient for one in found]) / self.draws
+        return Climb(loss, gradient, found[0].success)
+
+    def _once(self, ensemble, image, labels, towards):
+        logits = ensemble.member_logits(image)
+        losses = [self._loss(outputs, labels, towards) for outputs in self._outputs(logits)]
+        gradients = [tf.gradients(loss, image)[0] for loss in losses]
+        if len(losses) > 1:
+            gradients = [gradient / norm(gradient, 2) for gradient in gradients]
+        decided = ensemble.decisions(logits)[ensemble.combine]
+        success = tf.not_equal(decided, tf.argmax(labels, axis=1))
+        return Climb(tf.add_n(losses) / len(losses), tf.add_n(gradients), success)
+
+    def _outputs(self, logits):
+        if self.target == "balanced":
+            return logits
+        if self.target.startswith("member"):
+            return [logits[int(self.target[len("member") :]) - 1]]
+        return [(mean_probs_logits if self.target == "mean_probs" else mean_logits)(logits)]
+
+    def _loss(self, logits, labels, towards):
+        if self.scaled:
+            largest = tf.nn.top_k(logits, 3)[0]
+            logits = logits / tf.stop_gradient(largest[:, :1] - largest[:, 2:] + 1e-12)
+        if towards is not None:
+            # The lead over the true class; a network's other classes do not matter.
+            lead = tf.reduce_sum((towards - labels) * logits, axis=1)
+            if self.loss == "margin":
+                return lead
+            if self.loss == "ce":
+                return -_cross_entropy(towards, logits)
+            largest = tf.nn.top_k(logits, 4)[0]
+            spread = largest[:, 0] - (largest[:, 2] + largest[:, 3]) / 2
+            return lead / (spread + 1e-12)
+        if self.loss == "ce":
+            return _cross_entropy(labels, logits)
+        return (margin if self.loss == "margin" else ratio_margin)(logits, labels)
+
+
+def _cross_entropy(labels, logits):
+    return tf.nn.softmax_cross_entropy_with_logits_v2(labels=labels, logits=logits)
+
+
+class GoalPGD(AutoPGD):
+    """`AutoPGD` on an ensemble, climbing a `Goal`; y are true labels.
+
+    Args:
+      ensemble: what decides.
+      goal: what is climbed.
+      towards: one-hot float32 [n, classes] tensor of classes to lead to; None = any wrong one.
+      sess: see `Attack`.
+    """
+
+    def __init__(self, ensemble: Ensemble, goal: Goal, towards=None, sess=None):
+        super().__init__(ensemble.target("pgd"), sess=sess)
+        goal.check(len(ensemble.members))
+        self.goal = goal
+        self._towards = towards
+
+    def climb(self, image, labels, targeted):
+        """See `AutoPGD.climb`."""
+        return self.goal.climb(self.model.ensemble, image, labels, self._towards)
+
+
+class GoalSquare(SquareAttack):
+    """`SquareAttack` on an ensemble: scores are its mean logits' lead, success its decision."""
+
+    def __init__(self, ensemble: Ensemble, sess=None):
+        super().__init__(ensemble.target("pgd"), sess=sess)
+
+    def score(self, image, labels):
+        """See `SquareAttack.score`."""
+        ensemble = self.model.ensemble
+        logits = ensemble.member_logits(image)
+        decided = ensemble.decisions(logits)[ensemble.combine]
+        wrong = tf.not_equal(decided, tf.argmax(labels, axis=1))
+        return margin(mean_logits(logits), labels), wrong
