@@ -55,6 +55,16 @@ class Member(Model):
         self.engine = engine
         self.layer_names = [layer.name for layer in model.layers]
 
+    def describe(self) -> dict:
+        """Where it came from and its bits, per layer where layers differ, as plain data."""
+        bits = {
+            "weight_bits": [p.weight_bits for p in self.precisions],
+            "activation_bits": [p.activation_bits for p in self.precisions],
+        }
+        if len(set(self.precisions)) == 1:
+            bits = {name: values[0] for name, values in bits.items()}
+        return dict(path=self.path, sha256=self.sha256, **bits)
+
     @property
     def is_full_precision(self) -> bool:
         """Whether no layer is quantized."""

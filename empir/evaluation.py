@@ -120,7 +120,7 @@ class Job(NamedTuple):
             "engine": any(member.engine is not None for member in ensemble.members),
             "protocol": self.protocol,
             "combine": ensemble.combine,
-            "members": [_describe_member(member) for member in ensemble.members],
+            "members": [member.describe() for member in ensemble.members],
             "attack": dict(
                 self.parameters,
                 name=self.attack,
@@ -136,20 +136,6 @@ class Job(NamedTuple):
                 "sha256": self.data.digest(),
             },
         }
-
-
-def _describe_member(member):
-    precision = member.precisions[0]
-    described = {
-        "path": member.path,
-        "sha256": member.sha256,
-        "weight_bits": precision.weight_bits,
-        "activation_bits": precision.activation_bits,
-    }
-    if len(set(member.precisions)) > 1:
-        described["weight_bits"] = [p.weight_bits for p in member.precisions]
-        described["activation_bits"] = [p.activation_bits for p in member.precisions]
-    return described
 
 
 class _Graph:

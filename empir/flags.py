@@ -80,6 +80,16 @@ def load_data(experiment: Experiment, split: str, sample: bool = False):
     )
 
 
+def define_members(note: str):
+    """Define --members; see `listed_members`."""
+    flags.DEFINE_list(
+        "members",
+        None,
+        "an ensemble of any number of networks: PRECISION:CHECKPOINT,..., e.g. "
+        "w2a4:model1,w4a2/w2a2/fp:model2,fp:model3; " + note,
+    )
+
+
 def _define_run():
     flags.DEFINE_string("gpu", None, "GPU to use (CUDA_VISIBLE_DEVICES)")
     flags.DEFINE_integer(
@@ -111,12 +121,7 @@ def _define_networks(experiment):
     flags.DEFINE_bool(
         "ensembleThree", False, "attack the ensemble of models 1, 2 (quantized) and 3"
     )
-    flags.DEFINE_list(
-        "members",
-        None,
-        "an ensemble of any number of networks: PRECISION:CHECKPOINT,..., e.g. "
-        "w2a4:model1,w4a2/w2a2/fp:model2,fp:model3",
-    )
+    define_members("in place of --ensembleThree")
     flags.DEFINE_bool("lowprecision", False, "the network of --model_path is quantized")
     for suffix, which in (("", "model 1 or the single network"), ("2", "model 2")):
         flags.DEFINE_integer("wbits" + suffix, 0, "weight bits of %s, 1..31" % which)
@@ -194,24 +199,24 @@ def members() -> Tuple[MemberSpec, ...]:
       EmpirError: for bits or paths that are missing, out of range, or contradict each other.
     """
     if given("members"):
-        return _listed_members()
+        others = ("ensembleThree", "lowprecision", "model_path", "wbits", "abits")
+        others += ("model_path1", "model_path2", "model_path3", "wbits2", "abits2")
+        others += ("wbitsList", "abitsList", "wbits2List", "abits2List")
+        for name in others:
+            if given(name) and FLAGS[name].value:
+                raise EmpirError("--%s and --members exclude each other" % name)
+        return listed_members()
     return _ensemble_members() if FLAGS.ensembleThree else (_single_member(),)
 
 
-def _listed_members():
-    others = ("ensembleThree", "lowprecision", "model_path", "wbits", "abits")
-    others += ("model_path1", "model_path2", "model_path3", "wbits2", "abits2")
-    others += ("wbitsList", "abitsList", "wbits2List", "abits2List")
-    for name in others:
-        if given(name) and FLAGS[name].value:
-            raise EmpirError("--%s and --members exclude each other" % name)
+def listed_members() -> Tuple[MemberSpec, ...]:
+    """The members of --members; `EmpirError` for an entry that is not PRECISION:CHECKPOINT."""
     if not FLAGS.members:
         raise EmpirError("--members is empty: give PRECISION:CHECKPOINT,...")
-    return tuple(member_spec(text) for text in FLAGS.members)
+    return tuple(_member_spec(text) for text in FLAGS.members)
 
 
-def member_spec(text: str) -> MemberSpec:
-    """A member from "PRECISION:CHECKPOINT", see `precision.parse_layers`; else `EmpirError`."""
+def _member_spec(text):
     bits, colon, path = text.partition(":")
     if not colon or not path:
         raise EmpirError(

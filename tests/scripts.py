@@ -35,10 +35,11 @@ def run_script(python, script, arguments, folder, home=""):
 
 
 def run_module(module, line, folder=ROOT):
-    """`python -m MODULE LINE` in a new process."""
+    """`python -m MODULE LINE` in a new process, in a folder."""
     return subprocess.run(
         [sys.executable, "-B", "-m", module] + line.split(),
         cwd=folder,
+        env=dict(os.environ, PYTHONPATH=ROOT),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         universal_newlines=True,

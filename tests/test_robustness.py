@@ -1,0 +1,253 @@
+"""The suite: worst case per image, resumable to the same bytes, and the command around it."""
+
+import contextlib
+import json
+import os
+
+import numpy as np
+import pytest
+from conftest import ROOT
+from released import save_members
+from test_goals import Linear
+
+from empir.backend import tf
+from empir.data import Dataset
+from empir.ensemble import Ensemble
+from empir.errors import EmpirError, ResumeError
+from empir.precision import FULL
+from empir.report import robustness as report
+from empir.robustness import suite
+from empir.robustness.goals import Goal
+from empir.robustness.suite import Setting, Trial
+from scripts import assert_refused, run_module
+
+COUNT = 40
+
+
+class Known(Linear):
+    """A linear member as records describe it."""
+
+    precisions = (FULL,)
+
+    def describe(self):
+        """Fixed."""
+        return {"path": "known"}
+
+
+class Case:
+    """A setting with known members and images, a share of which is misclassified when clean."""
+
+    def __init__(self, random):
+        self.w = [random.normal(size=(12, 4)) for _ in range(2)]
+        images = random.uniform(0.3, 0.7, size=(COUNT, 3, 4, 1)).astype(np.float32)
+        self.decided = (images.reshape(COUNT, -1) @ (self.w[0] + self.w[1])).argmax(axis=1)
+        labels = np.where(np.arange(COUNT) % 4, self.decided, (self.decided + 1) % 4)
+        self.data = Dataset("known", "test", images, labels, 4, (0.0, 1.0), "known")
+
+    @contextlib.contextmanager
+    def open(self):
+        """See `Setting`."""
+        with tf.Graph().as_default(), tf.Session() as session:
+            yield session, Ensemble([Known(w) for w in self.w])
+
+    def setting(self, **changes):
+        """A `Setting` of small chunks."""
+        return Setting(self.open, self.data, **dict(dict(eps=0.05, batch_size=16), **changes))
+
+    def logits(self, images):
+        """Mean logits."""
+        return images.reshape(len(images), -1) @ (self.w[0] + self.w[1]) / 2
+
+
+@pytest.fixture
+def case(random):
+    """A `Case`."""
+    return Case(random)
+
+
+TRIALS = (
+    Trial("noise", "noise", rounds=3, everyone=True),
+    Trial("fgsm", "fgsm", everyone=True),
+    Trial("apgd", "apgd", Goal(), steps=5, everyone=True),
+    Trial("member1", "apgd", Goal("member1"), steps=5),
+    Trial("targeted", "apgd", Goal(), steps=10, rounds=3, targeted=True),
+    Trial("square", "square", steps=20),
+)
+
+
+def arrays(out, name):
+    """examples.npz of a trial."""
+    with np.load(os.path.join(out, name, "examples.npz"), allow_pickle=False) as archive:
+        return dict(archive)
+
+
+def test_the_worst_case_is_taken_per_image(case, tmp_path):
+    out = str(tmp_path)
+    outcome = suite.run(case.setting(), out, TRIALS, progress=False)
+    record, labels = outcome.record, case.data.labels
+    expected = case.decided == labels
+    assert record["clean_accuracy"] == expected.mean() == 0.75
+    for trial, row in zip(TRIALS, record["trials"]):
+        found = arrays(out, trial.name)
+        if trial.everyone:
+            assert list(found["row"]) == list(range(COUNT))
+            assert row["accuracy"] == 1 - found["success"].mean()
+        else:
+            assert list(found["row"]) == list(np.flatnonzero(expected)) and row["accuracy"] is None
+        assert (row["attacked"], row["broken"]) == (len(found["row"]), found["success"].sum())
+        expected[found["row"][found["success"]]] = False
+        assert row["worst_case"] == expected.mean()
+    np.testing.assert_array_equal(outcome.correct, expected)
+    assert record["worst_case_accuracy"] == expected.mean() < 0.75
+    assert record["interval"][0] < expected.mean() < record["interval"][1]
+    with open(str(tmp_path / "result.json")) as file:
+        assert json.load(file) == json.loads(json.dumps(record))
+
+
+@pytest.mark.parametrize("norm, order", [("linf", np.inf), ("l2", 2)])
+def test_kept_images_are_in_the_ball_and_decided_as_kept(case, tmp_path, norm, order):
+    trials = [trial for trial in TRIALS if norm == "linf" or trial.attack not in ("fgsm", "square")]
+    setting = case.setting(norm=norm, eps=0.05 if norm == "linf" else 0.1)
+    suite.run(setting, str(tmp_path), trials, progress=False)
+    for trial in trials:
+        found = arrays(str(tmp_path), trial.name)
+        clean = case.data.images[found["row"]]
+        change = (found["adversarial"] - clean).reshape(len(clean), -1)
+        assert np.linalg.norm(change, order, axis=1).max() <= setting.eps * (1 + 1e-5)
+        decided = case.logits(found["adversarial"]).argmax(axis=1)
+        np.testing.assert_array_equal(found["decision"], decided)
+        wrong = decided != case.data.labels[found["row"]]
+        np.testing.assert_array_equal(found["success"], wrong)
+
+
+def test_targeted_rounds_go_from_the_runner_up_on(case):
+    logits = case.logits(case.data.images)
+    ranking = suite._ranking(logits, case.data.labels)
+    assert ranking.shape == (COUNT, 3)
+    for row, label, classes in zip(logits, case.data.labels, ranking):
+        assert label not in classes and (np.diff(row[classes]) <= 0).all()
+
+
+def test_an_image_leaves_a_trial_at_its_first_success(case, tmp_path):
+    trial = Trial("noise", "noise", rounds=4, everyone=True)
+    suite.run(case.setting(eps=0.3), str(tmp_path), [trial], progress=False)
+    found = arrays(str(tmp_path), "noise")
+    assert (found["rounds"][~found["success"]] == 4).all()
+    clean_wrong = case.decided != case.data.labels
+    assert {1, 4} <= set(found["rounds"]) and (found["rounds"][clean_wrong] < 4).any()
+
+
+def test_results_do_not_depend_on_chunks(case, tmp_path):
+    for size in (7, 40):
+        setting = case.setting(batch_size=size)
+        suite.run(setting, str(tmp_path / str(size)), TRIALS, progress=False)
+    for trial in TRIALS:
+        few, all_at_once = (arrays(str(tmp_path / size), trial.name) for size in ("7", "40"))
+        for name in few:
+            np.testing.assert_allclose(few[name], all_at_once[name], atol=1e-6, err_msg=trial.name)
+
+
+def test_a_killed_run_goes_on_to_the_same_bytes(case, tmp_path, monkeypatch):
+    whole = suite.run(case.setting(), str(tmp_path / "whole"), TRIALS, progress=False).record
+    attack, done = suite._attack_chunk, []
+
+    def killed(*arguments):
+        if len(done) == 7:
+            raise KeyboardInterrupt
+        done.append(arguments)
+        return attack(*arguments)
+
+    out = str(tmp_path / "killed")
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(suite, "_attack_chunk", killed)
+        suite.run(case.setting(), out, TRIALS, progress=False)
+    assert not os.path.exists(os.path.join(out, "result.json"))
+    with pytest.raises(ResumeError, match="eps was 0.05, now 0.1"):
+        suite.run(case.setting(eps=0.1), out, TRIALS, progress=False)
+    resumed = suite.run(case.setting(), out, TRIALS, progress=False).record
+    for trial in TRIALS:
+        files = [
+            (tmp_path / folder / trial.name / "examples.npz").read_bytes()
+            for folder in ("whole", "killed")
+        ]
+        assert files[0] == files[1]
+    for record in (whole, resumed):
+        for row in record["trials"]:
+            del row["seconds"]
+    assert whole["trials"] == resumed["trials"]
+
+
+def test_an_image_outside_its_ball_is_an_error(case, tmp_path, monkeypatch):
+    monkeypatch.setattr(suite, "project", lambda drawn, order, eps: 2 * drawn)
+    with pytest.raises(EmpirError, match="noise gave an invalid image: example 0 .* is 0.0"):
+        suite.run(case.setting(), str(tmp_path), TRIALS[:1], progress=False)
+
+
+def test_the_default_suite_fits_the_ensemble(case):
+    with case.open() as (_, ensemble):
+        names = [trial.name for trial in suite.default_suite(ensemble)]
+        l2 = [trial.name for trial in suite.default_suite(ensemble, "l2")]
+        single = [trial.name for trial in suite.default_suite(Ensemble(ensemble.members[:1]))]
+    assert len(names) == len(set(names)) and {"noise", "fgsm", "apgd-ce", "square"} <= set(names)
+    assert {"apgd-balanced", "apgd-member1", "apgd-member2"} <= set(names)
+    assert not {"apgd-open", "apgd-smooth"} & set(names)  # nothing is quantized
+    assert set(names) - set(l2) == {"fgsm", "square"}
+    assert not {name for name in single if "member" in name or "balanced" in name}
+
+
+@pytest.mark.parametrize(
+    "changes, says",
+    [
+        (dict(eps=0.0), "eps=0.0"),
+        (dict(norm="l1"), "norm='l1': choose from linf, l2"),
+        (dict(seed=-1), "seed=-1"),
+    ],
+)
+def test_bad_settings_are_named(case, tmp_path, changes, says):
+    with pytest.raises(EmpirError, match=says):
+        suite.run(case.setting(**changes), str(tmp_path / "out"), TRIALS)
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_report_has_a_row_per_trial(case, tmp_path):
+    record = suite.run(case.setting(), str(tmp_path), TRIALS, progress=False).record
+    text, page = report.terminal(record), report.markdown(record)
+    for trial in TRIALS:
+        assert trial.name in text and "| %s" % trial.name in page
+    worst = "worst case %.2f %%" % (100 * record["worst_case_accuracy"])
+    assert worst in text and worst in page and "3 classes" in text and "3 starts" in text
+
+
+def test_the_command(tmp_path):
+    save_members(str(tmp_path))
+    line = "--dataset=mnist --sample --nb_filters=4 --nb_samples=10 --eps=0.02 --noprogress "
+    line += "--members=w2a4:model1,fp:model3 --out=out"
+    process = run_module("empir.robustness", line, str(tmp_path))
+    assert process.returncode == 0, process.stderr
+    with open(str(tmp_path / "out" / "result.json")) as file:
+        record = json.load(file)
+    assert record["architecture"] == "MNISTconv" and record["num_examples"] == 10
+    assert [m["weight_bits"] for m in record["members"]] == [2, None]
+    assert process.stdout == report.terminal(record) + "\n"
+    assert (tmp_path / "out" / "report.md").read_text() == report.markdown(record) + "\n"
+    # Everything is there: the same command only prints.
+    again = run_module("empir.robustness", line, str(tmp_path))
+    assert again.returncode == 0 and "worst case" in again.stdout
+
+
+@pytest.mark.parametrize(
+    "line, says",
+    [
+        ("", "--out is missing"),
+        ("--out=setup.py/x", "is not a writable folder"),
+        ("--out=runs/none --norm=l2", "--norm=l2 needs --eps"),
+        ("--out=runs/none --dataset=svhn", "dataset 'svhn'"),
+        ("--out=runs/none --sample --members=fp", "'fp' is not PRECISION:CHECKPOINT"),
+        ("--out=runs/none --sample --nb_samples=1001", "nb_samples=1001"),
+        ("--out=runs/none --sample --nb_samples=5 --eps=-1", "eps=-1"),
+        ("--out=runs/none --sample --nb_samples=5 --combine=median", "combine='median'"),
+    ],
+)
+def test_bad_input_is_one_line(line, says):
+    assert_refused(run_module("empir.robustness", line), says)
+    assert not os.path.exists(os.path.join(ROOT, "runs", "none"))
