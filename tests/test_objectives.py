@@ -2,10 +2,12 @@
 
 import json
 import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
-from conftest import one_hot
+from conftest import ROOT, one_hot
 from trainings import NORMALISED, difference, killed_after, settings
 
 from empir import checkpoints, quantizers
@@ -346,6 +348,40 @@ def test_networks_with_batch_normalisation_are_trained_adversarially(data, goal)
     arrays = train(run, data, progress=False)
     assert np.abs(arrays["fp_bn1/moving_mean"]).max() > 1e-3
     assert all(np.isfinite(array).all() for array in arrays.values())
+
+
+POOLED_TRAININGS = """
+import numpy as np
+from empir.data import Dataset
+from empir.models import architecture
+from empir.precision import FULL
+from empir.training import Settings, objectives, train
+
+random = np.random.RandomState(0)
+images = random.uniform(size=(64, 32, 32, 3)).astype(np.float32)
+data = Dataset("noise", "train", images, random.randint(0, 10, 64), 10, (0.0, 1.0), "noise")
+for goal in (
+    objectives.FGSMTraining(0.1, (0.0, 1.0)),
+    objectives.PGDTraining(0.1, 0.05, 2, (0.0, 1.0)),
+    objectives.InputGradientRegularisation(100.0, 1.0),
+):
+    settings = Settings(architecture("CIFARconv"), (FULL,) * 3, {}, 1, 32, 0.001, 5, objective=goal)
+    train(settings, data, progress=False)
+    print(goal.name)
+"""
+
+
+def test_onednn_takes_the_graphs_of_networks_with_pools():
+    """In a new process: where intel-tensorflow does not like a graph it aborts."""
+    process = subprocess.run(
+        [sys.executable, "-c", POOLED_TRAININGS],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        universal_newlines=True,
+    )
+    assert process.returncode == 0, process.stderr
+    assert process.stdout.split() == [FGSM.name, PGD.name, PENALTY.name]
 
 
 def test_a_training_starts_from_given_weights(data):

@@ -126,11 +126,12 @@ class Attack(cleverhans_attacks.Attack):
 
 
 def as_function(build, *tensors):
-    """`build(*tensors)` as one operation of the graph, for the bodies of loops.
+    """`build(*tensors)` as one operation of the graph, for what an attack differentiates.
 
     intel-tensorflow picks oneDNN's kernels operation by operation, in an order that follows memory
-    addresses once there is a loop. In every third process or so it then misses the maximum pool
-    that belongs to a gradient, and takes one that is ten times slower. A function has no loop.
+    addresses once there is a loop. In some processes it then misses the maximum pool that belongs
+    to a gradient, and takes one that is ten times slower; in a training's graph it aborts the
+    process. A function has no loop, and holds nothing but the attack.
     """
     signature = [tf.TensorSpec(tensor.shape, tensor.dtype) for tensor in tensors]
     return defun_with_attributes(build, signature, attributes={"_noinline": True}, autograph=False)(
@@ -199,18 +200,17 @@ class GradientAttack(Attack):
         labels, targeted = self._labels(x)
         labels /= tf.reduce_sum(labels, axis=1, keepdims=True)
 
+        def step(eta):
+            return self._step(x, eta, labels, targeted)
+
         eta = self._start(x)
         iterations = self._iterations()
         if iterations == 1:
-            eta = self._step(self._gradient, x, eta, labels, targeted)
+            eta = step(eta)
         else:
-
-            def gradient(*tensors):
-                return as_function(self._gradient, *tensors)
-
             _, eta = tf.while_loop(
                 lambda i, _: i < iterations,
-                lambda i, eta: (i + 1, self._step(gradient, x, eta, labels, targeted)),
+                lambda i, eta: (i + 1, step(eta)),
                 (tf.constant(0), eta),
                 shape_invariants=(tf.TensorShape([]), x.shape),
                 parallel_iterations=1,
@@ -226,9 +226,10 @@ class GradientAttack(Attack):
         self._check_positive("eps", zero=True)
         return True
 
-    def _step(self, gradient, x, eta, labels, targeted):
+    def _step(self, x, eta, labels, targeted):
         image = x + eta
-        direction = self._direction(gradient(image, labels)) * (-1.0 if targeted else 1.0)
+        gradient = as_function(self._gradient, image, labels)
+        direction = self._direction(gradient) * (-1.0 if targeted else 1.0)
         image = self._clip(image + self._step_size() * direction)
         return self._project(image - x)
 
