@@ -7,4 +7,5 @@ scripts/pytorch.sh || echo "going on without PyTorch: the tests of its benchmark
 .venv/bin/black --check -q . || { echo "error: run .venv/bin/black ." >&2; exit 1; }
 .venv/bin/isort --check -q . || { echo "error: run .venv/bin/isort ." >&2; exit 1; }
 .venv/bin/flake8
-.venv/bin/python -m pytest "$@"
+# Up to four processes: each takes up to 3 GB.
+.venv/bin/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile "$@"

@@ -218,6 +218,23 @@ def test_the_report_has_a_row_per_trial(case, tmp_path):
     assert worst in text and worst in page and "3 classes" in text and "3 starts" in text
 
 
+def test_the_summary_has_a_row_per_record(case, tmp_path):
+    run = case.setting()
+    record = suite.run(run, str(tmp_path / "run"), TRIALS, progress=False).record
+    member = {"weight_bits": [2, None], "activation_bits": [4, None]}
+    full = {"weight_bits": None, "activation_bits": None}
+    trials = [
+        dict(trial, name=trial["name"].replace("apgd", "apgd-ce")) for trial in record["trials"]
+    ]
+    record.update(dataset="mnist", members=[member, full], trials=trials)
+    (tmp_path / "robustness").mkdir()
+    (tmp_path / "robustness" / "mnist.json").write_text(json.dumps(record))
+    row = report.summary(str(tmp_path / "all"), None).split("\n")[2]
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    assert cells[:5] == ["MNIST", "w2a4/fp, fp", "0.05", "40", "75.00"]
+    assert cells[8] == "**%.2f**" % (100 * record["worst_case_accuracy"]) and len(cells) == 10
+
+
 def test_the_command(tmp_path):
     save_members(str(tmp_path))
     line = "--dataset=mnist --sample --nb_filters=4 --nb_samples=10 --eps=0.02 --noprogress "

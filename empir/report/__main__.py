@@ -10,7 +10,7 @@ import sys
 from empir import runtime
 from empir.errors import EmpirError
 from empir.protocols import EXPERIMENTS
-from empir.report import benchmark, cost, defenses, tables
+from empir.report import benchmark, cost, defenses, robustness, tables
 from empir.results import RESULTS
 from empir.runs import write_atomically
 from empir.runtime import ROOT
@@ -30,6 +30,7 @@ TABLES = {
     "account": benchmark.account_markdown,
     "overhead": cost.markdown,
     "defenses": defenses.markdown,
+    "robustness": robustness.summary,
 }
 
 

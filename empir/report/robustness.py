@@ -1,6 +1,12 @@
 """Reports of `python -m empir.robustness`, for a terminal and as Markdown."""
 
+import glob
+import os
+
+from empir.precision import Precision
+from empir.protocols import EXPERIMENTS
 from empir.report.tables import aligned
+from empir.runs import read_json
 
 HEADS = ("attack", "climbs", "images", "broken", "its accuracy, %", "worst case so far, %", "s")
 
@@ -56,3 +62,34 @@ def markdown(record: dict) -> str:
     ]
     lines += ["left correct. Command: `%s`." % record["command"]]
     return "\n".join(lines)
+
+
+def summary(folder: str, _) -> str:
+    """Markdown table of the records robustness/*.json beside `folder`, a dataset's results."""
+    lines = [
+        "| dataset | members | L-infinity radius | images | clean | noise | FGSM "
+        "| APGD, cross-entropy | worst case of all | 95 % interval |",
+        "| --- | --- |" + " ---: |" * 8,
+    ]
+    for path in sorted(glob.glob(os.path.join(os.path.dirname(folder), "robustness", "*.json"))):
+        record = read_json(path)
+        alone = {trial["name"]: trial["accuracy"] for trial in record["trials"]}
+        members = ", ".join(_bits(member) for member in record["members"])
+        cells = [EXPERIMENTS[record["dataset"]].title, members, "%g" % record["eps"]]
+        cells += ["{:,}".format(record["num_examples"]), _percent(record["clean_accuracy"])]
+        cells += [_percent(alone[name]) for name in ("noise", "fgsm", "apgd-ce")]
+        cells += ["**%s**" % _percent(record["worst_case_accuracy"])]
+        cells += ["%s to %s" % tuple(map(_percent, record["interval"]))]
+        lines.append("| %s |" % " | ".join(cells))
+    return "\n".join(lines)
+
+
+def _percent(fraction):
+    return "%.2f" % (100 * fraction)
+
+
+def _bits(member):
+    bits = (member["weight_bits"], member["activation_bits"])
+    if isinstance(bits[0], list):
+        return "/".join(str(Precision(*pair)) for pair in zip(*bits))
+    return str(Precision(*bits))
