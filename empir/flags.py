@@ -6,7 +6,7 @@ from absl import flags
 
 from empir import defenses, precision
 from empir.errors import EmpirError
-from empir.protocols import PROTOCOLS, Experiment
+from empir.protocols import EXPERIMENTS, PROTOCOLS, Experiment
 
 FLAGS = flags.FLAGS
 
@@ -38,6 +38,15 @@ def define(experiment: Experiment):
     _define_networks(experiment)
     _define_training(experiment)
     _define_attack(experiment)
+
+
+def define_command():
+    """Define the flags that commands on any dataset share."""
+    flags.DEFINE_string("dataset", "mnist", "one of: " + ", ".join(EXPERIMENTS))
+    define_data("data_dir", "imagenet_path")
+    flags.DEFINE_bool("sample", False, "attack the images embedded in the repository")
+    flags.DEFINE_integer("num_threads", None, "threads; default: this machine's processors")
+    flags.DEFINE_bool("progress", True, "progress bars on a terminal")
 
 
 def define_data(*names: str):

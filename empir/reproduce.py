@@ -17,14 +17,7 @@ from empir import flags as empir_flags
 from empir import runtime
 from empir.errors import EmpirError
 from empir.models import architecture
-from empir.protocols import (
-    EXPERIMENTS,
-    PROTOCOLS,
-    TABLE_ATTACKS,
-    Experiment,
-    default_parameters,
-    experiment,
-)
+from empir.protocols import PROTOCOLS, TABLE_ATTACKS, Experiment, default_parameters, experiment
 from empir.report import tables
 from empir.results import ROWS
 from empir.runtime import ROOT
@@ -38,15 +31,11 @@ FAST_ATTACKS = ("fgsm",)
 
 def setup():
     """Define the flags; returns the main function."""
-    flags.DEFINE_string("dataset", "mnist", "one of: " + ", ".join(EXPERIMENTS))
-    empir_flags.define_data("data_dir", "imagenet_path")
-    flags.DEFINE_bool("sample", False, "attack the images embedded in the repository")
+    empir_flags.define_command()
     flags.DEFINE_string("members", None, "folder of the members; default checkpoints/DATASET")
     flags.DEFINE_string("out", None, "folder of the records; default results/DATASET")
     flags.DEFINE_integer("nb_samples", None, "attack the first n test images; default: all")
     flags.DEFINE_integer("slow_samples", None, "images for CW, BIM and PGD; default nb_samples")
-    flags.DEFINE_integer("num_threads", None, "threads; default: this machine's processors")
-    flags.DEFINE_bool("progress", True, "progress bars on a terminal")
     return run
 
 

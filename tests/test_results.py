@@ -12,7 +12,7 @@ from empir import results
 from empir.errors import EmpirError
 from empir.protocols import EXPERIMENTS, TABLE_ATTACKS
 from empir.report import __main__ as report
-from empir.report import tables
+from empir.report import defenses, tables
 from empir.results import RESULTS, ROWS
 
 MNIST = EXPERIMENTS["mnist"]
@@ -349,3 +349,18 @@ def test_the_speed_table_has_what_was_measured(tmp_path):
     rows = markdown_rows(tables.speed_markdown(str(tmp_path / "imagenet"), EXPERIMENTS["imagenet"]))
     assert rows[2:] == [["FGSM", "100", "6.25", "2.7", "150", "76", "7000"]]
     assert {len(row) for row in rows} == {7}
+
+
+def test_defenses_are_rows_of_one_network_and_of_ensembles(tmp_path):
+    measured = {"num_examples": 500, "clean_accuracy": 0.99, "adversarial_accuracy": 0.25}
+    for row in ROWS:
+        for attack in TABLE_ATTACKS[: 4 if row.model == "empir" else 3]:
+            folder = tmp_path / "defenses" / "mnist" / "pgd" / row.folder / attack
+            folder.mkdir(parents=True)
+            (folder / "result.json").write_text(json.dumps(measured))
+    table = defenses.markdown(str(tmp_path / "mnist"), EXPERIMENTS["mnist"])
+    assert table.split("\n")[2:] == [
+        "| PGD adversarial training | one network | 99.0 | 25.0 | 25.0 | 25.0 | - | - |",
+        "|  | EMPIR, paper | 99.0 | 25.0 | 25.0 | 25.0 | 25.0 | 25.0 |",
+        "|  | EMPIR, whitebox | 99.0 | 25.0 | 25.0 | 25.0 | 25.0 | 25.0 |",
+    ]

@@ -17,7 +17,7 @@ from empir import runs, runtime
 from empir.errors import EmpirError
 from empir.models import architecture
 from empir.precision import per_layer
-from empir.protocols import EXPERIMENTS, experiment
+from empir.protocols import experiment
 from empir.runtime import ROOT
 
 FLAGS = flags.FLAGS
@@ -25,9 +25,7 @@ FLAGS = flags.FLAGS
 
 def setup():
     """Define the flags; returns the main function."""
-    flags.DEFINE_string("dataset", "mnist", "one of: " + ", ".join(EXPERIMENTS))
-    empir_flags.define_data("data_dir", "imagenet_path")
-    flags.DEFINE_bool("sample", False, "attack the images embedded in the repository")
+    empir_flags.define_command()
     empir_flags.define_members("default: the dataset's in checkpoints")
     flags.DEFINE_string("combine", "mean_logits", "decision rule: mean_logits, mean_probs, vote")
     flags.DEFINE_integer("nb_filters", None, "width; default: the network's", lower_bound=1)
@@ -37,8 +35,6 @@ def setup():
     flags.DEFINE_integer("batch_size", 100, "images per graph call", lower_bound=1)
     flags.DEFINE_integer("seed", runtime.DEFAULT_SEED, "of everything random", lower_bound=0)
     flags.DEFINE_string("out", None, "folder of the records and the report")
-    flags.DEFINE_integer("num_threads", None, "threads; default: this machine's processors")
-    flags.DEFINE_bool("progress", True, "progress bars on a terminal")
     return run
 
 
