@@ -221,17 +221,17 @@ def test_the_report_has_a_row_per_trial(case, tmp_path):
 def test_the_summary_has_a_row_per_record(case, tmp_path):
     run = case.setting()
     record = suite.run(run, str(tmp_path / "run"), TRIALS, progress=False).record
-    member = {"weight_bits": [2, None], "activation_bits": [4, None]}
-    full = {"weight_bits": None, "activation_bits": None}
+    member = {"path": "b/c/x", "weight_bits": [2, None], "activation_bits": [4, None]}
+    full = {"path": "a/y", "weight_bits": None, "activation_bits": None}
     trials = [
         dict(trial, name=trial["name"].replace("apgd", "apgd-ce")) for trial in record["trials"]
     ]
-    record.update(dataset="mnist", members=[member, full], trials=trials)
+    record.update(members=[member, full], trials=trials)
     (tmp_path / "robustness").mkdir()
     (tmp_path / "robustness" / "mnist.json").write_text(json.dumps(record))
     row = report.summary(str(tmp_path / "all"), None).split("\n")[2]
     cells = [cell.strip() for cell in row.strip("|").split("|")]
-    assert cells[:5] == ["MNIST", "w2a4/fp, fp", "0.05", "40", "75.00"]
+    assert cells[:5] == ["`a`, `b/c`", "w2a4/fp, fp", "0.05", "40", "75.00"]
     assert cells[8] == "**%.2f**" % (100 * record["worst_case_accuracy"]) and len(cells) == 10
 
 

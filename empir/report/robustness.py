@@ -4,7 +4,6 @@ import glob
 import os
 
 from empir.precision import Precision
-from empir.protocols import EXPERIMENTS
 from empir.report.tables import aligned
 from empir.runs import read_json
 
@@ -27,14 +26,14 @@ def _rows(record):
 
 
 def _verdict(record):
+    count = len(record["members"])
     low, high = (100 * limit for limit in record["interval"])
     return (
-        "%s, %d members, %s: worst case %.2f %% (95 %% interval %.2f to %.2f) of %d images at %s "
+        "%s, %s: worst case %.2f %% (95 %% interval %.2f to %.2f) of %d images at %s "
         "radius %g; clean %.2f %%"
         % (
             record["architecture"],
-            len(record["members"]),
-            record["combine"],
+            "one network" if count == 1 else "%d members, %s" % (count, record["combine"]),
             100 * record["worst_case_accuracy"],
             low,
             high,
@@ -67,7 +66,7 @@ def markdown(record: dict) -> str:
 def summary(folder: str, _) -> str:
     """Markdown table of the records robustness/*.json beside `folder`, a dataset's results."""
     lines = [
-        "| dataset | members | L-infinity radius | images | clean | noise | FGSM "
+        "| members | of | L-infinity radius | images | clean | noise | FGSM "
         "| APGD, cross-entropy | worst case of all | 95 % interval |",
         "| --- | --- |" + " ---: |" * 8,
     ]
@@ -75,7 +74,8 @@ def summary(folder: str, _) -> str:
         record = read_json(path)
         alone = {trial["name"]: trial["accuracy"] for trial in record["trials"]}
         members = ", ".join(_bits(member) for member in record["members"])
-        cells = [EXPERIMENTS[record["dataset"]].title, members, "%g" % record["eps"]]
+        folders = sorted({os.path.dirname(member["path"]) for member in record["members"]})
+        cells = ["`%s`" % "`, `".join(folders), members, "%.4g" % record["eps"]]
         cells += ["{:,}".format(record["num_examples"]), _percent(record["clean_accuracy"])]
         cells += [_percent(alone[name]) for name in ("noise", "fgsm", "apgd-ce")]
         cells += ["**%s**" % _percent(record["worst_case_accuracy"])]

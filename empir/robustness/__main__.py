@@ -75,7 +75,9 @@ def run(_):
 def _members(chosen):
     if FLAGS.members is not None:
         return empir_flags.listed_members()
-    folder = os.path.join(ROOT, "checkpoints", chosen.dataset)
+    folder = os.path.join("checkpoints", chosen.dataset)
+    if not os.path.isdir(folder):
+        folder = os.path.join(ROOT, folder)
     return [
         empir_flags.MemberSpec(precision, os.path.join(folder, name))
         for name, precision in chosen.members
