@@ -162,7 +162,10 @@ def _define_attack(experiment):
     flags.DEFINE_float("eps", experiment.eps, "radius of FGSM, BIM and PGD", lower_bound=0)
     flags.DEFINE_float("eps_iter", experiment.eps_iter, "step of BIM and PGD")
     flags.DEFINE_integer(
-        "nb_iter", experiment.nb_iter, "steps of BIM and PGD, and of --adv=1", lower_bound=1
+        "nb_iter",
+        experiment.nb_iter,
+        "steps of BIM and PGD, also of PGD in training",
+        lower_bound=1,
     )
     flags.DEFINE_integer(
         "attack_iterations", experiment.cw_iterations, "steps of CW", lower_bound=1
