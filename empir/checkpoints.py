@@ -23,7 +23,7 @@ import numpy as np
 from empir import runtime
 from empir.errors import CheckpointError, EmpirError
 from empir.models import Architecture, architectures, family, weights
-from empir.runs import write_atomically
+from empir.runs import write_json
 from empir.runtime import ROOT
 
 MANIFEST = os.path.join(ROOT, "checkpoints", "manifest.json")
@@ -320,7 +320,7 @@ def update_manifest():
             }
         )
     content = dict(manifest(), members=entries)
-    write_atomically(MANIFEST, json.dumps(content, indent=1) + "\n")
+    write_json(MANIFEST, content)
 
 
 def _files(folder):

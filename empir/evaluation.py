@@ -294,7 +294,7 @@ def evaluate(job: Job, session, out=None, resume=False, progress=True) -> dict:
     record["started"] = datetime.datetime.utcfromtimestamp(began).strftime("%Y-%m-%dT%H:%M:%SZ")
     if out:
         store.write_npz(os.path.join(out, "examples.npz"), job.columns(), job.starts())
-        runs.write_atomically(os.path.join(out, "result.json"), json.dumps(record, indent=1) + "\n")
+        runs.write_json(os.path.join(out, "result.json"), record)
         store.remove()
     return record
 

@@ -20,7 +20,6 @@ from empir.models import architecture
 from empir.protocols import PROTOCOLS, TABLE_ATTACKS, Experiment, default_parameters, experiment
 from empir.report import tables
 from empir.results import ROWS
-from empir.runtime import ROOT
 
 log = logging.getLogger("empir")
 FLAGS = flags.FLAGS
@@ -54,8 +53,7 @@ def run(_):
     slow = fast if FLAGS.slow_samples is None else fast.first(FLAGS.slow_samples)
     out = FLAGS.out or os.path.join("results", chosen.dataset)
     folder = FLAGS.members or os.path.join("checkpoints", chosen.dataset)
-    if not os.path.isdir(folder):
-        folder = os.path.join(ROOT, folder)
+    folder = runtime.in_checkout(folder)
     reproduce(chosen, folder, fast, slow, out, FLAGS.progress)
     print(tables.terminal(out, chosen))
 

@@ -216,6 +216,11 @@ def _git(*arguments):
     )
 
 
+def in_checkout(folder: str) -> str:
+    """A relative folder as it is, or where there is none, that of this checkout."""
+    return folder if os.path.isdir(folder) else os.path.join(ROOT, folder)
+
+
 def run_main(setup, argv=None):
     """Run a script: bad input becomes one line on standard error and exit status 2.
 

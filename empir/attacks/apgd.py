@@ -125,8 +125,7 @@ class AutoPGD(Attack):
             raise EmpirError("loss=%r: choose from %s" % (self.loss, ", ".join(LOSSES)))
         self._check_positive("eps", zero=True)
         self._check_positive("nb_iter")
-        if not 0 <= self.seed < 2**63:
-            raise EmpirError("seed=%r must be 0..2^63 - 1" % (self.seed,))
+        self._check_seed()
         return True
 
     def generate(self, x, **kwargs):

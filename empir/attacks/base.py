@@ -85,6 +85,10 @@ class Attack(cleverhans_attacks.Attack):
                     % (name, value, "at least 0" if zero else "greater than 0")
                 )
 
+    def _check_seed(self, bits: int = 63):
+        if not 0 <= self.seed < 2**bits:
+            raise EmpirError("seed=%r must be 0..2^%d - 1" % (self.seed, bits))
+
     @property
     def parameters(self) -> dict:
         """The parsed parameters that are plain data, for records and `repr`."""

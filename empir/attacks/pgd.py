@@ -4,7 +4,6 @@ import numpy as np
 
 from empir.attacks.base import IterativeAttack, noise, project
 from empir.backend import tf
-from empir.errors import EmpirError
 from empir.runtime import DEFAULT_SEED
 
 
@@ -41,8 +40,7 @@ class ProjectedGradientDescent(IterativeAttack):
     def parse_params(self, **kwargs):
         """See `IterativeAttack.parse_params`; the seed is 0..2^63 - 1."""
         super().parse_params(**kwargs)
-        if not 0 <= self.seed < 2**63:
-            raise EmpirError("seed=%r must be 0..2^63 - 1" % (self.seed,))
+        self._check_seed()
         return True
 
     def _start(self, x):

@@ -69,8 +69,7 @@ class SquareAttack(Attack):
         self._check_positive("nb_iter", "p_init")
         if self.p_init > 1:
             raise EmpirError("p_init=%r must be at most 1" % self.p_init)
-        if not 0 <= self.seed < 2**31:
-            raise EmpirError("seed=%r must be 0..2^31 - 1" % (self.seed,))
+        self._check_seed(31)
         return True
 
     def generate(self, x, **kwargs):

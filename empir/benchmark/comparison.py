@@ -126,7 +126,7 @@ class Store:
             self.record.setdefault(section, {})[key] = value
         if self._commit not in self.record["git_commits"]:
             self.record["git_commits"].append(self._commit)
-        runs.write_atomically(self.path, json.dumps(self.record, indent=1) + "\n")
+        runs.write_json(self.path, self.record)
 
 
 def processor() -> str:

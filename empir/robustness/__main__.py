@@ -18,7 +18,6 @@ from empir.errors import EmpirError
 from empir.models import architecture
 from empir.precision import per_layer
 from empir.protocols import experiment
-from empir.runtime import ROOT
 
 FLAGS = flags.FLAGS
 
@@ -75,9 +74,7 @@ def run(_):
 def _members(chosen):
     if FLAGS.members is not None:
         return empir_flags.listed_members()
-    folder = os.path.join("checkpoints", chosen.dataset)
-    if not os.path.isdir(folder):
-        folder = os.path.join(ROOT, folder)
+    folder = runtime.in_checkout(os.path.join("checkpoints", chosen.dataset))
     return [
         empir_flags.MemberSpec(precision, os.path.join(folder, name))
         for name, precision in chosen.members

@@ -80,8 +80,7 @@ class Goal(NamedTuple):
         gradients = [tf.gradients(loss, image)[0] for loss in losses]
         if len(losses) > 1:
             gradients = [gradient / norm(gradient, 2) for gradient in gradients]
-        decided = ensemble.decisions(logits)[ensemble.combine]
-        success = tf.not_equal(decided, tf.argmax(labels, axis=1))
+        success = _is_wrong(ensemble, logits, labels)
         return Climb(tf.add_n(losses) / len(losses), tf.add_n(gradients), success)
 
     def _outputs(self, logits):
@@ -108,6 +107,12 @@ class Goal(NamedTuple):
         if self.loss == "ce":
             return _cross_entropy(labels, logits)
         return (margin if self.loss == "margin" else ratio_margin)(logits, labels)
+
+
+def _is_wrong(ensemble, logits, labels):
+    """Whether the ensemble decides another class than the label, from its members' logits."""
+    decided = ensemble.decisions(logits)[ensemble.combine]
+    return tf.not_equal(decided, tf.argmax(labels, axis=1))
 
 
 def _cross_entropy(labels, logits):
@@ -145,6 +150,4 @@ class GoalSquare(SquareAttack):
         """See `SquareAttack.score`."""
         ensemble = self.model.ensemble
         logits = ensemble.member_logits(image)
-        decided = ensemble.decisions(logits)[ensemble.combine]
-        wrong = tf.not_equal(decided, tf.argmax(labels, axis=1))
-        return margin(mean_logits(logits), labels), wrong
+        return margin(mean_logits(logits), labels), _is_wrong(ensemble, logits, labels)

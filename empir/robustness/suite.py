@@ -62,7 +62,7 @@ def default_suite(ensemble: Ensemble, norm: str = "linf") -> Tuple[Trial, ...]:
     """The trials for an ensemble, the cheap ones first.
 
     Args:
-      ensemble: its members and what they draw at random decide which goals there are.
+      ensemble: its members decide which goals there are.
       norm: "linf", or "l2", for which there is no square attack and no single step.
     """
     several = len(ensemble.members) > 1
@@ -145,7 +145,7 @@ class Setting(NamedTuple):
 
 
 class _Graph:
-    """A trial's operations; `attack` runs one round of it on some images."""
+    """A trial's operations; `run` is one round of it on some images."""
 
     def __init__(self, setting: Setting, trial: Optional[Trial], ensemble: Ensemble, session):
         data, classes = setting.data, setting.data.num_classes

@@ -15,6 +15,7 @@ from empir import checkpoints, runtime
 from empir.backend import tf
 from empir.data import Dataset
 from empir.loading import member_from_arrays
+from empir.progress import progress_bar
 from empir.training import loop
 
 log = logging.getLogger(__name__)
@@ -84,7 +85,7 @@ def probabilities(
         )
         images = tf.placeholder(tf.float32, (None,) + network.input_shape)
         soft = tf.nn.softmax(member.get_logits(images) / teacher.objective.temperature)
-        with loop.progress_bar(count, "soft labels", "image", progress) as bar:
+        with progress_bar(count, "soft labels", "image", progress) as bar:
             for start in range(0, count, loop.EVALUATION_BATCH):
                 rows = np.arange(start, min(start + loop.EVALUATION_BATCH, count))
                 found[rows] = session.run(soft, {images: data.images[rows]})

@@ -110,13 +110,10 @@ class PGDTraining(NamedTuple):
 
     def loss(self, batch: Batch):
         """The scalar loss of a batch."""
-        parameters = dict(
-            eps=self.eps, eps_iter=self.eps_iter, nb_iter=self.nb_iter, index=batch.index
-        )
+        parameters = dict(eps=self.eps, eps_iter=self.eps_iter, nb_iter=self.nb_iter)
+        parameters.update(seed=batch.seed, index=batch.index)
         attack = ProjectedGradientDescent(_attacked(batch.member))
-        return _on_clean_and_attacked(
-            batch, attack, self.clip_range, dict(parameters, seed=batch.seed)
-        )
+        return _on_clean_and_attacked(batch, attack, self.clip_range, parameters)
 
 
 class FGSMTraining(NamedTuple):
