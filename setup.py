@@ -20,7 +20,10 @@ setup(
     long_description_content_type="text/markdown",
     license="MIT",
     packages=find_packages(include=["empir", "empir.*"]),
-    package_data={"empir.data": ["samples/*", "imagenet_synsets.txt"]},
+    package_data={
+        "empir.data": ["samples/*", "imagenet_synsets.txt"],
+        "empir.report": ["page.html"],
+    },
     python_requires=">=3.7,<3.8",
     # TensorFlow comes with an extra, cpu or gpu: two builds of it cannot be installed together.
     install_requires=[
@@ -34,6 +37,8 @@ setup(
         "absl-py>=0.9",
         "tqdm>=4.40",
         "matplotlib>=3.3,<3.6",
+        "foolbox==2.4.0",  # the last that attacks any function, and needs no PyTorch
+        "jinja2>=3.0,<3.2",
     ],
     extras_require={
         "cpu": ["intel-tensorflow==1.15.2"],

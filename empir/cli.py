@@ -1,8 +1,10 @@
 """What an example script does: load or train the networks, attack, report."""
 
+import contextlib
 import logging
 import os
 import sys
+import tempfile
 
 from absl import flags
 
@@ -12,7 +14,7 @@ from empir import runs, runtime
 from empir.errors import EmpirError
 from empir.models import architecture, family
 from empir.precision import per_layer
-from empir.protocols import Experiment, attack_parameters, experiment
+from empir.protocols import ADAPTIVE, ADAPTIVE_SAMPLES, Experiment, attack_parameters, experiment
 
 log = logging.getLogger("empir")
 FLAGS = flags.FLAGS
@@ -44,6 +46,8 @@ def run(experiment: Experiment):
         log.warning("--%s has no effect: %s", flag, reason)
     if FLAGS.train_only and (len(specs) > 1 or specs[0].path is None):
         raise EmpirError("--train_only needs --model_path, the folder to train a network in")
+    if protocol[0] == ADAPTIVE and not FLAGS.eps > 0:
+        raise EmpirError("--eps=%g: --protocol=adaptive needs a radius above 0" % FLAGS.eps)
     if training:
         defenses.chosen()  # refuses flags that exclude each other
     network = architecture(experiment.architecture)
@@ -58,6 +62,11 @@ def run(experiment: Experiment):
         arrays = _train(experiment, network, precisions[0], options, specs[0].path, seed)
     if FLAGS.train_only:
         log.info("%s holds a trained network", specs[0].path)
+        return
+    if protocol[0] == ADAPTIVE:
+        with contextlib.ExitStack() as stack:
+            out = FLAGS.out or stack.enter_context(tempfile.TemporaryDirectory())
+            _attack_adaptively(experiment, specs, protocol[1], data, seed, options, arrays, out)
         return
 
     from empir.backend import tf
@@ -103,6 +112,41 @@ def _job(experiment, members, attack, protocol, data, seed, options):
         protocol=name,
         options=options,
         show=_drawer(experiment, attack, data) if FLAGS.viz_enabled else None,
+    )
+
+
+def _attack_adaptively(experiment, specs, combine, data, seed, options, arrays, out):
+    """What --protocol=adaptive does: `empir.robustness` on the members that the flags name."""
+    from empir.report import robustness
+    from empir.robustness import rounds, subjects, suite
+
+    source = subjects.Source(
+        architecture=experiment.architecture,
+        members=specs,
+        outside=subjects.independent(experiment),
+        combine=combine,
+        temperature=FLAGS.temperature,
+        options=options,
+        arrays=arrays,
+        engine=FLAGS.engine,
+        seed=seed,
+    )
+    setting = rounds.Setting(
+        open=lambda: source.open(data),
+        data=data,
+        eps=FLAGS.eps,
+        seed=seed,
+        batch_size=min(experiment.attack_batch or FLAGS.batch_size, len(data.labels)),
+        architecture=experiment.architecture,
+        options=options,
+    )
+    outcome = suite.run(setting, out, progress=FLAGS.progress)
+    if FLAGS.out:
+        robustness.write(outcome, data, out)
+        log.info("%s holds the report", os.path.join(out, "report.html"))
+    log.info("%s", robustness.terminal(outcome.record))
+    _print_result(
+        outcome.record["clean_accuracy"], outcome.record["worst_case_accuracy"], outcome.l2.mean()
     )
 
 
@@ -193,9 +237,13 @@ def _is_to_be_trained(path):
 
 def _test_data(experiment):
     data = empir_flags.load_data(experiment, "test")
-    if not empir_flags.given("nb_samples"):
-        return data.first(min(FLAGS.nb_samples, len(data.labels)))
-    return data.first(FLAGS.nb_samples)
+    if empir_flags.given("nb_samples"):
+        return data.first(FLAGS.nb_samples)
+    most = FLAGS.nb_samples
+    if FLAGS.protocol == ADAPTIVE:
+        most = ADAPTIVE_SAMPLES
+        log.info("attacking the first %d images; --nb_samples takes others", most)
+    return data.first(min(most, len(data.labels)))
 
 
 def _train(experiment, network, precisions, options, path, seed):
@@ -241,6 +289,10 @@ def report(record: dict):
             log.info(text, "  top-5", accuracy["clean_top5"], accuracy["adversarial_top5"])
     if "targeted_success" in record:
         print("Avg. rate of successful targeted adv. examples: %.4f" % record["targeted_success"])
-    print("Test accuracy on legitimate test examples: %.4f" % record["clean_accuracy"])
-    print("Test accuracy on adversarial examples: %.4f" % record["adversarial_accuracy"])
-    print("Avg. L_2 norm of perturbations: %.4f" % record["mean_l2"])
+    _print_result(record["clean_accuracy"], record["adversarial_accuracy"], record["mean_l2"])
+
+
+def _print_result(clean, adversarial, l2):
+    print("Test accuracy on legitimate test examples: %.4f" % clean)
+    print("Test accuracy on adversarial examples: %.4f" % adversarial)
+    print("Avg. L_2 norm of perturbations: %.4f" % l2)

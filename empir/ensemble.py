@@ -70,6 +70,15 @@ class Member(Model):
         """Whether no layer is quantized."""
         return all(p.is_full for p in self.precisions)
 
+    @property
+    def draws(self) -> bool:
+        """Whether it draws at random, so that the same image can give other logits."""
+        return any(
+            getattr(getattr(layer, name, None), "stochastic", False)
+            for layer in self.model.layers
+            for name in ("kernel_quantizer", "input_quantizer")
+        )
+
     def fprop(self, x):
         """Every layer's output for float32 images [n, h, w, c]: layer name -> tensor."""
         outputs = {}

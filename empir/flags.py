@@ -6,7 +6,7 @@ from absl import flags
 
 from empir import defenses, precision
 from empir.errors import EmpirError
-from empir.protocols import EXPERIMENTS, PROTOCOLS, Experiment
+from empir.protocols import ADAPTIVE, EXPERIMENTS, PROTOCOLS, Experiment
 
 FLAGS = flags.FLAGS
 
@@ -24,9 +24,8 @@ EVALUATION_FLAGS = (
     "out",
     "protocol",
     "engine",
-    "save_adversarial",
-    "viz_enabled",
 )
+SHOWING_FLAGS = ("save_adversarial", "viz_enabled")
 TRAINING_FLAGS = ("nb_epochs", "batch_size", "test", "logdir", "train_label_offset")
 
 
@@ -173,7 +172,9 @@ def _define_attack(experiment):
     flags.DEFINE_float(
         "temperature", 1.0, "factor on members' logits inside an ensemble's softmax", lower_bound=0
     )
-    flags.DEFINE_string("protocol", None, "paper, or whitebox (the default)")
+    flags.DEFINE_string(
+        "protocol", None, "paper, whitebox (the default), or adaptive: a suite of attacks"
+    )
     flags.DEFINE_string("combine", None, "decision rule: mean_logits, mean_probs, vote")
     flags.DEFINE_string(
         "attack_target",
@@ -225,15 +226,16 @@ def listed_members() -> Tuple[MemberSpec, ...]:
     """The members of --members; `EmpirError` for an entry that is not PRECISION:CHECKPOINT."""
     if not FLAGS.members:
         raise EmpirError("--members is empty: give PRECISION:CHECKPOINT,...")
-    return tuple(_member_spec(text) for text in FLAGS.members)
+    return tuple(member_spec(text, "--members") for text in FLAGS.members)
 
 
-def _member_spec(text):
+def member_spec(text: str, flag: str) -> MemberSpec:
+    """The network that an entry of a flag names; `EmpirError` if not as PRECISION:CHECKPOINT."""
     bits, colon, path = text.partition(":")
     if not colon or not path:
         raise EmpirError(
-            "--members: %r is not PRECISION:CHECKPOINT, e.g. w2a4:checkpoints/mnist/model1-w2a4"
-            % text
+            "%s: %r is not PRECISION:CHECKPOINT, e.g. w2a4:checkpoints/mnist/model1-w2a4"
+            % (flag, text)
         )
     return MemberSpec(precision.parse_layers(bits), path)
 
@@ -309,11 +311,16 @@ def protocol():
     """(name or None, decision rule, attack target) that the flags ask for.
 
     Raises:
-      EmpirError: if --protocol contradicts --combine or --attack_target.
+      EmpirError: for an unknown --protocol, or one that contradicts --combine or --attack_target.
     """
     name = FLAGS.protocol or "whitebox"
+    if name == ADAPTIVE:
+        if FLAGS.attack_target:
+            raise EmpirError("--protocol=adaptive attacks all targets: drop --attack_target")
+        return name, FLAGS.combine or PROTOCOLS["whitebox"].combine, None
     if name not in PROTOCOLS:
-        raise EmpirError("--protocol=%s: choose from %s" % (name, ", ".join(PROTOCOLS)))
+        names = list(PROTOCOLS) + [ADAPTIVE]
+        raise EmpirError("--protocol=%s: choose from %s" % (name, ", ".join(names)))
     chosen = PROTOCOLS[name]
     combine = FLAGS.combine or chosen.combine
     target = FLAGS.attack_target or chosen.attack_target
@@ -331,8 +338,12 @@ def without_effect(attack: str, training: bool, experiment: Experiment):
     pgd_training = training and defenses.asked("adv") and FLAGS.adv == defenses.PGD
     in_training = {"nb_iter"} if pgd_training else set()
     if FLAGS.train_only:
-        unread = tuple(set(ATTACK_FLAGS) - in_training) + EVALUATION_FLAGS
+        unread = tuple(set(ATTACK_FLAGS) - in_training) + EVALUATION_FLAGS + SHOWING_FLAGS
         yield from ((name, "--train_only attacks nothing") for name in unread if given(name))
+    elif FLAGS.protocol == ADAPTIVE:
+        unread = ("attack", "eps_iter", "attack_iterations", "targeted") + SHOWING_FLAGS
+        unread += () if in_training else ("nb_iter",)
+        yield from ((n, "--protocol=adaptive sets its own attacks") for n in unread if given(n))
     else:
         for name, readers in ATTACK_FLAGS.items():
             if given(name) and attack not in readers and name not in in_training:

@@ -19,6 +19,11 @@ PROTOCOLS = {
     "whitebox": Protocol(combine="mean_logits", attack_target="decision"),
 }
 
+#: --protocol of `empir.robustness`' suite of attacks.
+ADAPTIVE = "adaptive"
+#: Images that it attacks unless told otherwise: it is many attacks.
+ADAPTIVE_SAMPLES = 1000
+
 #: Attacks of the paper's table, in its column order.
 TABLE_ATTACKS = ("cw", "fgsm", "bim", "pgd")
 

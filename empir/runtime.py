@@ -107,13 +107,14 @@ def load_tensorflow():
     return tf, keras
 
 
-def session(graph=None, operations: int = 2):
+def session(graph=None, operations: int = 2, rewriting=None):
     """A `tf.Session` with thread counts for this machine and GPU memory taken as needed.
 
     Args:
       graph: default: the default graph.
       operations: that may run at once. Each takes all threads, so 1 is best, but it would deadlock
         in CleverHans attacks that call the session from a py_func.
+      rewriting: `tf.ConfigProto` that more settings are taken from.
     """
     from empir.backend import tf
 
@@ -123,7 +124,33 @@ def session(graph=None, operations: int = 2):
         allow_soft_placement=True,
     )
     config.gpu_options.allow_growth = True
+    if rewriting is not None:
+        config.MergeFrom(rewriting)
     return tf.Session(graph=graph, config=config)
+
+
+@contextlib.contextmanager
+def unfused_session(graph=None, operations: int = 2):
+    """A `session` in which TensorFlow fuses no operations, nor in functions built meanwhile.
+
+    intel-tensorflow's fusion of a matrix product, its bias and an addition aborts the process. No
+    network of this project has those three, but other people's have.
+    """
+    from tensorflow.core.protobuf.rewriter_config_pb2 import RewriterConfig
+    from tensorflow.python.eager import context
+
+    from empir.backend import tf
+
+    config = tf.ConfigProto()
+    config.graph_options.rewrite_options.remapping = RewriterConfig.OFF
+    state = context.context()
+    before = state.function_call_options
+    state.function_call_options = context.FunctionCallOptions(config_proto=config)
+    try:
+        with session(graph, operations, config) as opened:
+            yield opened
+    finally:
+        state.function_call_options = before
 
 
 def cpu_session(graph):

@@ -4,6 +4,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 scripts/setup.sh --test
 scripts/pytorch.sh || echo "going on without PyTorch: the tests of its benchmark are skipped" >&2
+scripts/browser.sh || echo "going on without a browser: the tests of pages in one are skipped" >&2
 .venv/bin/black --check -q . || { echo "error: run .venv/bin/black ." >&2; exit 1; }
 .venv/bin/isort --check -q . || { echo "error: run .venv/bin/isort ." >&2; exit 1; }
 .venv/bin/flake8

@@ -1,62 +1,21 @@
 """The suite: worst case per image, resumable to the same bytes, and the command around it."""
 
-import contextlib
 import json
 import os
 
 import numpy as np
 import pytest
 from conftest import ROOT
+from known import COUNT, Case, arrays
 from released import save_members
-from test_goals import Linear
 
-from empir.backend import tf
-from empir.data import Dataset
 from empir.ensemble import Ensemble
 from empir.errors import EmpirError, ResumeError
-from empir.precision import FULL
 from empir.report import robustness as report
-from empir.robustness import suite
+from empir.robustness import rounds, suite
 from empir.robustness.goals import Goal
-from empir.robustness.suite import Setting, Trial
+from empir.robustness.trials import Trial, default_suite
 from scripts import assert_refused, run_module
-
-COUNT = 40
-
-
-class Known(Linear):
-    """A linear member as records describe it."""
-
-    precisions = (FULL,)
-
-    def describe(self):
-        """Fixed."""
-        return {"path": "known"}
-
-
-class Case:
-    """A setting with known members and images, a share of which is misclassified when clean."""
-
-    def __init__(self, random):
-        self.w = [random.normal(size=(12, 4)) for _ in range(2)]
-        images = random.uniform(0.3, 0.7, size=(COUNT, 3, 4, 1)).astype(np.float32)
-        self.decided = (images.reshape(COUNT, -1) @ (self.w[0] + self.w[1])).argmax(axis=1)
-        labels = np.where(np.arange(COUNT) % 4, self.decided, (self.decided + 1) % 4)
-        self.data = Dataset("known", "test", images, labels, 4, (0.0, 1.0), "known")
-
-    @contextlib.contextmanager
-    def open(self):
-        """See `Setting`."""
-        with tf.Graph().as_default(), tf.Session() as session:
-            yield session, Ensemble([Known(w) for w in self.w])
-
-    def setting(self, **changes):
-        """A `Setting` of small chunks."""
-        return Setting(self.open, self.data, **dict(dict(eps=0.05, batch_size=16), **changes))
-
-    def logits(self, images):
-        """Mean logits."""
-        return images.reshape(len(images), -1) @ (self.w[0] + self.w[1]) / 2
 
 
 @pytest.fixture
@@ -75,15 +34,9 @@ TRIALS = (
 )
 
 
-def arrays(out, name):
-    """examples.npz of a trial."""
-    with np.load(os.path.join(out, name, "examples.npz"), allow_pickle=False) as archive:
-        return dict(archive)
-
-
 def test_the_worst_case_is_taken_per_image(case, tmp_path):
     out = str(tmp_path)
-    outcome = suite.run(case.setting(), out, TRIALS, progress=False)
+    outcome = suite.run(case.setting(), out, TRIALS, progress=False, analyses=False)
     record, labels = outcome.record, case.data.labels
     expected = case.decided == labels
     assert record["clean_accuracy"] == expected.mean() == 0.75
@@ -97,7 +50,14 @@ def test_the_worst_case_is_taken_per_image(case, tmp_path):
         assert (row["attacked"], row["broken"]) == (len(found["row"]), found["success"].sum())
         expected[found["row"][found["success"]]] = False
         assert row["worst_case"] == expected.mean()
-    np.testing.assert_array_equal(outcome.correct, expected)
+    broken = [outcome.broken(image) for image in range(COUNT)]
+    left = np.array([found is None for found in broken]) & (case.decided == labels)
+    np.testing.assert_array_equal(left, expected)
+    for image in np.flatnonzero(outcome.breaker >= 0):
+        change = broken[image]["adversarial"] - case.data.images[image]
+        assert broken[image]["row"] == image and broken[image]["decision"] != labels[image]
+        assert abs(np.linalg.norm(change) - outcome.l2[image]) < 1e-5
+    assert not outcome.l2[outcome.breaker < 0].any() and (outcome.breaker >= 0).any()
     assert record["worst_case_accuracy"] == expected.mean() < 0.75
     assert record["interval"][0] < expected.mean() < record["interval"][1]
     with open(str(tmp_path / "result.json")) as file:
@@ -106,9 +66,9 @@ def test_the_worst_case_is_taken_per_image(case, tmp_path):
 
 @pytest.mark.parametrize("norm, order", [("linf", np.inf), ("l2", 2)])
 def test_kept_images_are_in_the_ball_and_decided_as_kept(case, tmp_path, norm, order):
-    trials = [trial for trial in TRIALS if norm == "linf" or trial.attack not in ("fgsm", "square")]
+    trials = [trial for trial in TRIALS if norm == "linf" or trial.attack != "square"]
     setting = case.setting(norm=norm, eps=0.05 if norm == "linf" else 0.1)
-    suite.run(setting, str(tmp_path), trials, progress=False)
+    suite.run(setting, str(tmp_path), trials, progress=False, analyses=False)
     for trial in trials:
         found = arrays(str(tmp_path), trial.name)
         clean = case.data.images[found["row"]]
@@ -122,7 +82,10 @@ def test_kept_images_are_in_the_ball_and_decided_as_kept(case, tmp_path, norm, o
 
 def test_targeted_rounds_go_from_the_runner_up_on(case):
     logits = case.logits(case.data.images)
-    ranking = suite._ranking(logits, case.data.labels)
+    with case.open() as subject:
+        clean = suite.clean_outputs(case.setting(), subject)
+    np.testing.assert_array_equal(clean["decision"], case.decided)
+    ranking = clean["ranking"]
     assert ranking.shape == (COUNT, 3)
     for row, label, classes in zip(logits, case.data.labels, ranking):
         assert label not in classes and (np.diff(row[classes]) <= 0).all()
@@ -130,7 +93,7 @@ def test_targeted_rounds_go_from_the_runner_up_on(case):
 
 def test_an_image_leaves_a_trial_at_its_first_success(case, tmp_path):
     trial = Trial("noise", "noise", rounds=4, everyone=True)
-    suite.run(case.setting(eps=0.3), str(tmp_path), [trial], progress=False)
+    suite.run(case.setting(eps=0.3), str(tmp_path), [trial], progress=False, analyses=False)
     found = arrays(str(tmp_path), "noise")
     assert (found["rounds"][~found["success"]] == 4).all()
     clean_wrong = case.decided != case.data.labels
@@ -140,7 +103,7 @@ def test_an_image_leaves_a_trial_at_its_first_success(case, tmp_path):
 def test_results_do_not_depend_on_chunks(case, tmp_path):
     for size in (7, 40):
         setting = case.setting(batch_size=size)
-        suite.run(setting, str(tmp_path / str(size)), TRIALS, progress=False)
+        suite.run(setting, str(tmp_path / str(size)), TRIALS, progress=False, analyses=False)
     for trial in TRIALS:
         few, all_at_once = (arrays(str(tmp_path / size), trial.name) for size in ("7", "40"))
         for name in few:
@@ -148,8 +111,10 @@ def test_results_do_not_depend_on_chunks(case, tmp_path):
 
 
 def test_a_killed_run_goes_on_to_the_same_bytes(case, tmp_path, monkeypatch):
-    whole = suite.run(case.setting(), str(tmp_path / "whole"), TRIALS, progress=False).record
-    attack, done = suite._attack_chunk, []
+    whole = suite.run(
+        case.setting(), str(tmp_path / "whole"), TRIALS, progress=False, analyses=False
+    ).record
+    attack, done = suite.attack_chunk, []
 
     def killed(*arguments):
         if len(done) == 7:
@@ -159,12 +124,12 @@ def test_a_killed_run_goes_on_to_the_same_bytes(case, tmp_path, monkeypatch):
 
     out = str(tmp_path / "killed")
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(suite, "_attack_chunk", killed)
-        suite.run(case.setting(), out, TRIALS, progress=False)
+        patch.setattr(suite, "attack_chunk", killed)
+        suite.run(case.setting(), out, TRIALS, progress=False, analyses=False)
     assert not os.path.exists(os.path.join(out, "result.json"))
     with pytest.raises(ResumeError, match="eps was 0.05, now 0.1"):
-        suite.run(case.setting(eps=0.1), out, TRIALS, progress=False)
-    resumed = suite.run(case.setting(), out, TRIALS, progress=False).record
+        suite.run(case.setting(eps=0.1), out, TRIALS, progress=False, analyses=False)
+    resumed = suite.run(case.setting(), out, TRIALS, progress=False, analyses=False).record
     for trial in TRIALS:
         files = [
             (tmp_path / folder / trial.name / "examples.npz").read_bytes()
@@ -178,20 +143,27 @@ def test_a_killed_run_goes_on_to_the_same_bytes(case, tmp_path, monkeypatch):
 
 
 def test_an_image_outside_its_ball_is_an_error(case, tmp_path, monkeypatch):
-    monkeypatch.setattr(suite, "project", lambda drawn, order, eps: 2 * drawn)
+    monkeypatch.setattr(rounds, "project", lambda drawn, order, eps: 2 * drawn)
     with pytest.raises(EmpirError, match="noise gave an invalid image: example 0 .* is 0.0"):
-        suite.run(case.setting(), str(tmp_path), TRIALS[:1], progress=False)
+        suite.run(case.setting(), str(tmp_path), TRIALS[:1], progress=False, analyses=False)
 
 
 def test_the_default_suite_fits_the_ensemble(case):
-    with case.open() as (_, ensemble):
-        names = [trial.name for trial in suite.default_suite(ensemble)]
-        l2 = [trial.name for trial in suite.default_suite(ensemble, "l2")]
-        single = [trial.name for trial in suite.default_suite(Ensemble(ensemble.members[:1]))]
+    with case.open() as subject:
+        ensemble = subject.ensemble
+        names = [trial.name for trial in default_suite(ensemble)]
+        l2 = [trial.name for trial in default_suite(ensemble, "l2")]
+        single = [trial.name for trial in default_suite(Ensemble(ensemble.members[:1]))]
+        outside = [trial.name for trial in default_suite(ensemble, outside=2)]
+        assert not any(trial.goal and trial.goal.draws > 1 for trial in default_suite(ensemble))
+        ensemble.members[0].draws = True
+        drawing = [trial for trial in default_suite(ensemble) if trial.goal]
     assert len(names) == len(set(names)) and {"noise", "fgsm", "apgd-ce", "square"} <= set(names)
     assert {"apgd-balanced", "apgd-member1", "apgd-member2"} <= set(names)
     assert not {"apgd-open", "apgd-smooth"} & set(names)  # nothing is quantized
-    assert set(names) - set(l2) == {"fgsm", "square"}
+    assert set(names) - set(l2) == {"square"}
+    assert set(outside) - set(names) == {"apgd-outside1", "apgd-outside2"}
+    assert all(trial.goal.draws > 1 for trial in drawing)
     assert not {name for name in single if "member" in name or "balanced" in name}
 
 
@@ -210,7 +182,7 @@ def test_bad_settings_are_named(case, tmp_path, changes, says):
 
 
 def test_the_report_has_a_row_per_trial(case, tmp_path):
-    record = suite.run(case.setting(), str(tmp_path), TRIALS, progress=False).record
+    record = suite.run(case.setting(), str(tmp_path), TRIALS, progress=False, analyses=False).record
     text, page = report.terminal(record), report.markdown(record)
     for trial in TRIALS:
         assert trial.name in text and "| %s" % trial.name in page
@@ -220,7 +192,7 @@ def test_the_report_has_a_row_per_trial(case, tmp_path):
 
 def test_the_summary_has_a_row_per_record(case, tmp_path):
     run = case.setting()
-    record = suite.run(run, str(tmp_path / "run"), TRIALS, progress=False).record
+    record = suite.run(run, str(tmp_path / "run"), TRIALS, progress=False, analyses=False).record
     member = {"path": "b/c/x", "weight_bits": [2, None], "activation_bits": [4, None]}
     full = {"path": "a/y", "weight_bits": None, "activation_bits": None}
     trials = [

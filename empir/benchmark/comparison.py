@@ -142,22 +142,42 @@ def processor() -> str:
 def export(model: Model, data_dir, path: str):
     """Write the workload of a model: its released members and test images."""
     from empir.backend import tf
-    from empir.loading import load_member
 
     chosen = experiment(model.dataset)
     data_dir = data_dir and os.path.join(data_dir, model.folder)
     data = chosen.load("test", data_dir, False)
     data = data.first(min(IMAGES, len(data.labels)))
     network = architecture(chosen.architecture)
-    arrays, bits = [], []
+    folder = os.path.join(ROOT, "checkpoints", model.dataset)
+    specs = [(name, precision, os.path.join(folder, name)) for name, precision in model.members]
     with tf.Graph().as_default(), runtime.session() as session:
-        for name, precision in model.members:
-            folder = os.path.join(ROOT, "checkpoints", model.dataset, name)
-            member = load_member(network, precision, folder, session, name, engine=False)
-            arrays.append(session.run(weights(member.model)))
-            bits.append(dict(precision._asdict()))
-    images, labels = data.images[:], data.labels
-    wire.write_workload(path, wire.Workload(network.name, images, labels, bits, arrays))
+        members = load(network, specs, session, engine=False)
+        wire.write_workload(path, make_workload(network, members, data, session))
+
+
+def load(network, specs, session, **options) -> list:
+    """Members from (name, precision, path) of each; options as of `loading.load_member`."""
+    from empir.loading import load_member
+
+    return [
+        load_member(network, precision, path, session, name, **options)
+        for name, precision, path in specs
+    ]
+
+
+def make_workload(network, members, data, session) -> wire.Workload:
+    """The workload of all images of a dataset and of members whose weights the session holds.
+
+    Raises:
+      EmpirError: for a member whose layers differ in precision, which PyTorch's do not.
+    """
+    bits = []
+    for member in members:
+        if len(set(member.precisions)) > 1:
+            raise EmpirError("%s has bits per layer: other systems do not" % member.path)
+        bits.append(dict(member.precisions[0]._asdict()))
+    arrays = [session.run(weights(member.model)) for member in members]
+    return wire.Workload(network.name, data.images[:], data.labels, bits, arrays)
 
 
 def systems(model: Model, workload: str, pytorch: str, threads: int) -> dict:
@@ -210,7 +230,8 @@ class Worker:
         """End the process."""
         with contextlib.suppress(EmpirError, OSError):
             self.ask("quit")
-        self._process.stdin.close()
+        with contextlib.suppress(BrokenPipeError):  # of what a process that is dead did not read
+            self._process.stdin.close()
         self._process.stdout.close()
         self._process.wait()
 
@@ -233,13 +254,19 @@ def same_logits(workers: dict) -> dict:
       EmpirError: if they are not the same function.
     """
     own = np.array(workers["empir"].ask("logits")["logits"])
-    found = {}
-    for name, worker in workers.items():
-        difference = np.abs(np.array(worker.ask("logits")["logits"]) - own).max(axis=1)
-        found[name] = {"max": float(difference.max()), "images": int((difference > 1e-4).sum())}
-        if np.mean(difference > SAME_LOGITS) > TIED:
-            raise EmpirError("%s computes other logits, by up to %g" % (name, difference.max()))
-    return found
+    return {name: compare_logits(worker, own) for name, worker in workers.items()}
+
+
+def compare_logits(worker: Worker, own: np.ndarray) -> dict:
+    """Differences of a system's logits from this project's, float [n, classes] of its images.
+
+    Raises:
+      EmpirError: if they are not the same function.
+    """
+    difference = np.abs(np.array(worker.ask("logits")["logits"]) - own).max(axis=1)
+    if np.mean(difference > SAME_LOGITS) > TIED:
+        raise EmpirError("%s computes other logits, by up to %g" % (worker.name, difference.max()))
+    return {"max": float(difference.max()), "images": int((difference > 1e-4).sum())}
 
 
 def attack(store: Store, model: Model, commands: dict, names, batch_size: int, pace: Pace):

@@ -16,6 +16,8 @@ input and answers on standard output, one JSON object per line:
     {"do": "quit"}              {}
     whatever fails              {"error": "one line"}, and the worker goes on
 
+A `Worker` of another purpose has commands of its own beside them.
+
 Needs NumPy alone and runs on any Python from 3.7, for environments without TensorFlow.
 """
 
@@ -250,26 +252,28 @@ def _peak_memory_mb():
     return round(int(line.split()[1]) / 1024, 1)
 
 
-def parser(description: str, libraries) -> argparse.ArgumentParser:
-    """Command line of a worker: the workload, whose attacks to use, and threads."""
+def parser(description: str, libraries=()) -> argparse.ArgumentParser:
+    """Command line of a worker: the workload, whose attacks to use if it may choose, threads."""
     made = argparse.ArgumentParser(description=description)
     made.add_argument("workload", help="file that write_workload wrote")
-    made.add_argument("--library", choices=sorted(libraries), required=True)
+    if libraries:
+        made.add_argument("--library", choices=sorted(libraries), required=True)
     made.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     return made
 
 
-def serve(create: Callable[[Workload], System], path: str):
+def serve(create: Callable[[Workload], System], path: str, worker_class=Worker):
     """Answer the commands on standard input until "quit" or its end.
 
     Args:
       create: makes the system; whatever it or a library prints goes to standard error.
       path: the workload's file.
+      worker_class: what answers, a `Worker`.
     """
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     workload = read_workload(path)
-    worker = Worker(create(workload), workload)
+    worker = worker_class(create(workload), workload)
     for line in sys.stdin:
         answers.write(json.dumps(worker.answer(line)) + "\n")
         answers.flush()

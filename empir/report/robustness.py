@@ -1,11 +1,27 @@
-"""Reports of `python -m empir.robustness`, for a terminal and as Markdown."""
+"""Reports of `python -m empir.robustness`, for a terminal, as Markdown, and as a page."""
 
 import glob
 import os
+from typing import Iterator
 
+import numpy as np
+
+from empir import runs
+from empir.data import Dataset
 from empir.precision import Precision
 from empir.report.tables import aligned
 from empir.runs import read_json
+
+#: How many images the page shows.
+SHOWN = 8
+CURVES = {
+    "radius": ("Accuracy against radius", "radius", "accuracy, %"),
+    "steps": ("Accuracy against iterations of Auto-PGD", "iterations", "accuracy, %"),
+    "restarts": ("Accuracy against random starts of Auto-PGD", "starts", "accuracy, %"),
+    "distortion": ("CW: images broken within an L2 distance", "L2 distance", "images, %"),
+}
+#: Points of a curve that tables show.
+QUANTILES = 10
 
 HEADS = ("attack", "climbs", "images", "broken", "its accuracy, %", "worst case so far, %", "s")
 
@@ -15,6 +31,8 @@ def _rows(record):
     count = record["num_examples"]
     yield ["clean", "", str(count), "", "%.2f" % (100 * record["clean_accuracy"]), "", ""]
     for trial in record["trials"]:
+        if trial["part"] not in ("suite", "control"):
+            continue
         words = [trial["goal"]] if trial["goal"] else []
         if trial["rounds"] > 1:
             words.append("%d %s" % (trial["rounds"], "classes" if trial["targeted"] else "starts"))
@@ -25,7 +43,7 @@ def _rows(record):
         yield cells + ["%.2f" % (100 * trial["worst_case"]), "%.0f" % trial["seconds"]]
 
 
-def _verdict(record):
+def _finding(record):
     count = len(record["members"])
     low, high = (100 * limit for limit in record["interval"])
     return (
@@ -46,21 +64,75 @@ def _verdict(record):
 
 
 def terminal(record: dict) -> str:
-    """The record of `robustness.suite.run` as an aligned table."""
-    return "\n".join(aligned([list(HEADS)] + list(_rows(record))) + ["", _verdict(record)])
+    """The record of `robustness.suite.run` as an aligned table, with the verdicts that failed."""
+    lines = aligned([list(HEADS)] + list(_rows(record))) + [""]
+    for verdict in record["verdicts"]:
+        if not verdict["passed"]:
+            what = "not judged" if verdict["passed"] is None else "FAILED"
+            lines.append("{}: {title}. {reason} See {see}".format(what, **verdict))
+    return "\n".join(lines + [_finding(record)])
 
 
 def markdown(record: dict) -> str:
     """The record as a Markdown page."""
-    lines = ["# Robustness", "", _verdict(record) + ".", ""]
+    lines = ["# Robustness", "", _finding(record) + ".", ""]
+    if record["verdicts"]:
+        lines += ["| verdict | | measured |", "| --- | --- | --- |"]
+        lines += [_verdict_row(verdict) for verdict in record["verdicts"]] + [""]
     lines += ["| %s |" % " | ".join(HEADS), "| --- | --- |" + " ---: |" * (len(HEADS) - 2)]
     lines += ["| %s |" % " | ".join(row) for row in _rows(record)]
     lines += [
         "",
         "Attacks without an accuracy of their own saw only the images that all before them",
+        "left correct.",
     ]
-    lines += ["left correct. Command: `%s`." % record["command"]]
-    return "\n".join(lines)
+    for name, (title, x, y) in CURVES.items():
+        points = _thinned(record["curves"].get(name, ()))
+        if points:
+            lines += ["", "%s:" % title, "", "| %s | %s |" % (x, y), "| ---: | ---: |"]
+            lines += ["| %.4g | %.2f |" % (at, 100 * share) for at, share in points]
+    return "\n".join(lines + ["", "Command: `%s`." % record["command"]])
+
+
+def _verdict_row(verdict):
+    what = {True: "passed", False: "**failed**", None: "not judged"}[verdict["passed"]]
+    return "| {title} | {} | {reason} See `{see}`. |".format(what, **verdict)
+
+
+def _thinned(points):
+    """At most about `QUANTILES` of a curve's points, evenly, the last among them."""
+    step = max(1, len(points) // QUANTILES) if len(points) > 2 * QUANTILES else 1
+    return points[:-1][step - 1 :: step] + points[-1:] if points else []
+
+
+def write(outcome, data: Dataset, out: str):
+    """Write report.md and report.html of a `robustness.suite.Outcome` into a folder."""
+    from empir.report.page import page
+
+    runs.write_atomically(os.path.join(out, "report.md"), markdown(outcome.record) + "\n")
+    shown = list(_shown(outcome, data))
+    text = page(outcome.record, shown, data.clip_range, data.channels)
+    runs.write_atomically(os.path.join(out, "report.html"), text)
+
+
+def _shown(outcome, data) -> Iterator:
+    """The first images that were correct when clean, as the page shows them."""
+    from empir.report.page import Shown
+
+    clean = outcome.clean
+    for row in np.flatnonzero(clean["decision"] == data.labels)[:SHOWN]:
+        broken = outcome.broken(row) or {}
+        yield Shown(
+            row=int(row),
+            label=int(data.labels[row]),
+            clean=data.images[row],
+            clean_decision=int(clean["decision"][row]),
+            clean_members=clean["members"][row].tolist(),
+            trial=broken.get("trial"),
+            adversarial=broken.get("adversarial"),
+            decision=int(broken["decision"]) if broken else None,
+            members=broken["members"].tolist() if broken else None,
+        )
 
 
 def summary(folder: str, _) -> str:

@@ -2,21 +2,17 @@
 
     python -m empir.robustness --dataset=mnist --data_dir=FOLDER --out=runs/robustness
     python -m empir.robustness --dataset=cifar10 --members=w2a2:PATH,fp:PATH --eps=0.0313 --out=DIR
+    python -m empir.robustness --dataset=mnist --checkpoint=mine.h5 --out=DIR
 
---out gets result.json, report.md, and per attack a folder with its record and its images. The same
-command goes on where it stopped.
+--out gets report.html, report.md, result.json, and per attack a folder with its record and its
+images. The same command goes on where it stopped.
 """
-
-import contextlib
-import os
 
 from absl import flags
 
 from empir import flags as empir_flags
 from empir import runs, runtime
 from empir.errors import EmpirError
-from empir.models import architecture
-from empir.precision import per_layer
 from empir.protocols import experiment
 
 FLAGS = flags.FLAGS
@@ -26,13 +22,20 @@ def setup():
     """Define the flags; returns the main function."""
     empir_flags.define_command()
     empir_flags.define_members("default: the dataset's in checkpoints")
+    flags.DEFINE_list("checkpoint", None, "your own Keras models (keras.Model.save), as members")
+    flags.DEFINE_list(
+        "outside", None, "networks to transfer attacks from, as --members; default: the shipped one"
+    )
     flags.DEFINE_string("combine", "mean_logits", "decision rule: mean_logits, mean_probs, vote")
     flags.DEFINE_integer("nb_filters", None, "width; default: the network's", lower_bound=1)
+    flags.DEFINE_bool("stocRound", False, "quantize with stochastic rounding")
+    flags.DEFINE_bool("rand", False, "draw the third convolution's quantized weights at every pass")
     flags.DEFINE_float("eps", None, "radius; default: the paper's (L-infinity)")
     flags.DEFINE_string("norm", "linf", "linf or l2")
     flags.DEFINE_integer("nb_samples", 1000, "the first n test images", lower_bound=1)
     flags.DEFINE_integer("batch_size", 100, "images per graph call", lower_bound=1)
     flags.DEFINE_integer("seed", runtime.DEFAULT_SEED, "of everything random", lower_bound=0)
+    flags.DEFINE_bool("analyses", True, "curves and verdicts too")
     flags.DEFINE_string("out", None, "folder of the records and the report")
     return run
 
@@ -43,65 +46,67 @@ def run(_):
     Raises:
       EmpirError: for bad input; `runtime.run_main` prints it as one line.
     """
+    from empir.robustness import subjects
+
     chosen = experiment(FLAGS.dataset)
     if not FLAGS.out:
         raise EmpirError("--out is missing: name a folder for the records and the report")
     if FLAGS.eps is None and FLAGS.norm != "linf":
         raise EmpirError("--norm=%s needs --eps, the radius in that norm" % FLAGS.norm)
     runs.check_writable(FLAGS.out)
-    specs = _members(chosen)
+    models = subjects.keras_files(FLAGS.checkpoint)
+    source = subjects.Source(
+        architecture=chosen.architecture,
+        members=() if models else _members(subjects.shipped(chosen)),
+        models=models,
+        outside=_outside(subjects.independent(chosen)),
+        combine=FLAGS.combine,
+        options=_options(models),
+        seed=FLAGS.seed,
+    )
     runtime.configure(FLAGS.num_threads)
     data = empir_flags.load_data(chosen, "test", FLAGS.sample).first(FLAGS.nb_samples)
 
     from empir.report import robustness as report
-    from empir.robustness import suite
+    from empir.robustness import rounds, suite
 
-    setting = suite.Setting(
-        open=lambda: _opened(chosen, specs),
+    setting = rounds.Setting(
+        open=lambda: source.open(data),
         data=data,
         eps=chosen.eps if FLAGS.eps is None else FLAGS.eps,
         norm=FLAGS.norm,
         seed=FLAGS.seed,
         batch_size=min(FLAGS.batch_size, len(data.labels)),
-        architecture=chosen.architecture,
+        architecture="Keras" if models else chosen.architecture,
+        options=source.options,
     )
-    outcome = suite.run(setting, FLAGS.out, progress=FLAGS.progress)
-    path = os.path.join(FLAGS.out, "report.md")
-    runs.write_atomically(path, report.markdown(outcome.record) + "\n")
+    outcome = suite.run(setting, FLAGS.out, progress=FLAGS.progress, analyses=FLAGS.analyses)
+    report.write(outcome, data, FLAGS.out)
     print(report.terminal(outcome.record))
 
 
-def _members(chosen):
-    if FLAGS.members is not None:
-        return empir_flags.listed_members()
-    folder = runtime.in_checkout(os.path.join("checkpoints", chosen.dataset))
-    return [
-        empir_flags.MemberSpec(precision, os.path.join(folder, name))
-        for name, precision in chosen.members
-    ]
+def _members(default):
+    return default if FLAGS.members is None else empir_flags.listed_members()
 
 
-@contextlib.contextmanager
-def _opened(chosen, specs):
-    from empir.backend import tf
-    from empir.ensemble import Ensemble
-    from empir.loading import load_member
+def _outside(default):
+    if FLAGS.outside is None:
+        return default
+    return tuple(empir_flags.member_spec(text, "--outside") for text in FLAGS.outside if text)
 
-    network = architecture(chosen.architecture)
-    options = {} if FLAGS.nb_filters is None else {"nb_filters": FLAGS.nb_filters}
-    with tf.Graph().as_default(), runtime.session(operations=1) as session:
-        members = [
-            load_member(
-                network,
-                per_layer(spec.precision, len(network.quantized_layers)),
-                spec.path,
-                session,
-                "model%d" % number,
-                **options,
-            )
-            for number, spec in enumerate(specs, 1)
-        ]
-        yield session, Ensemble(members, FLAGS.combine)
+
+def _options(models):
+    """Arguments of the members' builder that differ from its defaults."""
+    asked = {
+        "nb_filters": (FLAGS.nb_filters, None),
+        "stochastic_rounding": (FLAGS.stocRound, False),
+        "stochastic_weights": (FLAGS.rand, False),
+    }
+    options = {key: value for key, (value, default) in asked.items() if value != default}
+    for name in ("members", "nb_filters", "stocRound", "rand"):
+        if models and FLAGS[name].value:
+            raise EmpirError("--%s and --checkpoint exclude each other" % name)
+    return options
 
 
 if __name__ == "__main__":

@@ -15,7 +15,8 @@ from empir.ensemble import Ensemble, mean_logits, mean_probs_logits
 from empir.errors import EmpirError
 from empir.quantizers import surrogate
 
-#: Whose outputs a loss is taken of. "memberK" is the K-th member alone, counted from 1.
+#: Whose outputs a loss is taken of. "memberK" is the K-th member alone, counted from 1, "outsideK"
+#: the K-th of the networks outside the ensemble.
 TARGETS = ("mean_logits", "mean_probs", "balanced")
 
 
@@ -26,14 +27,15 @@ class Goal(NamedTuple):
       target: mean_logits or mean_probs: the loss of what the members' mean gives. balanced: the
         members' own losses, whose gradients are scaled to one length before they are added, so that
         none dominates (TREND, arXiv 2008.01524). memberK: the K-th member's
-        loss, a transfer from it. All of a single network are its own.
+        loss, a transfer from it. outsideK: that of a network that is none of the members. Of a
+        single network, all but the last are its own.
       loss: ce, margin or dlr (`empir.attacks.apgd`).
       scaled: divide logits by the distance of the largest from the third largest first, without a
         gradient, so that a cross-entropy does not vanish where a network is sure of itself (Gupta
         and Ajanthan 2020, arXiv 2003.13511, scale by a constant).
       surrogate: gradient of the quantizers, see `quantizers.surrogate`.
       draws: how many passes gradients are averaged over, for networks that draw at random (EOT,
-        Athalye et al. 2018, arXiv 1802.00420).
+        Athalye et al. 2018, arXiv 1802.00420); success is that most of them decide wrongly.
     """
 
     target: str = "mean_logits"
@@ -48,16 +50,17 @@ class Goal(NamedTuple):
         words += ["%d draws" % self.draws] if self.draws != 1 else []
         return ", ".join(words)
 
-    def check(self, members: int):
-        """Raise `EmpirError` for a value out of range, given the number of members."""
+    def check(self, members: int, outside: int = 0):
+        """Raise `EmpirError` for a value out of range, given how many networks there are."""
         names = TARGETS + tuple("member%d" % (i + 1) for i in range(members))
+        names += tuple("outside%d" % (i + 1) for i in range(outside))
         for what, value, choices in (("target", self.target, names), ("loss", self.loss, LOSSES)):
             if value not in choices:
                 raise EmpirError("%s=%r: choose from %s" % (what, value, ", ".join(choices)))
         if self.draws < 1:
             raise EmpirError("draws=%r must be at least 1" % self.draws)
 
-    def climb(self, ensemble: Ensemble, image, labels, towards=None) -> Climb:
+    def climb(self, ensemble: Ensemble, image, labels, towards=None, outside=()) -> Climb:
         """Loss, gradient and success at images.
 
         Args:
@@ -65,30 +68,39 @@ class Goal(NamedTuple):
           image: float32 [n, ...].
           labels: true classes, one-hot float32 [n, classes].
           towards: classes to lead to, likewise; None = any wrong one.
+          outside: networks that the target may be, beside the members.
         """
         found = []
         with surrogate(self.surrogate):
             for _ in range(self.draws):
-                found.append(self._once(ensemble, image, labels, towards))
+                found.append(self._once(ensemble, image, labels, towards, outside))
         loss = tf.add_n([one.loss for one in found]) / self.draws
         gradient = tf.add_n([one.gradient for one in found]) / self.draws
-        return Climb(loss, gradient, found[0].success)
+        if self.draws == 1:
+            return Climb(loss, gradient, found[0].success)
+        wrong = tf.add_n([tf.cast(one.success, tf.float32) for one in found])
+        return Climb(loss, gradient, wrong > self.draws / 2)
 
-    def _once(self, ensemble, image, labels, towards):
+    def _once(self, ensemble, image, labels, towards, outside):
         logits = ensemble.member_logits(image)
-        losses = [self._loss(outputs, labels, towards) for outputs in self._outputs(logits)]
-        gradients = [tf.gradients(loss, image)[0] for loss in losses]
+        followed = self._outputs(ensemble, logits, image, outside)
+        losses = [self._loss(outputs, labels, towards) for outputs in followed]
+        gradients = [gradient_or_zero(loss, image) for loss in losses]
         if len(losses) > 1:
             gradients = [gradient / norm(gradient, 2) for gradient in gradients]
         success = _is_wrong(ensemble, logits, labels)
         return Climb(tf.add_n(losses) / len(losses), tf.add_n(gradients), success)
 
-    def _outputs(self, logits):
+    def _outputs(self, ensemble, logits, image, outside):
         if self.target == "balanced":
             return logits
+        if self.target.startswith("outside"):
+            return [outside[int(self.target[len("outside") :]) - 1].get_logits(image)]
         if self.target.startswith("member"):
             return [logits[int(self.target[len("member") :]) - 1]]
-        return [(mean_probs_logits if self.target == "mean_probs" else mean_logits)(logits)]
+        if self.target == "mean_probs":
+            return [mean_probs_logits(ensemble.tempered(logits))]
+        return [mean_logits(logits)]
 
     def _loss(self, logits, labels, towards):
         if self.scaled:
@@ -109,6 +121,12 @@ class Goal(NamedTuple):
         return (margin if self.loss == "margin" else ratio_margin)(logits, labels)
 
 
+def gradient_or_zero(loss, image):
+    """Gradient of `loss` with respect to `image`, of its shape; zero if nothing connects them."""
+    (gradient,) = tf.gradients(loss, image)
+    return tf.zeros_like(image) if gradient is None else gradient
+
+
 def _is_wrong(ensemble, logits, labels):
     """Whether the ensemble decides another class than the label, from its members' logits."""
     decided = ensemble.decisions(logits)[ensemble.combine]
@@ -126,18 +144,20 @@ class GoalPGD(AutoPGD):
       ensemble: what decides.
       goal: what is climbed.
       towards: one-hot float32 [n, classes] tensor of classes to lead to; None = any wrong one.
+      outside: networks outside the ensemble that the goal's target may be.
       sess: see `Attack`.
     """
 
-    def __init__(self, ensemble: Ensemble, goal: Goal, towards=None, sess=None):
+    def __init__(self, ensemble: Ensemble, goal: Goal, towards=None, outside=(), sess=None):
         super().__init__(ensemble.target("pgd"), sess=sess)
-        goal.check(len(ensemble.members))
+        goal.check(len(ensemble.members), len(outside))
         self.goal = goal
         self._towards = towards
+        self._outside = outside
 
     def climb(self, image, labels, targeted):
         """See `AutoPGD.climb`."""
-        return self.goal.climb(self.model.ensemble, image, labels, self._towards)
+        return self.goal.climb(self.model.ensemble, image, labels, self._towards, self._outside)
 
 
 class GoalSquare(SquareAttack):

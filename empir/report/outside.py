@@ -1,0 +1,76 @@
+"""Reports of `python -m empir.robustness.outside`, for a terminal and as Markdown."""
+
+import glob
+import os
+
+from empir.precision import Precision
+from empir.report.tables import aligned
+from empir.runs import read_json
+
+NORMS = {"linf": "L-infinity", "l2": "L2"}
+
+
+def terminal(record: dict) -> str:
+    """The record of `robustness.outside.check` in a few lines."""
+    auto, rows = record["autoattack"], [["clean", "%d" % record["images"], ""]]
+    rows[0].append(_percent(record["clean_accuracy"]))
+    for attack in auto["attacks"]:
+        cells = [attack["name"], "%d" % attack["attacked"], "%.0f" % attack["seconds"]]
+        rows.append(cells + [_percent(attack["accuracy_after"])])
+    rows.append(["the suite", "%d" % record["images"], "", _percent(record["suite_accuracy"])])
+    lines = aligned([["attack", "images", "s", "left correct, %"]] + rows) + [""]
+    lines.append(
+        "%s, %s, %d members, %s radius %g, first %d images: %s leaves %s %%, the suite %s %%"
+        % (
+            record["dataset"],
+            record["architecture"],
+            len(record["members"]),
+            NORMS[record["norm"]],
+            record["eps"],
+            record["images"],
+            auto["package"],
+            _percent(auto["accuracy"]),
+            _percent(record["suite_accuracy"]),
+        )
+    )
+    lines.append(
+        "AutoAttack is stronger by %.2f points: %d images broken by it alone, %d by the suite alone"
+        % (record["stronger_by"], auto["broken_by_it_alone"], auto["broken_by_suite_alone"])
+    )
+    lines.append(_transferred(record) + " adversarial images of the suite fool PyTorch's networks")
+    for attack in auto["attacks"]:
+        for text, count in sorted(attack["warnings"].items()):
+            lines.append("AutoAttack warns, %s, %d times: %s" % (attack["name"], count, text))
+    return "\n".join(lines)
+
+
+def table(folder: str, _) -> str:
+    """Markdown table of the records robustness/outside/*.json beside `folder`, a dataset's."""
+    lines = [
+        "| members | of | norm | radius | images | suite | AutoAttack | difference, points "
+        "| adversarial images that fool PyTorch too |",
+        "| --- | --- | --- |" + " ---: |" * 6,
+    ]
+    pattern = os.path.join(os.path.dirname(folder), "robustness", "outside", "*.json")
+    for path in sorted(glob.glob(pattern)):
+        record = read_json(path)
+        folders = sorted({os.path.dirname(member["path"]) for member in record["members"]})
+        bits = [
+            str(Precision(member["weight_bits"], member["activation_bits"]))
+            for member in record["members"]
+        ]
+        cells = ["`%s`" % "`, `".join(folders), ", ".join(bits), NORMS[record["norm"]]]
+        cells += ["%.4g" % record["eps"], "{:,}".format(record["images"])]
+        cells += [_percent(record["suite_accuracy"]), _percent(record["autoattack"]["accuracy"])]
+        cells += ["%+.2f" % record["stronger_by"], _transferred(record)]
+        lines.append("| %s |" % " | ".join(cells))
+    return "\n".join(lines)
+
+
+def _transferred(record):
+    counts = record["transferred"]
+    return "%d of %d" % (counts["adversarial"], counts["images"])
+
+
+def _percent(fraction):
+    return "%.2f" % (100 * fraction)

@@ -1,0 +1,67 @@
+"""Curves: accuracy against radius, iterations and restarts; success against CW's distance.
+
+All are of the first `trials.SAMPLE` images, except CW's, of half as many.
+"""
+
+import numpy as np
+
+from empir.robustness import trials
+
+
+def measure(evaluation) -> dict:
+    """All curves of a `suite.Evaluation` whose suite has been run: name -> points [x, share]."""
+    return {
+        "radius": _radius(evaluation),
+        "steps": _iterations(evaluation),
+        "restarts": _restarts(evaluation),
+        "distortion": _distortion(evaluation),
+    }
+
+
+def _radius(evaluation):
+    """[radius, accuracy] from 0 to where it is zero, or the whole range.
+
+    What breaks an image at a radius breaks it at every larger one, so only images that are left at
+    all smaller radii are attacked; at the evaluation's radius everything that it found counts.
+    """
+    setting = evaluation.setting
+    labels = setting.data.labels[: trials.SAMPLE]
+    left = evaluation.clean["decision"][: len(labels)] == labels
+    points = [[0.0, float(left.mean())]]
+    for factor in trials.RADII:
+        eps = setting.eps * factor
+        if eps > setting.whole or not left.any():
+            break
+        if factor == 1:
+            left &= evaluation.correct[: len(labels)]
+        else:
+            found = evaluation.run(trials.radius(eps), np.flatnonzero(left))
+            left[found["row"][found["success"]]] = False
+        points.append([eps, float(left.mean())])
+    return points
+
+
+def _iterations(evaluation):
+    """[iterations, accuracy]: runs of their own, as an Auto-PGD's steps depend on their number."""
+    points = []
+    for count in trials.ITERATIONS:
+        found = evaluation.run(trials.iterations(count))
+        points.append([count, float(1 - found["success"].mean())])
+    return points
+
+
+def _restarts(evaluation):
+    """[random starts, accuracy]."""
+    found = evaluation.run(trials.restarts())
+    return [
+        [count, float(1 - (found["success"] & (found["rounds"] <= count)).mean())]
+        for count in trials.RESTARTS
+    ]
+
+
+def _distortion(evaluation):
+    """[L2 distance, share of images with an adversarial image at most that far], a step each."""
+    found = evaluation.run(trials.distortion())
+    distances = np.sort(found["l2"][found["success"]])
+    count = len(found["success"])
+    return [[float(far), (number + 1) / count] for number, far in enumerate(distances)]

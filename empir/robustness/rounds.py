@@ -1,0 +1,282 @@
+"""What is evaluated, and one attack on some of its images: the graph of a trial, round by round."""
+
+from typing import Callable, ContextManager, List, NamedTuple, Optional
+
+import numpy as np
+
+from empir import runtime
+from empir.attacks.base import as_function, noise, norm, project
+from empir.attacks.cw import CarliniWagnerL2
+from empir.backend import tf
+from empir.data import Dataset
+from empir.ensemble import Ensemble, mean_logits
+from empir.errors import EmpirError
+from empir.measures import distances
+from empir.robustness.decision import HopSkipJump
+from empir.robustness.goals import Goal, GoalPGD, GoalSquare
+from empir.robustness.trials import Trial
+
+SCHEMA = 2
+NORMS = {"linf": np.inf, "l2": 2}
+#: By how much rounding may leave a ball: a share of the radius, and of an image's largest value.
+SLACK, RESOLUTION = 1e-5, 2.0**-22
+
+
+class Subject(NamedTuple):
+    """What is attacked, in a graph of its own.
+
+    Attributes:
+      session: holds its weights.
+      ensemble: decides.
+      outside: networks that are no members, which attacks are transferred from.
+    """
+
+    session: object
+    ensemble: Ensemble
+    outside: List = []
+
+
+class Setting(NamedTuple):
+    """What is evaluated: everything, beside the trials, that determines the numbers.
+
+    Attributes:
+      open: makes a context in which there is a `Subject` in a graph of its own: each trial gets
+        one, as TensorFlow optimizes all of a graph anew for each addition to it.
+      data: clean images and true labels.
+      eps: radius, in units of the images.
+      norm: of `NORMS`.
+      seed: of everything random.
+      batch_size: images per graph call; changes results by rounding only.
+      architecture: name of the network, for the record.
+      options: how the members were built, if not by default, e.g. {"nb_filters": 32}.
+    """
+
+    open: Callable[[], ContextManager]
+    data: Dataset
+    eps: float
+    norm: str = "linf"
+    seed: int = runtime.DEFAULT_SEED
+    batch_size: int = 100
+    architecture: Optional[str] = None
+    options: dict = {}
+
+    def check(self):
+        """Raise `EmpirError` for a value out of range."""
+        if self.norm not in NORMS:
+            raise EmpirError("norm=%r: choose from %s" % (self.norm, ", ".join(NORMS)))
+        if not 0 < self.eps < np.inf:
+            raise EmpirError("eps=%r must be finite and greater than 0" % self.eps)
+        if not 0 <= self.seed < 2**31 - 1:
+            raise EmpirError("seed=%r must be 0..2^31 - 2" % self.seed)
+
+    @property
+    def order(self) -> float:
+        """Order of the norm: inf or 2."""
+        return NORMS[self.norm]
+
+    @property
+    def whole(self) -> float:
+        """Radius of a ball around any image that holds all images."""
+        low, high = self.data.clip_range
+        return (high - low) * self._longest
+
+    @property
+    def _longest(self):
+        """Norm of an image of ones."""
+        return 1.0 if self.norm == "linf" else float(np.sqrt(self.data.images[0].size))
+
+    def reach(self, eps: float) -> float:
+        """Largest distance that counts as inside a ball of radius eps."""
+        largest = max(abs(limit) for limit in self.data.clip_range)
+        return eps * (1 + SLACK) + RESOLUTION * largest * self._longest
+
+    def describe(self, subject: Subject) -> dict:
+        """The setting of a subject as plain data."""
+        return {
+            "schema": SCHEMA,
+            "dataset": self.data.name,
+            "architecture": self.architecture,
+            "options": self.options,
+            "combine": subject.ensemble.combine,
+            "members": [member.describe() for member in subject.ensemble.members],
+            "outside": [network.describe() for network in subject.outside],
+            "eps": self.eps,
+            "norm": self.norm,
+            "seed": self.seed,
+            "batch_size": self.batch_size,
+            "num_examples": len(self.data.labels),
+            "data": {"split": self.data.split, "sha256": self.data.digest()},
+        }
+
+
+def graph_key(trial: Trial) -> tuple:
+    """What trials share whose operations are the same; Auto-PGD is fed its radius."""
+    eps = None if trial.attack == "apgd" else trial.eps
+    return trial.attack, trial.goal, trial.steps, trial.targeted, trial.seed, eps
+
+
+class Graph:
+    """A trial's operations on a subject; None = none, the outputs of clean images."""
+
+    def __init__(self, setting: Setting, trial: Optional[Trial], subject: Subject):
+        data, classes = setting.data, setting.data.num_classes
+        self._setting, self._subject, self._trial = setting, subject, trial
+        self._images = tf.placeholder(tf.float32, (None,) + data.images.shape[1:])
+        self._labels = tf.placeholder(tf.float32, [None, classes])
+        self._towards = tf.placeholder(tf.float32, [None, classes])
+        self._index = tf.placeholder(tf.int64, [None])
+        self._eps = tf.placeholder_with_default(np.float32(setting.eps), [])
+        image = self._images
+        if trial is not None and trial.attack != "hopskipjump":
+            image = self._adversarial()
+            image.set_shape(self._images.shape)
+        ensemble = subject.ensemble
+        logits = ensemble.member_logits(image)
+        self._fetches = {
+            "adversarial": image,
+            "decision": ensemble.decisions(logits)[ensemble.combine],
+            "members": tf.argmax(tf.stack(logits, axis=1), axis=2),
+            "mean_logits": mean_logits(logits),
+        }
+
+    def _adversarial(self):
+        setting, trial, subject = self._setting, self._trial, self._subject
+        ensemble, session = subject.ensemble, subject.session
+        eps = setting.eps if trial.eps is None else trial.eps
+        low, high = setting.data.clip_range
+        seed = setting.seed + trial.seed
+        common = dict(eps=eps, clip_min=low, clip_max=high)
+        if trial.attack == "noise":
+            drawn = noise(self._images, seed, self._index, normal=setting.order == 2)
+            drawn = project(drawn * (eps if setting.order == np.inf else 1e6), setting.order, eps)
+            return tf.clip_by_value(self._images + drawn, low, high)
+        if trial.attack == "cw":
+            return self._cw(ensemble, low, high)
+        if trial.attack == "fgsm":
+            return tf.clip_by_value(self._images + self._step(ensemble, eps), low, high)
+        common.update(index=self._index, seed=seed, nb_iter=trial.steps, y=self._labels)
+        if trial.attack == "square":
+            return GoalSquare(ensemble, sess=session).generate(self._images, **common)
+        towards = self._towards if trial.targeted else None
+        common.update(eps=self._eps)
+        attack = GoalPGD(ensemble, trial.goal, towards, subject.outside, sess=session)
+        return attack.generate(self._images, ord=setting.order, **common)
+
+    def _step(self, ensemble, eps):
+        """One step to the ball's surface along the gradient of the cross-entropy."""
+        goal = Goal("mean_logits", "ce")
+        gradient = as_function(
+            lambda *now: goal.climb(ensemble, *now).gradient, self._images, self._labels
+        )
+        if self._setting.order == np.inf:
+            return eps * tf.sign(gradient)
+        return eps * gradient / norm(gradient, 2)
+
+    def _cw(self, ensemble, low, high):
+        """CW-L2 with nine search steps, each example on its own: nothing aborts early."""
+        return CarliniWagnerL2(ensemble.target("cw"), sess=self._subject.session).generate(
+            self._images,
+            y=self._labels,
+            batch_size=self._setting.batch_size,
+            binary_search_steps=9,
+            max_iterations=self._trial.steps,
+            learning_rate=0.05 * (high - low),
+            initial_const=1.0,
+            abort_early=False,
+            clip_min=low,
+            clip_max=high,
+        )
+
+    def run(self, images, labels, index, towards=None, eps=None) -> dict:
+        """The outputs of one round on some images, arrays by name; eps for Auto-PGD."""
+        eye = np.eye(self._setting.data.num_classes, dtype=np.float32)
+        feed = {
+            self._images: images,
+            self._labels: eye[labels],
+            self._towards: eye[labels if towards is None else towards],
+            self._index: index,
+            self._eps: self._setting.eps if eps is None else eps,
+        }
+        return self._subject.session.run(self._fetches, feed)
+
+
+def attack_chunk(graph: Graph, setting: Setting, trial: Trial, rows, clean: dict) -> dict:
+    """Arrays of the images `rows`: the last round's outputs of each, or of its success.
+
+    Args:
+      graph: of the trial.
+      setting, trial: what is computed.
+      rows: int [n], images.
+      clean: of all images, "decision" [all] and "ranking" [all, classes - 1].
+    """
+    kept = {"row": rows, "rounds": np.zeros(len(rows), np.int16)}
+    left = np.arange(len(rows))
+    for number in range(trial.rounds):
+        found = _round(graph, setting, trial, rows[left], number, clean)
+        for name, values in found.items():
+            kept.setdefault(name, np.zeros((len(rows),) + values.shape[1:], values.dtype))
+            kept[name][left] = values
+        kept["rounds"][left] = number + 1
+        left = left[~found["success"]]
+        if not len(left):
+            break
+    return kept
+
+
+def _round(graph, setting, trial, rows, number, clean):
+    data = setting.data
+    images, labels = data.images[rows], data.labels[rows]
+    if trial.attack == "hopskipjump":
+        images = _hopskipjump(graph, setting, trial, rows, clean)
+    towards = clean["ranking"][rows, number] if trial.targeted else None
+    found = graph.run(images, labels, rows + number * len(data.labels), towards, trial.eps)
+    found.update(distances(data.images[rows], found["adversarial"]))
+    _check(setting, trial, rows, found)
+    found["success"] = (found["decision"] != labels) & inside(setting, trial, found)
+    return found
+
+
+def inside(setting: Setting, trial: Trial, found: dict) -> np.ndarray:
+    """Which images, with distances l2 and linf, are inside the trial's ball; CW has none."""
+    if trial.attack == "cw":
+        return np.ones(len(found["l2"]), bool)
+    eps = setting.eps if trial.eps is None else trial.eps
+    return found[setting.norm] <= setting.reach(eps)
+
+
+def _check(setting, trial, rows, found):
+    """An adversarial image counts only if it is finite and in range; and where it should be."""
+    low, high = setting.data.clip_range
+    flat = found["adversarial"].reshape(len(rows), -1)
+    bad = ~((flat >= low) & (flat <= high)).all(axis=1)
+    if trial.attack != "hopskipjump":  # which looks for the closest, wherever that is
+        bad |= ~inside(setting, trial, found)
+    if bad.any():
+        raise EmpirError(
+            "%s gave an invalid image: example %d is not finite, leaves [%g, %g], or is %g away"
+            % (trial.name, rows[bad][0], low, high, found[setting.norm][bad][0])
+        )
+
+
+def _hopskipjump(graph, setting, trial, rows, clean):
+    """The images that HopSkipJump finds, each from the nearest of another decision."""
+    data = setting.data
+
+    def decide(images):
+        none = np.zeros(len(images), np.int64)
+        return graph.run(images, none, none)["decision"]
+
+    attack = HopSkipJump(
+        decide, data.num_classes, data.clip_range, setting.eps, setting.order, trial.steps
+    )
+    found = []
+    for row in rows:
+        image, label = data.images[row], data.labels[row]
+        others = np.flatnonzero(clean["decision"] != label)
+        if clean["decision"][row] != label or not len(others):
+            found.append(image)
+            continue
+        away = ((data.images[others] - image) ** 2).sum(axis=(1, 2, 3))
+        start = data.images[others[np.argmin(away)]]
+        found.append(attack(image, int(label), start, [setting.seed, int(row)]))
+    return np.stack(found)

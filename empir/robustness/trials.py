@@ -1,0 +1,138 @@
+"""The attacks of a robustness evaluation, as data: the suite, its controls, and the curves'."""
+
+from typing import NamedTuple, Optional, Tuple
+
+from empir.ensemble import Ensemble
+from empir.robustness.goals import Goal
+
+#: Images that controls and curves are about: the first of those evaluated. CW's are half of them.
+SAMPLE = 200
+#: Radii of the accuracy curve, over that of the evaluation; those beyond the range are left out.
+RADII = (1 / 16, 1 / 8, 1 / 4, 3 / 8, 1 / 2, 5 / 8, 3 / 4, 1, 1.25, 1.5, 2, 3, 4, 8, 16, 32, 64)
+ITERATIONS = (10, 20, 40, 80, 160)
+RESTARTS = (1, 2, 5, 10)
+CW_ITERATIONS = 100
+#: Passes that gradients of networks that draw at random are averaged over.
+DRAWS = 8
+
+
+class Trial(NamedTuple):
+    """One attack of an evaluation.
+
+    Attributes:
+      name: of its folder.
+      attack: noise, fgsm, apgd, square, cw (L2, 9 search steps) or hopskipjump.
+      goal: what apgd climbs.
+      steps: of one round: gradients, queries of square, iterations of hopskipjump, or of cw per
+        search step.
+      rounds: random starts, or with `targeted` the classes tried: those of the largest mean logits
+        on the clean image but the true one, from the largest on. An image leaves at its first
+        success.
+      targeted: whether each round leads to another class.
+      everyone: attack every image, not only those that are left.
+      images: attack the first of them only; None = all.
+      eps: radius, if not the evaluation's.
+      seed: added to the evaluation's.
+      part: what it is for: suite, control, or the curve radius, steps, restarts or distortion.
+    """
+
+    name: str
+    attack: str
+    goal: Optional[Goal] = None
+    steps: int = 1
+    rounds: int = 1
+    targeted: bool = False
+    everyone: bool = False
+    images: Optional[int] = None
+    eps: Optional[float] = None
+    seed: int = 0
+    part: str = "suite"
+
+    def describe(self) -> dict:
+        """The trial as plain data."""
+        return dict(self._asdict(), goal=self.goal and str(self.goal))
+
+
+def _apgd(name, *goal, steps=100, **options):
+    return Trial("apgd-" + name, "apgd", Goal(*goal), steps, **options)
+
+
+def default_suite(ensemble: Ensemble, norm: str = "linf", outside: int = 0) -> Tuple[Trial, ...]:
+    """The trials for an ensemble, the cheap ones first, those without gradients last.
+
+    Args:
+      ensemble: its members decide which goals there are.
+      norm: "linf", or "l2", for which there is no square attack.
+      outside: number of networks outside the ensemble that attacks are transferred from.
+    """
+    several = len(ensemble.members) > 1
+    quantized = any(p.activation_bits for member in ensemble.members for p in member.precisions)
+    trials = [
+        Trial("noise", "noise", rounds=10, everyone=True),
+        Trial("fgsm", "fgsm", everyone=True),
+        _apgd("ce", "mean_logits", "ce", steps=40, everyone=True),
+        _apgd("margin", "mean_logits", "margin", steps=40, everyone=True),
+        _apgd("dlr", "mean_logits", "dlr"),
+        _apgd("scaled-ce", "mean_logits", "ce", True),
+    ]
+    if several:
+        trials += [_apgd("probs", "mean_probs", "ce"), _apgd("balanced", "balanced", "margin")]
+        trials += [
+            _apgd("member%d" % n, "member%d" % n, "margin", steps=50)
+            for n in range(1, len(ensemble.members) + 1)
+        ]
+    trials += [
+        _apgd("outside%d" % n, "outside%d" % n, "margin", steps=50) for n in range(1, outside + 1)
+    ]
+    if quantized:
+        trials += [
+            _apgd(name, "balanced" if several else "mean_logits", "margin", False, name)
+            for name in ("open", "smooth")
+        ]
+    trials.append(_apgd("restarts", "mean_logits", "margin", rounds=5))
+    trials.append(_apgd("targeted", "mean_logits", "margin", rounds=9, targeted=True))
+    if any(member.draws for member in ensemble.members):
+        trials = [t._replace(goal=t.goal and t.goal._replace(draws=DRAWS)) for t in trials]
+    trials += [Trial("square", "square", steps=1000)] if norm == "linf" else []
+    trials.append(Trial("hopskipjump", "hopskipjump", steps=10, images=50))
+    return tuple(trials)
+
+
+def controls(norm: str, whole: float) -> Tuple[Trial, ...]:
+    """What the verdicts compare the suite with.
+
+    Args:
+      norm: see `default_suite`.
+      whole: radius of the ball that holds every image.
+    """
+    alike = dict(everyone=True, images=SAMPLE, part="control")
+    plain = Goal("mean_logits", "ce")
+    trials = [
+        Trial("control-seed", "apgd", plain, 40, seed=1, **alike),
+        Trial("control-range", "apgd", plain, 40, eps=whole, **alike),
+    ]
+    trials += [Trial("control-square", "square", steps=500, **alike)] if norm == "linf" else []
+    return tuple(trials)
+
+
+def radius(eps: float) -> Trial:
+    """The trial of a point of the curve of accuracy against radius."""
+    return Trial("radius-%.6g" % eps, "apgd", Goal(), 50, images=SAMPLE, eps=eps, part="radius")
+
+
+def iterations(steps: int) -> Trial:
+    """The trial of a point of the curve of accuracy against iterations."""
+    name = "steps-%d" % steps
+    return Trial(name, "apgd", Goal(), steps, everyone=True, images=SAMPLE, part="steps")
+
+
+def restarts() -> Trial:
+    """The trial of the curve of accuracy against random starts; few steps, or none is needed."""
+    options = dict(rounds=max(RESTARTS), everyone=True, images=SAMPLE, part="restarts")
+    return Trial("restarts-%d" % max(RESTARTS), "apgd", Goal(), 20, **options)
+
+
+def distortion() -> Trial:
+    """The trial of the curve of success against distance: CW, which has no radius."""
+    options = dict(everyone=True, images=SAMPLE // 2, part="distortion")
+    return Trial("cw", "cw", steps=CW_ITERATIONS, **options)

@@ -1,0 +1,424 @@
+"""The HTML page of an evaluation: what it says, that it fetches nothing, how browsers show it."""
+
+import base64
+import copy
+import html
+import io
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from html.parser import HTMLParser
+
+import matplotlib
+import numpy as np
+import pytest
+from PIL import Image
+
+from empir.errors import EmpirError
+from empir.report.page import Shown, page, precision
+
+CHROMIUM = shutil.which("chromium")
+FLAGS = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-sync"
+FLAGS += " --disable-background-networking --disable-component-update --enable-logging=stderr"
+VOID = {"meta", "link", "img", "br", "hr", "input", "col", "wbr", "source"}
+NETWORK = dict(path="models/a", sha256="ab" * 32, weight_bits=2, activation_bits=4)
+TRIAL = dict(
+    name="apgd-ce", part="suite", attack="apgd", goal="mean_logits, ce", steps=40, rounds=1
+)
+TRIAL.update(targeted=False, everyone=True, attacked=1000, broken=993, accuracy=0.007)
+TRIAL.update(worst_case=0.007, seconds=3.2)
+RECORD = {
+    "schema": 2,
+    "dataset": "mnist",
+    "architecture": "MNISTconv",
+    "combine": "mean_logits",
+    "members": [NETWORK, dict(NETWORK, path="models/b", weight_bits=None, activation_bits=None)],
+    "outside": [dict(NETWORK, path="models/outside")],
+    "eps": 0.3,
+    "norm": "linf",
+    "seed": 1234,
+    "batch_size": 100,
+    "num_examples": 1000,
+    "data": {"split": "test", "sha256": "cd" * 32},
+    "clean_accuracy": 0.9912,
+    "worst_case_accuracy": 0.0034,
+    "interval": [0.0011, 0.0099],
+    "trials": [
+        TRIAL,
+        dict(TRIAL, name="square", goal=None, attacked=0, broken=0, accuracy=None),
+        dict(TRIAL, name="noise-far", part="control", eps=0.9),
+        dict(TRIAL, name="apgd-at-0.1", part="radius"),
+        dict(TRIAL, name="apgd-100", part="steps"),
+    ],
+    "curves": {
+        "radius": [[0.0, 0.99], [0.1, 0.8], [0.3, 0.0034], [0.4, 0.0]],
+        "steps": [[10, 0.5], [20, 0.4], [100, 0.38]],
+        "restarts": [[1, 0.4], [2, 0.39]],
+        "distortion": [[0.01 * i, i / 300] for i in range(1, 301)],
+    },
+    "verdicts": [
+        dict(name="a", title="Steps", passed=True, reason="Level.", see="docs/r.md#a"),
+        dict(name="b", title="Starts", passed=None, reason="One start.", see="docs/r.md#b"),
+        dict(name="c", title="Gradients", passed=False, reason="All 0.", see="docs/r.md#c"),
+    ],
+    "seconds": 300.2,
+    "versions": {"tensorflow": "1.15.2"},
+    "git_commit": "0123abc",
+    "command": "python -m empir.robustness --eps=0.3",
+}
+
+
+def record(**changes):
+    return dict(copy.deepcopy(RECORD), **changes)
+
+
+def broken(shape=(28, 28, 1), low=0.0, high=1.0, **changes):
+    """An image of label 3 that an attack broke: it and one member of two say 8."""
+    random = np.random.RandomState(0)
+    clean = random.uniform(low, high, shape).astype(np.float32)
+    adversarial = random.uniform(low, high, shape).astype(np.float32)
+    plain = Shown(17, 3, clean, 3, [3, 3], "apgd-ce", adversarial, 8, [8, 3])
+    return plain._replace(**changes)
+
+
+def whole(image):
+    """What `broken` would be had no attack broken it."""
+    return Shown(*image[:5])
+
+
+class Parsed(HTMLParser):
+    """A document: its elements (tag, attributes, text inside), and tags that do not balance."""
+
+    def __init__(self, text):
+        super().__init__(convert_charrefs=True)
+        self.elements, self.problems, self._open = [], [], []
+        self.feed(text)
+        self.close()
+        self.problems += ["<%s> stays open" % tag for tag, _ in self._open]
+
+    def handle_starttag(self, tag, attrs):
+        names = [name for name, _ in attrs]
+        if len(names) != len(set(names)):
+            self.problems.append("<%s> has an attribute twice" % tag)
+        element = [tag, dict(attrs), ""]
+        self.elements.append(element)
+        if tag not in VOID:
+            self._open.append((tag, element))
+
+    def handle_startendtag(self, tag, attrs):
+        self.elements.append([tag, dict(attrs), ""])
+
+    def handle_endtag(self, tag):
+        if not self._open or self._open[-1][0] != tag:
+            self.problems.append("</%s> at %s" % (tag, self.getpos()))
+        else:
+            self._open.pop()
+            self.handle_data(" ")  # cells and blocks are apart
+
+    def handle_data(self, data):
+        for _, element in self._open:
+            element[2] += data
+
+    def all(self, tag, **attributes):
+        """Elements of a tag with these attributes (class: one of its classes)."""
+        return [
+            element
+            for element in self.elements
+            if element[0] == tag
+            and all(
+                value in (element[1].get(key) or "").split() for key, value in attributes.items()
+            )
+        ]
+
+    def texts(self, tag, **attributes):
+        return [" ".join(element[2].split()) for element in self.all(tag, **attributes)]
+
+
+def pixels(image):
+    """Array of the picture of an <img>."""
+    kind, data = image[1]["src"].split(",")
+    assert kind == "data:image/png;base64"
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(data))))
+
+
+PAGES = {
+    "full": page(record(chance=0.1), [broken(), whole(broken())]),
+    "least": page(record(outside=[], curves={}, verdicts=[], trials=[]), []),
+    "colour": page(
+        record(norm="l2", members=[NETWORK]),
+        [broken((32, 32, 3), clean_members=[3], members=[8])],
+        channels="BGR",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_is_well_formed(name):
+    parsed = Parsed(PAGES[name])
+    assert parsed.problems == []
+    assert parsed.all("html")[0][1]["lang"] == "en"
+    assert parsed.texts("title")[0] and len(parsed.all("h1")) == 1
+    assert all(element[1].get("scope") for element in parsed.all("th"))
+    assert all(element[1].get("alt") for element in parsed.all("img"))
+    ids = [element[1]["id"] for element in parsed.elements if "id" in element[1]]
+    assert len(ids) == len(set(ids))
+    # Every reference inside the page finds what it refers to.
+    found = re.findall(r'(?:href="|url\()#([^")]*)', PAGES[name])
+    named = " ".join(element[1].get("aria-labelledby", "") for element in parsed.elements).split()
+    assert set(found + named) <= set(ids)
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_fetches_nothing_and_runs_nothing(name):
+    text, parsed = PAGES[name], Parsed(PAGES[name])
+    spaces = [key for _, attrs, _ in parsed.elements for key in attrs if key.startswith("xmlns")]
+    assert len(re.findall(r"https?:", text)) == len(spaces)
+    assert not re.findall(r"url\((?!#)|@import|<script|\bsrcset=|\bon\w+=", text)
+    for _, attrs, _ in parsed.elements:
+        assert attrs.get("src", "data:").startswith("data:")
+        for key in ("href", "xlink:href"):
+            assert re.match("#|data:", attrs.get(key, "#"))
+
+
+def test_text_of_a_record_stays_text():
+    nasty = '<script>alert("1")</script>&amp;"\''
+    verdict = dict(name=nasty, title=nasty, passed=False, reason=nasty, see=nasty)
+    changes = dict(
+        members=[dict(NETWORK, path=nasty)], architecture=nasty, dataset=nasty, command=nasty
+    )
+    changes.update(verdicts=[verdict], versions={nasty: nasty}, combine=nasty, git_commit=nasty)
+    changes["trials"] = [dict(TRIAL, name=nasty, goal=nasty)]
+    parsed = Parsed(page(record(**changes), [broken(trial=nasty)]))
+    assert parsed.problems == [] and not parsed.all("script")
+    assert parsed.texts("code").count(nasty) >= 5
+    assert nasty in parsed.texts("title")[0] and nasty in parsed.texts("li")[0]
+
+
+def test_head_states_the_finding():
+    parsed = Parsed(PAGES["full"])
+    finding = parsed.texts("h1")[0].replace("\N{NO-BREAK SPACE}", " ")
+    for part in ("0.34 %", "0.11 to 0.99 %", "99.12 %", "1,000 images", "L\N{INFINITY} radius 0.3"):
+        assert part in finding
+    assert "0.34 %" in parsed.texts("title")[0]
+    assert "L\N{SUBSCRIPT TWO} radius 0.3" in Parsed(PAGES["colour"]).texts("h1")[0]
+
+
+def test_same_record_gives_the_same_bytes(tmp_path):
+    (tmp_path / "record.json").write_text(json.dumps(record()))
+    code = (
+        "import json, sys; from empir.report.page import page;"
+        "sys.stdout.buffer.write(page(json.load(open(sys.argv[1])), []).encode('utf8'))"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "record.json")]
+    environment = dict(os.environ, PYTHONHASHSEED="7")
+    assert subprocess.check_output(command, env=environment).decode("utf8") == page(record(), [])
+
+
+def test_neither_takes_nor_leaves_matplotlib_settings():
+    with matplotlib.rc_context({"font.size": 31, "lines.linestyle": ":", "axes.grid": True}):
+        before = dict(matplotlib.rcParams)
+        assert page(record(chance=0.1), [broken(), whole(broken())]) == PAGES["full"]
+        assert dict(matplotlib.rcParams) == before
+
+
+def test_table_has_the_trials_of_the_suite_and_the_controls():
+    names = Parsed(PAGES["full"]).texts("th", scope="row")
+    assert names[:4] == ["none", "apgd-ce", "square", "noise-far control, radius 0.9"]
+    assert not any(name.startswith(("apgd-at-0.1", "apgd-100")) for name in names)
+
+
+@pytest.mark.parametrize("last", [0.0034, 0.007])
+def test_table_ends_with_the_worst_case(last):
+    """Attacks of the curves break images too, but have no rows of their own."""
+    trials = [dict(TRIAL, worst_case=last), dict(TRIAL, part="steps", worst_case=0.0034)]
+    parsed = Parsed(page(record(trials=trials, curves={}), []))
+    rows = [row for row in parsed.texts("tr") if "0.34" in row]
+    assert len(rows) == 1
+    assert rows[0].startswith("apgd-ce" if last == 0.0034 else "those of the curves")
+
+
+def test_failures_come_first_then_what_could_not_be_judged():
+    parsed = Parsed(PAGES["full"])
+    shown = [item.split(".")[0] for item in parsed.texts("li")]
+    assert shown[0].startswith("\N{BALLOT X} failed: Gradients All 0")
+    assert shown[1].startswith("? not judged: Starts One start")
+    assert shown[2].startswith("\N{CHECK MARK} passed: Steps Level")
+    assert [code for code in parsed.texts("code") if code.startswith("docs/")] == [
+        "docs/r.md#c",
+        "docs/r.md#b",
+        "docs/r.md#a",
+    ]
+
+
+@pytest.mark.parametrize(
+    "passed, told",
+    [
+        ((True, False), "1 of 2 checks failed"),
+        ((True, None), "1 of 2 could not be judged"),
+        ((True, True), "All 2 checks of the attacks passed"),
+    ],
+)
+def test_head_tells_how_the_checks_ended(passed, told):
+    verdicts = [dict(RECORD["verdicts"][0], passed=value) for value in passed]
+    parsed = Parsed(page(record(verdicts=verdicts), []))
+    assert told in parsed.texts("header")[0]
+
+
+@pytest.mark.parametrize("missing", RECORD["curves"])
+@pytest.mark.parametrize("left", [None, []])
+def test_a_missing_curve_leaves_out_its_figure(missing, left):
+    curves = dict(RECORD["curves"], **{missing: left})
+    if left is None:
+        del curves[missing]
+    labels = [svg[1]["aria-label"] for svg in Parsed(page(record(curves=curves), [])).all("svg")]
+    every = [svg[1]["aria-label"] for svg in Parsed(PAGES["full"]).all("svg")]
+    assert len(every) == 4 and len(labels) == 3 and set(labels) < set(every)
+
+
+def test_curves_are_drawn_where_the_values_are():
+    svg = PAGES["full"].split("<svg")[1].split("</svg>")[0]
+    found = re.findall(r'<use xlink:href="[^"]*" x="([\d.]+)" y="([\d.]+)"', svg)
+    x, y = np.array(found, float).T
+    points = np.array(RECORD["curves"]["radius"])
+    for places, values in ((x, points[:, 0]), (y, -points[:, 1])):
+        scale = (places[-1] - places[0]) / (values[-1] - values[0])
+        # Six decimals of about 300.
+        np.testing.assert_allclose(places, places[0] + scale * (values - values[0]), atol=1e-4)
+    assert ">evaluated<" in svg and ">chance<" in svg
+    assert "L\N{INFINITY} radius, images in [0, 1]" in svg
+    assert ">chance<" not in PAGES["colour"]
+
+
+def test_a_long_curve_gives_some_of_its_numbers():
+    table = Parsed(PAGES["full"]).texts("figure")[3]
+    assert "0.01 0.33" in table and "3 100.00" in table and "0.02 0.67" not in table
+
+
+def test_a_broken_image_stands_beside_what_broke_it():
+    parsed = Parsed(PAGES["full"])
+    image = broken()
+    shown = [pixels(img) for img in parsed.all("img")]
+    assert len(shown) == 4  # three of the broken image, one of the whole one
+    for found, expected in zip(shown, (image.clean, image.adversarial)):
+        assert np.array_equal(found, np.round(255 * expected[..., 0]))
+    change = (image.adversarial.astype(float) - image.clean)[..., 0]
+    scale = np.abs(change).max()
+    # One grey level: the picture rounds.
+    np.testing.assert_allclose(shown[2], 127.5 + 127.5 * change / scale, atol=1)
+    card = parsed.texts("article")[0]
+    assert "Image 17, label 3 broken by apgd-ce" in card and "\N{PLUS-MINUS SIGN} 0.9" in card
+    assert "clean decided 3" in card and "adversarial decided 8 \N{BALLOT X} (wrong)" in card
+    assert "1, w2a4 3 8 \N{BALLOT X} (wrong)" in card
+    assert card.endswith("2, full precision 3 3")
+
+
+def test_an_image_that_no_attack_broke_says_so():
+    cards = Parsed(PAGES["full"]).texts("article")
+    assert "no attack broke it" in cards[1] and "adversarial" not in cards[1]
+    wrong = whole(broken())._replace(clean_decision=5)
+    text = Parsed(page(record(), [wrong])).texts("article")[0]
+    assert "wrong without an attack" in text and "decided 5 \N{BALLOT X} (wrong)" in text
+
+
+def test_a_broken_image_without_its_adversarial_image_is_an_error():
+    with pytest.raises(EmpirError, match="image 17 was broken by apgd-ce: its adversarial image"):
+        page(record(), [broken(adversarial=None)])
+
+
+@pytest.mark.parametrize("channels", ["RGB", "BGR"])
+def test_pictures_honour_range_and_order_of_channels(channels):
+    image = broken((8, 6, 3), low=-2, high=3)
+    parsed = Parsed(page(record(), [image], clip_range=(-2, 3), channels=channels))
+    values = np.round(255 * (image.clean.astype(float) + 2) / 5)
+    expected = values if channels == "RGB" else values[..., ::-1]
+    first = parsed.all("img")[0]
+    # One level: float32 pixels near the middle of two levels round either way.
+    np.testing.assert_allclose(pixels(first), expected, atol=1)
+    assert (first[1]["width"], first[1]["height"]) == ("6", "8")
+    assert "[-2, 3]" in parsed.texts("section")[-1]
+
+
+@pytest.mark.parametrize(
+    "bits, told",
+    [
+        ((2, 4), "w2a4"),
+        ((None, None), "full precision"),
+        ((2, None), "w2a32"),
+        (([None, 2, 2], [None, 4, 3]), "by layer fp, w2a4, w2a3"),
+        (([2, 2], [4, 4]), "w2a4"),
+        (([2, 3], 4), "by layer w2a4, w3a4"),
+        (([None, None], [None, None]), "full precision"),
+    ],
+)
+def test_precision_in_words(bits, told):
+    member = dict(NETWORK, weight_bits=bits[0], activation_bits=bits[1])
+    assert precision(member) == told
+    setting = Parsed(page(record(members=[member]), [])).texts("section")[-1]
+    assert "1 models/a %s %s" % (told, "ab" * 32) in setting
+
+
+WRAPPER = """<!DOCTYPE html><body>%s<script>
+addEventListener("load", () => {
+  const found = [...document.querySelectorAll("iframe")].map((frame) => {
+    const seen = frame.contentDocument, root = seen.documentElement;
+    return {
+      room: root.clientWidth,
+      width: root.scrollWidth,
+      images: seen.images.length,
+      undecoded: [...seen.images].filter((image) => !image.naturalWidth).length,
+      drawn: [...seen.querySelectorAll("svg path")].filter(
+        (path) => path.getBoundingClientRect().width > 0).length,
+    };
+  });
+  document.body.innerHTML = "<pre>" + JSON.stringify(found) + "</pre>";
+});
+</script>"""
+
+
+def look(text, folder):
+    """What a browser makes of a page 360 and 1,200 pixels wide, and what it complains of.
+
+    Every window's `room` is the width that it has for the page, `width` what the page takes.
+    """
+    frame = '<iframe style="width: %dpx; height: 800px; border: 0" srcdoc="%s"></iframe>'
+    frames = "".join(frame % (width, html.escape(text)) for width in (360, 1200))
+    (folder / "wrapper.html").write_text(WRAPPER % frames, encoding="utf8")
+    command = [CHROMIUM] + FLAGS.split() + ["--user-data-dir=%s" % (folder / "profile")]
+    command += ["--dump-dom", "file://%s" % (folder / "wrapper.html")]
+    streams = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    done = subprocess.run(command, timeout=120, check=True, universal_newlines=True, **streams)
+    found = html.unescape(re.search("<pre>(.*)</pre>", done.stdout).group(1))
+    return json.loads(found), re.findall(r"CONSOLE.*", done.stderr)
+
+
+@pytest.mark.skipif(not CHROMIUM, reason="no chromium on the PATH: see scripts/browser.sh")
+class TestInABrowser:
+    @pytest.mark.parametrize("name", PAGES)
+    def test_fits_telephones_and_desktops(self, name, tmp_path):
+        windows, complaints = look(PAGES[name], tmp_path)
+        assert complaints == []
+        for window, room in zip(windows, (360, 1200)):
+            assert window["width"] <= window["room"] <= room
+            assert window["images"] == len(Parsed(PAGES[name]).all("img"))
+            assert window["undecoded"] == 0
+            assert (window["drawn"] > 0) == ("<svg" in PAGES[name])
+
+    def test_long_words_do_not_widen_it(self, tmp_path):
+        word = "x" * 300
+        changes = dict(members=[dict(NETWORK, path=word)], command=word, architecture=word)
+        changes["verdicts"] = [dict(RECORD["verdicts"][0], title=word, reason=word, see=word)]
+        changes["trials"] = [dict(TRIAL, name=word, goal=word)]
+        windows, _ = look(page(record(**changes), [broken(trial=word)]), tmp_path)
+        assert all(window["width"] <= window["room"] for window in windows)
+
+    def test_what_is_looked_for_would_be_found(self, tmp_path):
+        wrong = '<div style="width: 2000px">wide</div><img src="data:image/png;base64,AAAA">'
+        wrong += '<img src="https://example.org/a.png">'
+        text = PAGES["full"].replace("<main>", wrong + "<main>")
+        windows, complaints = look(text, tmp_path)
+        assert all(window["width"] >= 2000 > window["room"] for window in windows)
+        assert all(window["undecoded"] == 2 for window in windows)
+        assert len(complaints) >= 1 and "Content Security Policy" in complaints[0]
