@@ -1,6 +1,6 @@
 """Curves: accuracy against radius, iterations and restarts; success against CW's distance.
 
-All are of the first `trials.SAMPLE` images, except CW's, of half as many.
+All are of the first `trials.SAMPLE` images, except CW's, of a quarter as many.
 """
 
 import numpy as np

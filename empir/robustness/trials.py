@@ -5,7 +5,7 @@ from typing import NamedTuple, Optional, Tuple
 from empir.ensemble import Ensemble
 from empir.robustness.goals import Goal
 
-#: Images that controls and curves are about: the first of those evaluated. CW's are half of them.
+#: Images that controls and curves are about: the first of those evaluated. CW's are a quarter.
 SAMPLE = 200
 #: Radii of the accuracy curve, over that of the evaluation; those beyond the range are left out.
 RADII = (1 / 16, 1 / 8, 1 / 4, 3 / 8, 1 / 2, 5 / 8, 3 / 4, 1, 1.25, 1.5, 2, 3, 4, 8, 16, 32, 64)
@@ -134,5 +134,5 @@ def restarts() -> Trial:
 
 def distortion() -> Trial:
     """The trial of the curve of success against distance: CW, which has no radius."""
-    options = dict(everyone=True, images=SAMPLE // 2, part="distortion")
+    options = dict(everyone=True, images=SAMPLE // 4, part="distortion")
     return Trial("cw", "cw", steps=CW_ITERATIONS, **options)
