@@ -123,7 +123,7 @@ def _attack_adaptively(experiment, specs, combine, data, seed, options, arrays, 
     source = subjects.Source(
         architecture=experiment.architecture,
         members=specs,
-        outside=subjects.independent(experiment),
+        outside=subjects.independent(experiment, options),
         combine=combine,
         temperature=FLAGS.temperature,
         options=options,

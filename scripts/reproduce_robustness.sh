@@ -71,7 +71,7 @@ radius() { # NAME RADIUS MEMBERS FLAG...: an ensemble's and its full-precision m
   local name=$1 eps=$2 members=$3
   shift 3
   suite "ensemble-$name" "$eps" --members="$members" "$@"
-  suite "baseline-$name" "$eps" --members="${members##*,}"
+  suite "baseline-$name" "$eps" --members="${members##*,}" --noanalyses
   pgd "ensemble-$name" "$eps" paper --members="$members"
   pgd "ensemble-$name" "$eps" whitebox --members="$members"
   pgd "baseline-$name" "$eps" whitebox --members="${members##*,}"

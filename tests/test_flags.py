@@ -65,6 +65,8 @@ def test_flags_become_members(parse, line, expected):
         ("--protocol=whitebox", ("whitebox", "mean_logits", "decision")),
         ("--protocol=paper", ("paper", "vote", "released")),
         ("--protocol=paper --combine=vote", ("paper", "vote", "released")),
+        ("--protocol=adaptive", ("adaptive", "mean_logits", None)),
+        ("--protocol=adaptive --combine=vote", ("adaptive", "vote", None)),
         ("--combine=vote --attack_target=released", ("paper", "vote", "released")),
         ("--combine=vote", (None, "vote", "decision")),
         ("--attack_target=full_precision", (None, "mean_logits", "full_precision")),
@@ -98,6 +100,13 @@ def test_flags_become_a_protocol(parse, line, expected):
             ["delay", "l2dbl", "student_epochs"],
         ),
         ("--inpgradreg --l2dbl=100", "cw", False, ["inpgradreg", "l2dbl"]),
+        ("--protocol=adaptive --eps=0.1 --seed=3 --nb_samples=5", "cw", False, []),
+        (
+            "--protocol=adaptive --attack=pgd --eps_iter=1 --nb_iter=3 --targeted --viz_enabled",
+            "pgd",
+            False,
+            ["attack", "eps_iter", "nb_iter", "targeted", "viz_enabled"],
+        ),
     ],
 )
 def test_flags_that_a_run_does_not_read_are_told(parse, line, attack, training, ignored):

@@ -11,6 +11,7 @@ from released import save_members
 
 from empir.ensemble import Ensemble
 from empir.errors import EmpirError, ResumeError
+from empir.protocols import EXPERIMENTS
 from empir.report import robustness as report
 from empir.robustness import rounds, suite
 from empir.robustness.goals import Goal
@@ -191,32 +192,42 @@ def test_the_report_has_a_row_per_trial(case, tmp_path):
 
 
 def test_the_summary_has_a_row_per_record(case, tmp_path):
-    run = case.setting()
-    record = suite.run(run, str(tmp_path / "run"), TRIALS, progress=False, analyses=False).record
-    member = {"path": "b/c/x", "weight_bits": [2, None], "activation_bits": [4, None]}
-    full = {"path": "a/y", "weight_bits": None, "activation_bits": None}
-    trials = [
-        dict(trial, name=trial["name"].replace("apgd", "apgd-ce")) for trial in record["trials"]
+    record = suite.run(case.setting(), str(tmp_path / "run"), TRIALS, False, False).record
+    for trial in record["trials"]:
+        trial["name"] = "apgd-ce" if trial["name"] == "apgd" else trial["name"]
+    record["verdicts"] = [dict(name="noise", passed=False), dict(name="seed", passed=None)]
+    folder = tmp_path / "robustness"
+    (folder / "pgd").mkdir(parents=True)
+    for name, eps in (("baseline-0.3", 0.3), ("ensemble-0.3", 0.3), ("pgd-2-255", 0.1)):
+        (folder / ("mnist-%s.json" % name)).write_text(json.dumps(dict(record, eps=eps)))
+    (folder / "cifar10-ensemble-0.1.json").write_text(json.dumps(record))
+    attacked = json.dumps({"adversarial_accuracy": 0.1234})
+    (folder / "pgd" / "mnist-ensemble-0.3-paper.json").write_text(attacked)
+    lines = report.summary(str(tmp_path / "mnist"), EXPERIMENTS["mnist"]).split("\n")[2:]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    assert [row[:4] for row in rows] == [
+        ["EMPIR", "0.3", "75.00", "17.51"],
+        ["full-precision baseline", "0.3", "75.00", "0.77"],
+        ["EMPIR, members trained on PGD", "2/255", "75.00", ""],
     ]
-    record.update(members=[member, full], trials=trials)
-    (tmp_path / "robustness").mkdir()
-    (tmp_path / "robustness" / "mnist.json").write_text(json.dumps(record))
-    row = report.summary(str(tmp_path / "all"), None).split("\n")[2]
-    cells = [cell.strip() for cell in row.strip("|").split("|")]
-    assert cells[:5] == ["`a`, `b/c`", "w2a4/fp, fp", "0.05", "40", "75.00"]
-    assert cells[8] == "**%.2f**" % (100 * record["worst_case_accuracy"]) and len(cells) == 10
+    assert [row[4:6] for row in rows] == [["12.34", ""], ["", ""], ["", ""]]
+    alone = {trial["name"]: trial["accuracy"] for trial in record["trials"]}
+    noise, fgsm, apgd = ("%.2f" % (100 * alone[name]) for name in ("noise", "fgsm", "apgd-ce"))
+    worst = "**%.2f**" % (100 * record["worst_case_accuracy"])
+    assert rows[0][6:10] == [noise, fgsm, apgd, worst] and rows[0][11] == "noise"
 
 
 def test_the_command(tmp_path):
     save_members(str(tmp_path))
     line = "--dataset=mnist --sample --nb_filters=4 --nb_samples=10 --eps=0.02 --noprogress "
-    line += "--members=w2a4:model1,fp:model3 --out=out"
+    line += "--members=w2a4:model1,fp:model3 --outside=w2a4:model2 --noanalyses --out=out"
     process = run_module("empir.robustness", line, str(tmp_path))
     assert process.returncode == 0, process.stderr
     with open(str(tmp_path / "out" / "result.json")) as file:
         record = json.load(file)
     assert record["architecture"] == "MNISTconv" and record["num_examples"] == 10
     assert [m["weight_bits"] for m in record["members"]] == [2, None]
+    assert [m["weight_bits"] for m in record["outside"]] == [2]
     assert process.stdout == report.terminal(record) + "\n"
     assert (tmp_path / "out" / "report.md").read_text() == report.markdown(record) + "\n"
     # Everything is there: the same command only prints.
@@ -232,6 +243,7 @@ def test_the_command(tmp_path):
         ("--out=runs/none --norm=l2", "--norm=l2 needs --eps"),
         ("--out=runs/none --dataset=svhn", "dataset 'svhn'"),
         ("--out=runs/none --sample --members=fp", "'fp' is not PRECISION:CHECKPOINT"),
+        ("--out=runs/none --sample --outside=fp", "--outside: 'fp' is not PRECISION:CHECKPOINT"),
         ("--out=runs/none --sample --nb_samples=1001", "nb_samples=1001"),
         ("--out=runs/none --sample --nb_samples=5 --eps=-1", "eps=-1"),
         ("--out=runs/none --sample --nb_samples=5 --combine=median", "combine='median'"),

@@ -15,7 +15,7 @@ from released import MEMBERS, narrow, save_members
 
 from empir import checkpoints
 from empir.data import mnist
-from scripts import MNIST_SCRIPT, assert_refused, assert_result, run_script
+from scripts import MNIST_SCRIPT, RESULT, assert_refused, assert_result, run_script
 
 # The original's README commands with short paths, and the sizes that keep tests fast.
 ENSEMBLE = (
@@ -195,3 +195,20 @@ def test_importing_is_silent(code):
         [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
     assert (process.returncode, process.stdout, process.stderr) == (0, b"", b"")
+
+
+def test_the_adaptive_protocol_leaves_a_report(members, tmp_path):
+    line = ENSEMBLE + " --nb_filters=4 --nb_samples=4 --eps=0.02 --noprogress --attack=pgd"
+    line += " --protocol=adaptive --out=%s" % (tmp_path / "out")
+    process = script(sys.executable, line, members, tmp_path)
+    assert process.returncode == 0, process.stderr
+    with open(str(tmp_path / "out" / "result.json")) as file:
+        record = json.load(file)
+    assert record["eps"] == 0.02 and record["options"] == {"nb_filters": 4}
+    assert len(record["members"]) == 3 and len(record["verdicts"]) == 10
+    numbers = [float(number) for number in RESULT.match(process.stdout).groups()]
+    assert numbers[0] == record["clean_accuracy"] and numbers[1] == record["worst_case_accuracy"]
+    assert "--attack has no effect: --protocol=adaptive sets its own attacks" in process.stderr
+    assert (tmp_path / "out" / "report.html").exists() and "verdicts" not in process.stdout
+    again = script(sys.executable, line, members, tmp_path)
+    assert again.stdout == process.stdout

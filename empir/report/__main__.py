@@ -10,7 +10,7 @@ import sys
 from empir import runtime
 from empir.errors import EmpirError
 from empir.protocols import EXPERIMENTS
-from empir.report import benchmark, cost, defenses, robustness, tables
+from empir.report import benchmark, cost, defenses, outside, robustness, tables
 from empir.results import RESULTS
 from empir.runs import write_atomically
 from empir.runtime import ROOT
@@ -31,6 +31,7 @@ TABLES = {
     "overhead": cost.markdown,
     "defenses": defenses.markdown,
     "robustness": robustness.summary,
+    "outside": outside.table,
 }
 
 

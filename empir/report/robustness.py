@@ -8,8 +8,9 @@ import numpy as np
 
 from empir import runs
 from empir.data import Dataset
-from empir.precision import Precision
+from empir.protocols import Experiment
 from empir.report.tables import aligned
+from empir.results import paper_row
 from empir.runs import read_json
 
 #: How many images the page shows.
@@ -19,6 +20,13 @@ CURVES = {
     "steps": ("Accuracy against iterations of Auto-PGD", "iterations", "accuracy, %"),
     "restarts": ("Accuracy against random starts of Auto-PGD", "starts", "accuracy, %"),
     "distortion": ("CW: images broken within an L2 distance", "L2 distance", "images, %"),
+}
+#: Of `summary`'s files, in its order.
+KINDS = {
+    "ensemble": "EMPIR",
+    "baseline": "full-precision baseline",
+    "distilled": "distilled network",
+    "pgd": "EMPIR, members trained on PGD",
 }
 #: Points of a curve that tables show.
 QUANTILES = 10
@@ -135,33 +143,45 @@ def _shown(outcome, data) -> Iterator:
         )
 
 
-def summary(folder: str, _) -> str:
-    """Markdown table of the records robustness/*.json beside `folder`, a dataset's results."""
+def summary(folder: str, experiment: Experiment) -> str:
+    """Markdown table of a dataset's records in robustness/ beside `folder`, its results.
+
+    Files are named DATASET-KIND-RADIUS.json, KIND of `KINDS`; those of PGD under a protocol are
+    robustness/pgd/DATASET-KIND-RADIUS-PROTOCOL.json.
+    """
+    base = os.path.join(os.path.dirname(folder), "robustness")
     lines = [
-        "| members | of | L-infinity radius | images | clean | noise | FGSM "
-        "| APGD, cross-entropy | worst case of all | 95 % interval |",
-        "| --- | --- |" + " ---: |" * 8,
+        "| network | radius | clean | the paper's PGD | PGD, paper | PGD, whitebox "
+        "| noise | FGSM | Auto-PGD | adaptive | 95 % interval | verdicts failed |",
+        "| --- |" + " ---: |" * 10 + " --- |",
     ]
-    for path in sorted(glob.glob(os.path.join(os.path.dirname(folder), "robustness", "*.json"))):
+    rows = []
+    for path in glob.glob(os.path.join(base, experiment.dataset + "-*.json")):
+        _, kind, radius = os.path.basename(path)[: -len(".json")].split("-", 2)
         record = read_json(path)
-        alone = {trial["name"]: trial["accuracy"] for trial in record["trials"]}
-        members = ", ".join(_bits(member) for member in record["members"])
-        folders = sorted({os.path.dirname(member["path"]) for member in record["members"]})
-        cells = ["`%s`" % "`, `".join(folders), members, "%.4g" % record["eps"]]
-        cells += ["{:,}".format(record["num_examples"]), _percent(record["clean_accuracy"])]
-        cells += [_percent(alone[name]) for name in ("noise", "fgsm", "apgd-ce")]
-        cells += ["**%s**" % _percent(record["worst_case_accuracy"])]
-        cells += ["%s to %s" % tuple(map(_percent, record["interval"]))]
-        lines.append("| %s |" % " | ".join(cells))
+        place = (list(KINDS).index(kind) > 1, record["eps"], list(KINDS).index(kind))
+        rows.append((place, _summary_row(base, experiment, kind, radius, record)))
+    lines += ["| %s |" % " | ".join(cells) for _, cells in sorted(rows)]
     return "\n".join(lines)
+
+
+def _summary_row(base, experiment, kind, radius, record):
+    alone = {trial["name"]: trial["accuracy"] for trial in record["trials"]}
+    cells = [KINDS[kind], radius.replace("-", "/"), _percent(record["clean_accuracy"])]
+    model = {"ensemble": "empir", "baseline": "baseline"}.get(kind)
+    told = model and record["eps"] == experiment.eps
+    cells.append("%.2f" % paper_row(experiment.dataset, model)["pgd"] if told else "")
+    for protocol in ("paper", "whitebox"):
+        name = "%s-%s-%s-%s.json" % (experiment.dataset, kind, radius, protocol)
+        path = os.path.join(base, "pgd", name)
+        here = os.path.exists(path)
+        cells.append(_percent(read_json(path)["adversarial_accuracy"]) if here else "")
+    cells += [_percent(alone[name]) for name in ("noise", "fgsm", "apgd-ce")]
+    cells.append("**%s**" % _percent(record["worst_case_accuracy"]))
+    cells.append("%s to %s" % tuple(map(_percent, record["interval"])))
+    failed = [verdict["name"] for verdict in record["verdicts"] if verdict["passed"] is False]
+    return cells + [", ".join(failed)]
 
 
 def _percent(fraction):
     return "%.2f" % (100 * fraction)
-
-
-def _bits(member):
-    bits = (member["weight_bits"], member["activation_bits"])
-    if isinstance(bits[0], list):
-        return "/".join(str(Precision(*pair)) for pair in zip(*bits))
-    return str(Precision(*bits))

@@ -55,13 +55,14 @@ def run(_):
         raise EmpirError("--norm=%s needs --eps, the radius in that norm" % FLAGS.norm)
     runs.check_writable(FLAGS.out)
     models = subjects.keras_files(FLAGS.checkpoint)
+    options = _options(models)
     source = subjects.Source(
         architecture=chosen.architecture,
         members=() if models else _members(subjects.shipped(chosen)),
         models=models,
-        outside=_outside(subjects.independent(chosen)),
+        outside=_outside(subjects.independent(chosen, options)),
         combine=FLAGS.combine,
-        options=_options(models),
+        options=options,
         seed=FLAGS.seed,
     )
     runtime.configure(FLAGS.num_threads)

@@ -63,8 +63,9 @@ class Source(NamedTuple):
                 self._member(spec, session, "model%d" % number, self.options)
                 for number, spec in enumerate(self.members, 1)
             ]
+            width = {key: self.options[key] for key in ("nb_filters",) if key in self.options}
             outside = [
-                self._member(spec, session, "outside%d" % number, {})
+                self._member(spec, session, "outside%d" % number, width)
                 for number, spec in enumerate(self.outside, 1)
             ]
             ensemble = Ensemble(members, self.combine, temperature=self.temperature)
@@ -91,8 +92,10 @@ def shipped(chosen: Experiment) -> Tuple[empir_flags.MemberSpec, ...]:
     )
 
 
-def independent(chosen: Experiment) -> Tuple[empir_flags.MemberSpec, ...]:
-    """The dataset's network outside the ensembles in this repository, if there is one."""
+def independent(chosen: Experiment, options: dict) -> Tuple[empir_flags.MemberSpec, ...]:
+    """The network outside the ensembles in this repository, if there is one of that width."""
+    if "nb_filters" in options:
+        return ()
     path = runtime.in_checkout(os.path.join("checkpoints", INDEPENDENT, chosen.dataset))
     return (empir_flags.MemberSpec(FULL, path),) if os.path.isdir(path) else ()
 

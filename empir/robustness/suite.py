@@ -224,6 +224,7 @@ def _record(head, evaluation, measured):
     return dict(
         head,
         clean_accuracy=float(np.mean(evaluation.clean["decision"] == labels)),
+        chance=1 / evaluation.setting.data.num_classes,
         worst_case_accuracy=accuracy,
         interval=[limit / 100 for limit in score(accuracy, len(labels)).interval],
         trials=evaluation.rows,
