@@ -155,6 +155,34 @@ def test_draws_average_the_gradients_of_a_random_network(session, problem):
     assert error(64) < 0.25 * error(1)  # 1/8 is expected
 
 
+def test_success_on_a_random_network_is_that_most_draws_are_wrong(session, problem):
+    w, images, labels = problem
+    labels = (labels + np.arange(7) % 2) % 4
+    # So little noise that the images' classes seldom change, and every pass draws anew.
+    found = climbed(session, Goal(draws=32), w, images, labels, noise=0.01)
+    np.testing.assert_array_equal(found.success, np.arange(7) % 2 == 1)
+
+
+def test_a_goal_outside_the_ensemble_follows_that_network(session, problem):
+    w, images, labels = problem
+    x, target = tf.constant(images), tf.constant(one_hot(labels, 4))
+    outside = [Linear(w[0]), Linear(2 * w[1])]
+    found = session.run(Goal("outside2").climb(ensemble(w[:1]), x, target, outside=outside))
+    expected = margin_gradient(2 * w[1], images, labels)
+    np.testing.assert_allclose(found.gradient, expected, rtol=1e-5)
+    decided = (images.reshape(7, -1) @ w[0]).argmax(axis=1)
+    np.testing.assert_array_equal(found.success, decided != labels)
+
+
+def test_a_network_without_a_gradient_has_a_zero_one(session, problem):
+    w, images, labels = problem
+    stuck = Linear(w[0])
+    stuck.get_logits = lambda x: Linear(w[0]).get_logits(tf.round(x * 255) / 255)
+    target = tf.constant(one_hot(labels, 4))
+    found = session.run(Goal().climb(Ensemble([stuck]), tf.constant(images), target))
+    assert found.gradient.shape == images.shape and not found.gradient.any()
+
+
 @pytest.mark.parametrize("goal", [Goal(), Goal("balanced", "ce"), Goal("member2")], ids=str)
 def test_an_attack_on_a_goal_fools_the_ensemble(session, problem, goal):
     w, images, labels = problem

@@ -198,14 +198,15 @@ def test_importing_is_silent(code):
 
 
 def test_the_adaptive_protocol_leaves_a_report(members, tmp_path):
-    line = ENSEMBLE + " --nb_filters=4 --nb_samples=4 --eps=0.02 --noprogress --attack=pgd"
-    line += " --protocol=adaptive --out=%s" % (tmp_path / "out")
+    line = "--protocol=adaptive --members=w2a4:model1 --combine=vote --nb_filters=4 --nb_samples=4 "
+    line += "--eps=0.02 --noprogress --attack=pgd --out=%s" % (tmp_path / "out")
     process = script(sys.executable, line, members, tmp_path)
     assert process.returncode == 0, process.stderr
     with open(str(tmp_path / "out" / "result.json")) as file:
         record = json.load(file)
     assert record["eps"] == 0.02 and record["options"] == {"nb_filters": 4}
-    assert len(record["members"]) == 3 and len(record["verdicts"]) == 10
+    assert [member["weight_bits"] for member in record["members"]] == [2]
+    assert record["combine"] == "vote" and len(record["verdicts"]) == 10
     numbers = [float(number) for number in RESULT.match(process.stdout).groups()]
     assert numbers[0] == record["clean_accuracy"] and numbers[1] == record["worst_case_accuracy"]
     assert "--attack has no effect: --protocol=adaptive sets its own attacks" in process.stderr

@@ -8,14 +8,11 @@ import numpy as np
 from empir import runs
 from empir.data import Dataset
 from empir.errors import EmpirError
+from empir.robustness.ball import NORMS, reach
 
 ARCHITECTURES = ("MNISTconv", "CIFARconv")  # of benchmark/pytorch_worker.py
-#: norm -> (AutoAttack's name, NumPy's order).
-NORMS = {"linf": ("Linf", np.inf), "l2": ("L2", 2)}
 #: What of a run's record goes into that of a check.
 HEAD = ("dataset", "architecture", "combine", "members", "eps", "norm", "num_examples", "data")
-#: By how much rounding may leave a ball: a share of the radius, and of a value of an image.
-SLACK, RESOLUTION = 1e-5, 2.0**-22
 
 
 def read_record(folder: str) -> dict:
@@ -117,10 +114,10 @@ def _successes(path, shape):
 
 def inside(images, adversarial, eps: float, norm: str, clip_range) -> np.ndarray:
     """Which images, float32 [n, h, w, c], are finite, in range and at most `eps` from the clean."""
-    order, pixels = NORMS[norm][1], int(np.prod(images.shape[1:]))
-    change = (adversarial.astype(np.float64) - images).reshape(len(images), pixels)
-    flat, (low, high) = adversarial.reshape(len(images), pixels), clip_range
-    rounding = RESOLUTION * max(abs(low), abs(high)) * (1 if order == np.inf else pixels**0.5)
+    low, high = clip_range
+    flat = adversarial.reshape(len(images), images[0].size if len(images) else 1)
+    change = flat.astype(np.float64) - images.reshape(flat.shape)
     with np.errstate(invalid="ignore"):
-        near = np.linalg.norm(change, order, axis=1) <= eps * (1 + SLACK) + rounding
+        far = np.linalg.norm(change, NORMS[norm], axis=1)
+        near = far <= reach(eps, norm, clip_range, flat.shape[1])
         return near & ((flat >= low) & (flat <= high)).all(axis=1)

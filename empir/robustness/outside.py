@@ -26,7 +26,7 @@ from empir.models import architecture
 from empir.precision import Precision
 from empir.progress import progress_bar
 from empir.protocols import experiment
-from empir.robustness.kept import HEAD, NORMS, Attacked, inside, read_images, read_record
+from empir.robustness.kept import HEAD, Attacked, inside, read_images, read_record
 from empir.runtime import ROOT
 
 FLAGS = flags.FLAGS
@@ -35,6 +35,8 @@ log = logging.getLogger("empir")
 SCHEMA = 1
 #: AutoAttack's standard version, in its order.
 ATTACKS = ("apgd-ce", "apgd-t", "fab-t", "square")
+#: The record's norms as AutoAttack calls them.
+NORMS = {"linf": "Linf", "l2": "L2"}
 SEED = 0
 BATCH = 200  # images per call
 WORKER = os.path.join(ROOT, "empir", "robustness", "twin_worker.py")
@@ -277,7 +279,7 @@ class AutoAttack:
 
     def _attack(self, entry, rows):
         record, data = self._attacked.record, self._attacked.data
-        setting = dict(self._budget, norm=NORMS[record["norm"]][0], eps=record["eps"], seed=SEED)
+        setting = dict(self._budget, norm=NORMS[record["norm"]], eps=record["eps"], seed=SEED)
         answer = self._worker.ask(
             "autoattack", attack=entry["name"], rows=rows.tolist(), out=self._path, **setting
         )

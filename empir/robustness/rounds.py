@@ -12,14 +12,12 @@ from empir.data import Dataset
 from empir.ensemble import Ensemble, mean_logits
 from empir.errors import EmpirError
 from empir.measures import distances
+from empir.robustness.ball import NORMS, diameter, reach
 from empir.robustness.decision import HopSkipJump
 from empir.robustness.goals import Goal, GoalPGD, GoalSquare
 from empir.robustness.trials import Trial
 
 SCHEMA = 2
-NORMS = {"linf": np.inf, "l2": 2}
-#: By how much rounding may leave a ball: a share of the radius, and of an image's largest value.
-SLACK, RESOLUTION = 1e-5, 2.0**-22
 
 
 class Subject(NamedTuple):
@@ -78,17 +76,11 @@ class Setting(NamedTuple):
     def whole(self) -> float:
         """Radius of a ball around any image that holds all images."""
         low, high = self.data.clip_range
-        return (high - low) * self._longest
-
-    @property
-    def _longest(self):
-        """Norm of an image of ones."""
-        return 1.0 if self.norm == "linf" else float(np.sqrt(self.data.images[0].size))
+        return (high - low) * diameter(self.norm, self.data.images[0].size)
 
     def reach(self, eps: float) -> float:
         """Largest distance that counts as inside a ball of radius eps."""
-        largest = max(abs(limit) for limit in self.data.clip_range)
-        return eps * (1 + SLACK) + RESOLUTION * largest * self._longest
+        return reach(eps, self.norm, self.data.clip_range, self.data.images[0].size)
 
     def describe(self, subject: Subject) -> dict:
         """The setting of a subject as plain data."""
