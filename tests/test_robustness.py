@@ -12,6 +12,7 @@ from released import save_members
 from empir.ensemble import Ensemble
 from empir.errors import EmpirError, ResumeError
 from empir.protocols import EXPERIMENTS
+from empir.report import radius
 from empir.report import robustness as report
 from empir.robustness import rounds, suite
 from empir.robustness.goals import Goal
@@ -215,6 +216,33 @@ def test_the_summary_has_a_row_per_record(case, tmp_path):
     noise, fgsm, apgd = ("%.2f" % (100 * alone[name]) for name in ("noise", "fgsm", "apgd-ce"))
     worst = "**%.2f**" % (100 * record["worst_case_accuracy"])
     assert rows[0][6:10] == [noise, fgsm, apgd, worst] and rows[0][11] == "noise"
+
+
+def test_the_figure_shows_what_the_records_say(tmp_path):
+    def keep(name, eps, accuracy, **more):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(json.dumps(dict(more, eps=eps, worst_case_accuracy=accuracy)))
+
+    for eps in (0.2, 0.1):
+        curve = {"radius": [[0.0, 0.9], [eps, 1 - eps]]}
+        keep("mnist-ensemble-%s.json" % eps, eps, 0.5 - eps, curves=curve)
+    keep("mnist-baseline-0.1.json", 0.1, 0.25, curves={})
+    keep("mnist-pgd-0.3.json", 0.3, 0.7, curves={})
+    attacked = dict(attack={"eps": 0.2}, adversarial_accuracy=0.6)
+    keep("pgd/mnist-ensemble-0.2-paper.json", 0.2, 0, **attacked)
+    keep("pgd/mnist-ensemble-0.2-whitebox.json", 0.2, 0, **attacked)
+    assert radius.points(str(tmp_path), EXPERIMENTS["mnist"]) == {
+        "ensemble": [(0.1, 40.0), (0.2, 30.0)],
+        "baseline": [(0.1, 25.0)],
+        "curve": [(0.0, 90.0), (0.2, 80.0)],
+        "paper": [(0.2, 60.0)],
+    }
+    drawn = []
+    for name in ("a.svg", "b.svg"):
+        shown = [EXPERIMENTS[dataset] for dataset in ("mnist", "cifar10")]
+        radius.plot(str(tmp_path), shown, str(tmp_path / name))
+        drawn.append((tmp_path / name).read_bytes())
+    assert drawn[0] == drawn[1] and b"<svg" in drawn[0]
 
 
 def test_the_command(tmp_path):

@@ -10,7 +10,7 @@ import sys
 from empir import runtime
 from empir.errors import EmpirError
 from empir.protocols import EXPERIMENTS
-from empir.report import benchmark, cost, defenses, outside, robustness, tables
+from empir.report import benchmark, cost, defenses, outside, radius, robustness, tables
 from empir.results import RESULTS
 from empir.runs import write_atomically
 from empir.runtime import ROOT
@@ -60,6 +60,9 @@ def main(argv) -> int:
     folder = os.path.join(RESULTS, "mnist")
     if benchmark.load(folder):
         benchmark.plot(folder, os.path.join(RESULTS, "benchmark", "attacks.svg"))
+    folder = os.path.join(RESULTS, "robustness")
+    shown = [EXPERIMENTS[dataset] for dataset in ("mnist", "cifar10")]
+    radius.plot(folder, shown, os.path.join(folder, "radius.svg"))
     return 0
 
 
