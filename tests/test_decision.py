@@ -1,5 +1,7 @@
 """HopSkipJump sees decisions only, and finds what is close to the boundary."""
 
+import logging
+
 import numpy as np
 import pytest
 from known import Case, arrays
@@ -40,6 +42,14 @@ def test_it_stops_inside_the_ball():
     image = np.full((4, 4, 1), -0.25, np.float32)
     found = attack(decide, 0.6, np.inf)(image, 0, np.ones_like(image), 5)
     assert np.abs(found - image).max() <= 0.6 and sum(asked) < 100
+
+
+def test_it_says_nothing(capfd, caplog):
+    caplog.set_level(logging.INFO)
+    image = np.full((4, 4, 1), -0.25, np.float32)
+    attack(bright, 0.6, np.inf)(image, 0, np.ones_like(image), 5)
+    logging.info("heard")
+    assert capfd.readouterr().out == "" and [r.getMessage() for r in caplog.records] == ["heard"]
 
 
 def test_numpys_generator_is_left_alone():

@@ -4,6 +4,7 @@ The decisions are the ensemble's own, under whichever rule, so it attacks the vo
 """
 
 import contextlib
+import logging
 import os
 import warnings
 from typing import Callable
@@ -60,8 +61,7 @@ class HopSkipJump:
             # In Foolbox's units: the square's mean, as shares of the range.
             self._radius if linf else self._radius**2 / image.size,
         )
-        with _numpy_seed(seed), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with _numpy_seed(seed), _quiet():
             (found,) = attack(
                 image[np.newaxis],
                 np.array([label]),
@@ -92,6 +92,19 @@ def _model(forward, clip_range, num_classes):
             return num_classes
 
     return Deciding(bounds=clip_range, channel_axis=-1)
+
+
+@contextlib.contextmanager
+def _quiet():
+    """Foolbox without its warnings, and without its progress, which it logs as everybody's."""
+    before = logging.root.manager.disable
+    logging.disable(logging.INFO)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
 
 
 @contextlib.contextmanager
