@@ -52,7 +52,8 @@ def plot(folder: str, experiments, path: str):
         FigureCanvasSVG(figure)
         for axes, experiment in zip(figure.subplots(1, len(experiments)), experiments):
             found = points(folder, experiment)
-            axes.plot(*zip(*found["curve"] or [(0, 0)]), color="C0", alpha=0.5, linewidth=1)
+            line = dict(color="C0", alpha=0.5, linewidth=1, label="EMPIR, Auto-PGD (200 images)")
+            axes.plot(*zip(*found["curve"] or [(0, 0)]), **line)
             for kind, (colour, title) in LINES.items():
                 axes.plot(*zip(*found[kind] or [(0, 0)]), "o", color=colour, label=title)
             axes.plot(*zip(*found["paper"] or [(0, 0)]), "^", color="C2", label="EMPIR, PGD, paper")

@@ -180,7 +180,7 @@ def _summary_row(base, experiment, kind, radius, record):
     cells.append("**%s**" % _percent(record["worst_case_accuracy"]))
     cells.append("%s to %s" % tuple(map(_percent, record["interval"])))
     failed = [verdict["name"] for verdict in record["verdicts"] if verdict["passed"] is False]
-    return cells + [", ".join(failed)]
+    return cells + [", ".join(failed) or ("none" if record["verdicts"] else "-")]
 
 
 def _percent(fraction):
