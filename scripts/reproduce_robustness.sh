@@ -5,8 +5,8 @@
 #   scripts/reproduce_robustness.sh [mnist|cifar10|outside] [--data_dir=FOLDER] [FLAG...]
 #
 # FOLDER holds mnist and cifar-10-batches-bin. Records go to results/robustness, everything else (reports,
-# adversarial images) to runs/robustness. The first 1,000 test images are attacked: two hours on two cores, and
-# another for `outside`, which needs scripts/pytorch.sh. FLAGs go to all commands. Started again it continues.
+# adversarial images) to runs/robustness. The first 1,000 test images are attacked: one to two hours on two cores,
+# and several for `outside`, which needs scripts/pytorch.sh. FLAGs go to all commands. Started again it continues.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/python.sh
