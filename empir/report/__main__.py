@@ -62,7 +62,8 @@ def main(argv) -> int:
         benchmark.plot(folder, os.path.join(RESULTS, "benchmark", "attacks.svg"))
     folder = os.path.join(RESULTS, "robustness")
     shown = [EXPERIMENTS[dataset] for dataset in ("mnist", "cifar10")]
-    radius.plot(folder, shown, os.path.join(folder, "radius.svg"))
+    if os.path.isdir(folder):
+        radius.plot(folder, shown, os.path.join(folder, "radius.svg"))
     return 0
 
 
