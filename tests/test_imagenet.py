@@ -298,6 +298,7 @@ def features(**values):
         (features(image__class__label=1), "image/encoded"),
         (features(image__encoded=b"no jpeg", image__class__label=1), "cannot be decoded"),
     ],
+    ids=["text", "no label", "no image", "no jpeg"],  # the bytes' order differs between processes
 )
 def test_a_record_that_is_no_image_is_named(tmp_path, example, says):
     write_records(tmp_path / "Val-00000-of-00001", example)
