@@ -76,7 +76,10 @@ RECIPROCAL_PIXELS = {"fgsm": 0.999, "bim": 0.999, "pgd": 0.93, "cw": 0.992}
 def allowed(dataset, levels, name, attack) -> Allowed:
     """How far a result may be from the original's."""
     if name == "model3" or (name == "ensemble" and attack in ("bim", "cw")):
-        return Allowed(pixels=FULL_PRECISION_PIXELS[attack], norm=1e-4)
+        # PGD's random starts lie where gradients are within rounding of zero, whose signs differ
+        # between processors: layer by layer, 1.2e-4 on Sapphire Rapids.
+        norm = 3e-4 if attack == "pgd" else 1e-4
+        return Allowed(pixels=FULL_PRECISION_PIXELS[attack], norm=norm)
     case = (dataset, name, attack)
     if levels != "reciprocal":
         return EXACT[case]
