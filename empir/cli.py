@@ -64,9 +64,7 @@ def run(experiment: Experiment):
         log.info("%s holds a trained network", specs[0].path)
         return
     if protocol[0] == ADAPTIVE:
-        with contextlib.ExitStack() as stack:
-            out = FLAGS.out or stack.enter_context(tempfile.TemporaryDirectory())
-            _attack_adaptively(experiment, specs, protocol[1], data, seed, options, arrays, out)
+        _attack_adaptively(experiment, specs, protocol[1], data, seed, options, arrays)
         return
 
     from empir.backend import tf
@@ -115,7 +113,7 @@ def _job(experiment, members, attack, protocol, data, seed, options):
     )
 
 
-def _attack_adaptively(experiment, specs, combine, data, seed, options, arrays, out):
+def _attack_adaptively(experiment, specs, combine, data, seed, options, arrays):
     """What --protocol=adaptive does: `empir.robustness` on the members that the flags name."""
     from empir.report import robustness
     from empir.robustness import rounds, subjects, suite
@@ -140,10 +138,12 @@ def _attack_adaptively(experiment, specs, combine, data, seed, options, arrays, 
         architecture=experiment.architecture,
         options=options,
     )
-    outcome = suite.run(setting, out, progress=FLAGS.progress)
-    if FLAGS.out:
-        robustness.write(outcome, data, out)
-        log.info("%s holds the report", os.path.join(out, "report.html"))
+    with contextlib.ExitStack() as stack:
+        out = FLAGS.out or stack.enter_context(tempfile.TemporaryDirectory())
+        outcome = suite.run(setting, out, progress=FLAGS.progress)
+        if FLAGS.out:
+            robustness.write(outcome, data, out)
+            log.info("%s holds the report", os.path.join(out, "report.html"))
     log.info("%s", robustness.terminal(outcome.record))
     _print_result(
         outcome.record["clean_accuracy"], outcome.record["worst_case_accuracy"], outcome.l2.mean()

@@ -4,20 +4,19 @@ import glob
 import os
 
 from empir.precision import Precision
+from empir.report.robustness import NORMS, percent
 from empir.report.tables import aligned
 from empir.runs import read_json
-
-NORMS = {"linf": "L-infinity", "l2": "L2"}
 
 
 def terminal(record: dict) -> str:
     """The record of `robustness.outside.check` in a few lines."""
     auto, rows = record["autoattack"], [["clean", "%d" % record["images"], ""]]
-    rows[0].append(_percent(record["clean_accuracy"]))
+    rows[0].append(percent(record["clean_accuracy"]))
     for attack in auto["attacks"]:
         cells = [attack["name"], "%d" % attack["attacked"], "%.0f" % attack["seconds"]]
-        rows.append(cells + [_percent(attack["accuracy_after"])])
-    rows.append(["the suite", "%d" % record["images"], "", _percent(record["suite_accuracy"])])
+        rows.append(cells + [percent(attack["accuracy_after"])])
+    rows.append(["the suite", "%d" % record["images"], "", percent(record["suite_accuracy"])])
     lines = aligned([["attack", "images", "s", "left correct, %"]] + rows) + [""]
     lines.append(
         "%s, %s, %d members, %s radius %g, first %d images: %s leaves %s %%, the suite %s %%"
@@ -29,8 +28,8 @@ def terminal(record: dict) -> str:
             record["eps"],
             record["images"],
             auto["package"],
-            _percent(auto["accuracy"]),
-            _percent(record["suite_accuracy"]),
+            percent(auto["accuracy"]),
+            percent(record["suite_accuracy"]),
         )
     )
     lines.append(
@@ -61,7 +60,7 @@ def table(folder: str, _) -> str:
         ]
         cells = ["`%s`" % "`, `".join(folders), ", ".join(bits), NORMS[record["norm"]]]
         cells += ["%.4g" % record["eps"], "{:,}".format(record["images"])]
-        cells += [_percent(record["suite_accuracy"]), _percent(record["autoattack"]["accuracy"])]
+        cells += [percent(record["suite_accuracy"]), percent(record["autoattack"]["accuracy"])]
         cells += ["%+.2f" % record["stronger_by"], _transferred(record)]
         lines.append("| %s |" % " | ".join(cells))
     return "\n".join(lines)
@@ -70,7 +69,3 @@ def table(folder: str, _) -> str:
 def _transferred(record):
     counts = record["transferred"]
     return "%d of %d" % (counts["adversarial"], counts["images"])
-
-
-def _percent(fraction):
-    return "%.2f" % (100 * fraction)

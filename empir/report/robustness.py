@@ -13,6 +13,8 @@ from empir.report.tables import aligned
 from empir.results import paper_row
 from empir.runs import read_json
 
+#: Norms of records in words.
+NORMS = {"linf": "L-infinity", "l2": "L2"}
 #: How many images the page shows.
 SHOWN = 8
 CURVES = {
@@ -64,7 +66,7 @@ def _finding(record):
             low,
             high,
             record["num_examples"],
-            {"linf": "L-infinity", "l2": "L2"}[record["norm"]],
+            NORMS[record["norm"]],
             record["eps"],
             100 * record["clean_accuracy"],
         )
@@ -167,7 +169,7 @@ def summary(folder: str, experiment: Experiment) -> str:
 
 def _summary_row(base, experiment, kind, radius, record):
     alone = {trial["name"]: trial["accuracy"] for trial in record["trials"]}
-    cells = [KINDS[kind], radius.replace("-", "/"), _percent(record["clean_accuracy"])]
+    cells = [KINDS[kind], radius.replace("-", "/"), percent(record["clean_accuracy"])]
     model = {"ensemble": "empir", "baseline": "baseline"}.get(kind)
     told = model and record["eps"] == experiment.eps
     cells.append("%.2f" % paper_row(experiment.dataset, model)["pgd"] if told else "")
@@ -175,13 +177,14 @@ def _summary_row(base, experiment, kind, radius, record):
         name = "%s-%s-%s-%s.json" % (experiment.dataset, kind, radius, protocol)
         path = os.path.join(base, "pgd", name)
         here = os.path.exists(path)
-        cells.append(_percent(read_json(path)["adversarial_accuracy"]) if here else "")
-    cells += [_percent(alone[name]) for name in ("noise", "fgsm", "apgd-ce")]
-    cells.append("**%s**" % _percent(record["worst_case_accuracy"]))
-    cells.append("%s to %s" % tuple(map(_percent, record["interval"])))
+        cells.append(percent(read_json(path)["adversarial_accuracy"]) if here else "")
+    cells += [percent(alone[name]) for name in ("noise", "fgsm", "apgd-ce")]
+    cells.append("**%s**" % percent(record["worst_case_accuracy"]))
+    cells.append("%s to %s" % tuple(map(percent, record["interval"])))
     failed = [verdict["name"] for verdict in record["verdicts"] if verdict["passed"] is False]
     return cells + [", ".join(failed) or ("none" if record["verdicts"] else "-")]
 
 
-def _percent(fraction):
+def percent(fraction: float) -> str:
+    """A fraction in percent, without the sign."""
     return "%.2f" % (100 * fraction)
