@@ -1,5 +1,7 @@
 """A user's own Keras classifier as a member: any model that `keras.Model.save` has written."""
 
+import contextlib
+import functools
 import hashlib
 
 from cleverhans.model import Model
@@ -9,14 +11,6 @@ from empir.data import Dataset
 from empir.errors import CheckpointError
 from empir.layers import CUSTOM_OBJECTS
 from empir.precision import FULL
-
-
-class StillBatchNorm(keras.layers.BatchNormalization):
-    """Batch normalisation by its moving statistics, without the operations that update them."""
-
-    def call(self, inputs, training=None):
-        """Normalised inputs."""
-        return super().call(inputs, training=False)
 
 
 class KerasMember(Model):
@@ -47,9 +41,11 @@ class KerasMember(Model):
 
     def get_logits(self, x):
         """Logits, float32 [n, classes], of float32 images [n, h, w, c]; as in prediction."""
+        # Batch norm and dropout switch by tf.cond otherwise, which fails in loops (FACTS 4).
         keras.backend.set_learning_phase(0)
         _forget(self.model)
-        scores = self.model.call(x)
+        with _still(self.model):
+            scores = self.model.call(x)
         return scores.op.inputs[0] if scores.op.type == "Softmax" else scores
 
     def fprop(self, x):
@@ -80,8 +76,7 @@ def load_keras(path: str, data: Dataset) -> KerasMember:
         with open(path, "rb") as file:
             sha256 = hashlib.sha256(file.read()).hexdigest()
         keras.backend.set_learning_phase(0)
-        known = dict(CUSTOM_OBJECTS, BatchNormalization=StillBatchNorm)
-        model = keras.models.load_model(path, custom_objects=known, compile=False)
+        model = keras.models.load_model(path, custom_objects=CUSTOM_OBJECTS, compile=False)
     except (OSError, ValueError, KeyError, TypeError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise CheckpointError("%s is no model that keras.Model.save wrote: %s" % (path, reason))
@@ -104,3 +99,31 @@ def _forget(model):
     for layer in model.layers:
         if isinstance(layer, keras.models.Model):
             _forget(layer)
+
+
+@contextlib.contextmanager
+def _still(model):
+    """Call a model without the operations by which batch normalisation updates its statistics.
+
+    Keras adds them whatever the learning phase; an attack's function cannot hold them.
+    """
+    layers = _normalizations(model)
+    for layer in layers:
+        layer.call = functools.partial(layer.call, training=False)
+    try:
+        yield
+    finally:
+        for layer in layers:
+            del layer.call
+
+
+def _normalizations(model):
+    """The layers of batch normalisation in a model, in models within it and in wrappers."""
+    found = set()
+    for layer in model.layers:
+        layer = getattr(layer, "layer", layer)
+        if isinstance(layer, keras.models.Model):
+            found |= _normalizations(layer)
+        elif isinstance(layer, keras.layers.BatchNormalization):
+            found.add(layer)
+    return found

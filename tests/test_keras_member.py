@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from conftest import ROOT, one_hot
 
-from empir import runtime
+from empir import attacks, runtime
 from empir.backend import keras, tf
 from empir.data import mnist
 from empir.ensemble import Ensemble
@@ -113,6 +113,27 @@ def test_attacks_on_it_succeed(tmp_path, sample):
 
 
 @pytest.mark.parametrize(
+    "name, parameters", [("fgsm", {}), ("pgd", {"nb_iter": 3}), ("cw", {"max_iterations": 3})]
+)
+def test_attacks_take_a_model_that_normalises_and_leave_it_trainable(sample, name, parameters):
+    with tf.Graph().as_default(), runtime.session() as session:
+        keras.backend.set_session(session)
+        inner = keras.Sequential(body())
+        normalisation = inner.layers[2]
+        model = keras.Sequential([inner] + head("softmax layer"))
+        session.run(tf.global_variables_initializer())
+        before, updates = model.get_weights(), len(normalisation.updates)
+        attack = attacks.create(name, model, session)
+        found = attack.generate_np(sample.images, clip_min=0.0, clip_max=1.0, **parameters)
+        assert found.shape == sample.images.shape and not np.array_equal(found, sample.images)
+        for was, now in zip(before, model.get_weights()):
+            np.testing.assert_array_equal(was, now)
+        assert len(normalisation.updates) == updates
+        inner.call(tf.constant(sample.images))
+        assert len(normalisation.updates) > updates
+
+
+@pytest.mark.parametrize(
     "make, says",
     [
         (lambda path: None, "is no model"),
@@ -143,7 +164,7 @@ def test_the_command_evaluates_it(tmp_path):
     for number in (1, 2):
         saved(tmp_path / ("m%d.h5" % number), body() + head("softmax layer"), number)
     line = "--dataset=mnist --sample --nb_samples=6 --eps=0.02 --noprogress --noanalyses "
-    line += "--checkpoint=m1.h5,m2.h5 --outside= --out=out"
+    line += "--checkpoint=m1.h5,m2.h5 --outside= --nb_iter=20 --restarts=1 --out=out"
     process = run_module("empir.robustness", line, str(tmp_path))
     assert process.returncode == 0, process.stderr
     with open(str(tmp_path / "out" / "result.json")) as file:

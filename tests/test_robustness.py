@@ -16,7 +16,7 @@ from empir.report import radius
 from empir.report import robustness as report
 from empir.robustness import rounds, suite
 from empir.robustness.goals import Goal
-from empir.robustness.trials import Trial, default_suite
+from empir.robustness.trials import Effort, Trial, default_suite
 from scripts import assert_refused, run_module
 
 
@@ -52,7 +52,7 @@ def test_the_worst_case_is_taken_per_image(case, tmp_path):
         assert (row["attacked"], row["broken"]) == (len(found["row"]), found["success"].sum())
         expected[found["row"][found["success"]]] = False
         assert row["worst_case"] == expected.mean()
-    broken = [outcome.broken(image) for image in range(COUNT)]
+    broken = outcome.broken(range(COUNT))
     left = np.array([found is None for found in broken]) & (case.decided == labels)
     np.testing.assert_array_equal(left, expected)
     for image in np.flatnonzero(outcome.breaker >= 0):
@@ -64,6 +64,29 @@ def test_the_worst_case_is_taken_per_image(case, tmp_path):
     assert record["interval"][0] < expected.mean() < record["interval"][1]
     with open(str(tmp_path / "result.json")) as file:
         assert json.load(file) == json.loads(json.dumps(record))
+
+
+def test_the_time_left_is_what_is_ahead_at_the_pace_so_far(case, tmp_path, monkeypatch, caplog):
+    caplog.set_level("INFO", "empir")
+    run = suite.Evaluation._run
+    monkeypatch.setattr(suite.Evaluation, "_run", lambda *a: dict(run(*a), seconds=600.0))
+    ahead = (
+        Trial("first", "apgd", Goal(), steps=10, everyone=True),
+        Trial("second", "square", steps=40),
+        Trial("third", "apgd", Goal(), steps=4, rounds=5, images=1),
+    )
+    suite.run(case.setting(), str(tmp_path), ahead, progress=False, analyses=False)
+    first, second, third = [text for text in caplog.messages if "images broken" in text]
+    with open(str(tmp_path / "result.json")) as file:
+        left = [round(row["worst_case"] * COUNT) for row in json.load(file)["trials"]]
+    assert left[0] > 0
+    # A step of Auto-PGD is worth two queries; the third attack sees one image at most.
+    pace = 10 / (10 * COUNT)
+    minutes = np.ceil(pace * (20 * left[0] + 20))
+    assert first.endswith("(600 s; about %d min left)" % minutes)
+    pace = 20 / (10 * COUNT + 20 * left[0])
+    assert second.endswith("about %d min left)" % np.ceil(pace * 20 * min(left[1], 1)))
+    assert third.endswith("(600 s)")
 
 
 @pytest.mark.parametrize("norm, order", [("linf", np.inf), ("l2", 2)])
@@ -159,6 +182,10 @@ def test_the_default_suite_fits_the_ensemble(case):
         outside = [trial.name for trial in default_suite(ensemble, outside=2)]
         assert not any(trial.goal and trial.goal.draws > 1 for trial in default_suite(ensemble))
         ensemble.members[0].draws = True
+        longer = default_suite(ensemble, outside=1, effort=Effort(31, 7))
+        steps = {trial.name: trial.steps for trial in longer}
+        assert (steps["apgd-ce"], steps["apgd-targeted"], steps["apgd-outside1"]) == (40, 31, 16)
+        assert {trial.name: trial.rounds for trial in longer}["apgd-restarts"] == 7
         drawing = [trial for trial in default_suite(ensemble) if trial.goal]
     assert len(names) == len(set(names)) and {"noise", "fgsm", "apgd-ce", "square"} <= set(names)
     assert {"apgd-balanced", "apgd-member1", "apgd-member2"} <= set(names)
@@ -248,7 +275,8 @@ def test_the_figure_shows_what_the_records_say(tmp_path):
 def test_the_command(tmp_path):
     save_members(str(tmp_path))
     line = "--dataset=mnist --sample --nb_filters=4 --nb_samples=10 --eps=0.02 --noprogress "
-    line += "--members=w2a4:model1,fp:model3 --outside=w2a4:model2 --noanalyses --out=out"
+    line += "--members=w2a4:model1,fp:model3 --outside=w2a4:model2 --noanalyses --out=out "
+    line += "--nb_iter=9 --restarts=2"
     process = run_module("empir.robustness", line, str(tmp_path))
     assert process.returncode == 0, process.stderr
     with open(str(tmp_path / "out" / "result.json")) as file:
@@ -256,6 +284,8 @@ def test_the_command(tmp_path):
     assert record["architecture"] == "MNISTconv" and record["num_examples"] == 10
     assert [m["weight_bits"] for m in record["members"]] == [2, None]
     assert [m["weight_bits"] for m in record["outside"]] == [2]
+    (restarts,) = [trial for trial in record["trials"] if trial["name"] == "apgd-restarts"]
+    assert (restarts["steps"], restarts["rounds"]) == (9, 2)
     assert process.stdout == report.terminal(record) + "\n"
     assert (tmp_path / "out" / "report.md").read_text() == report.markdown(record) + "\n"
     # Everything is there: the same command only prints.
@@ -274,6 +304,7 @@ def test_the_command(tmp_path):
         ("--out=runs/none --sample --outside=fp", "--outside: 'fp' is not PRECISION:CHECKPOINT"),
         ("--out=runs/none --sample --nb_samples=1001", "nb_samples=1001"),
         ("--out=runs/none --sample --nb_samples=5 --eps=-1", "eps=-1"),
+        ("--out=runs/none --sample --restarts=0", "restarts"),
         ("--out=runs/none --sample --nb_samples=5 --combine=median", "combine='median'"),
     ],
 )

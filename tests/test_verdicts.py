@@ -109,19 +109,25 @@ def known_trials():
     return {trial.name: trial for trial in found}
 
 
-def verdict(name, logits, eps, folder):
-    """One verdict on a model, from the trials that it needs."""
+def judged(logits, eps, folder, names):
+    """Verdicts on a model by name, from the trials that those named need."""
     chosen = setting(logits, eps)
     with chosen.open() as subject:
         clean = suite.clean_outputs(chosen, subject)
         probe = probes.probe(chosen, subject)
-    evaluation = suite.Evaluation(chosen, str(folder), clean, progress=False)
     known = known_trials()
-    for needed in verdicts.VERDICTS[name][1]:
-        evaluation.run(known[needed])
-    evidence = verdicts.Evidence.of(evaluation, probe)
-    (found,) = [found for found in verdicts.judge(evidence) if found.name == name]
-    return found
+    needed = {trial: None for name in names for trial in verdicts.VERDICTS[name][1]}
+    with contextlib.closing(suite.Evaluation(chosen, str(folder), clean, progress=False)) as run:
+        for trial in needed:
+            run.run(known[trial])
+    found = verdicts.judge(verdicts.Evidence.of(run, probe))
+    return {verdict.name: verdict for verdict in found}
+
+
+@pytest.fixture(scope="module")
+def honest(tmp_path_factory):
+    """All verdicts on a model that hides nothing."""
+    return judged(evenly, 0.3, tmp_path_factory.mktemp("honest"), verdicts.VERDICTS)
 
 
 @pytest.mark.parametrize(
@@ -144,12 +150,11 @@ def verdict(name, logits, eps, folder):
         ("probabilities", probabilities, 0.3, "Member 1 gives numbers in [0, 1]"),
     ],
 )
-def test_a_model_built_to_fail_a_verdict_fails_it(tmp_path, name, logits, eps, says):
-    found = verdict(name, logits, eps, tmp_path / "model")
+def test_a_model_built_to_fail_a_verdict_fails_it(tmp_path, honest, name, logits, eps, says):
+    found = judged(logits, eps, tmp_path, [name])[name]
     assert found.passed is False and says in found.reason, found
     assert found.describe()["see"] == "docs/robustness.md#" + name
-    honest = verdict(name, evenly, eps, tmp_path / "honest")
-    assert honest.passed is True, honest
+    assert honest[name].passed is True, honest[name]
 
 
 def test_what_is_missing_is_not_judged(tmp_path):
@@ -177,7 +182,8 @@ def test_another_seed_that_decides_otherwise_is_told(random):
 
 
 def test_chunks_of_a_model_that_draws_are_not_judged(tmp_path):
-    assert verdict("chunk-size", drawing, 0.1, tmp_path).passed is None
+    found = judged(drawing, 0.1, tmp_path, ["chunk-size"])
+    assert found["chunk-size"].passed is None
 
 
 def test_gradients_are_counted_on_images_that_are_classified_correctly(random):

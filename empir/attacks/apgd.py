@@ -88,23 +88,21 @@ def ratio_margin(logits, labels):
     return margin(logits, labels) / (largest[:, 0] - largest[:, 2] + 1e-12)
 
 
-class AutoPGD(Attack):
-    """APGD for ord = inf and 2, from a random start.
+class Ascent(Attack):
+    """Auto-PGD's ascent for ord = inf and 2, from a random start; subclasses say what it climbs.
 
     The result is the first adversarial image that is met, else the one of the highest loss. An
     example's result does not depend on those it is batched with.
 
-    Parameters: eps, radius; nb_iter, steps; ord; loss: "ce", cross-entropy, "margin" or "dlr"
-    (`margin`, `ratio_margin`); rho, see the module; rand_init, seed, index: as of
+    Parameters: eps, radius; nb_iter, steps; ord; rho, see the module; rand_init, seed, index: as of
     `pgd.ProjectedGradientDescent`; y or y_target, one-hot; clip_min, clip_max, or None for no
-    clipping. Towards y_target the loss is minimised, and reaching it is the success.
+    clipping.
     """
 
     defaults = dict(
         eps=0.3,
         nb_iter=100,
         ord=np.inf,
-        loss="ce",
         rho=0.75,
         rand_init=True,
         seed=DEFAULT_SEED,
@@ -121,8 +119,6 @@ class AutoPGD(Attack):
         super().parse_params(**kwargs)
         if self.ord not in (np.inf, 2):
             raise EmpirError("ord=%r: choose from inf, 2" % (self.ord,))
-        if self.loss not in LOSSES:
-            raise EmpirError("loss=%r: choose from %s" % (self.loss, ", ".join(LOSSES)))
         self._check_positive("eps", zero=True)
         self._check_positive("nb_iter")
         self._check_seed()
@@ -141,21 +137,14 @@ class AutoPGD(Attack):
         return tf.stop_gradient(self._ascend(x, climb))
 
     def climb(self, image, labels, targeted: bool) -> Climb:
-        """Loss, gradient and success at images; subclasses may climb something else.
+        """Loss, gradient and success at images.
 
         Args:
           image: float32 [n, ...].
           labels: one-hot float32 [n, classes].
           targeted: whether labels are to be reached.
         """
-        logits = self._logits(image)
-        if self.loss == "ce":
-            loss = tf.nn.softmax_cross_entropy_with_logits_v2(labels=labels, logits=logits)
-        else:
-            loss = (margin if self.loss == "margin" else ratio_margin)(logits, labels)
-        loss = -loss if targeted else loss
-        hit = tf.equal(tf.argmax(logits, axis=1), tf.argmax(labels, axis=1))
-        return Climb(loss, tf.gradients(loss, image)[0], hit if targeted else ~hit)
+        raise NotImplementedError
 
     def _ascend(self, x, climb):
         table = tf.constant(checkpoints(self.nb_iter))
@@ -251,6 +240,34 @@ class AutoPGD(Attack):
         images = ("image", "previous", "gradient", "best_image", "best_gradient", "adversarial")
         shapes = {name: x.shape if name in images else each for name in _State._fields}
         return _State(**dict(shapes, iteration=tf.TensorShape([])))
+
+
+class AutoPGD(Ascent):
+    """APGD on a model's logits.
+
+    Parameters: those of `Ascent`, and loss: "ce", cross-entropy, "margin" or "dlr" (`margin`,
+    `ratio_margin`). Towards y_target it is minimised, and reaching that class is the success.
+    """
+
+    defaults = dict(Ascent.defaults, loss="ce")
+
+    def parse_params(self, **kwargs):
+        """See `Ascent.parse_params`; the loss is one of `LOSSES`."""
+        super().parse_params(**kwargs)
+        if self.loss not in LOSSES:
+            raise EmpirError("loss=%r: choose from %s" % (self.loss, ", ".join(LOSSES)))
+        return True
+
+    def climb(self, image, labels, targeted: bool) -> Climb:
+        """See `Ascent.climb`."""
+        logits = self._logits(image)
+        if self.loss == "ce":
+            loss = tf.nn.softmax_cross_entropy_with_logits_v2(labels=labels, logits=logits)
+        else:
+            loss = (margin if self.loss == "margin" else ratio_margin)(logits, labels)
+        loss = -loss if targeted else loss
+        hit = tf.equal(tf.argmax(logits, axis=1), tf.argmax(labels, axis=1))
+        return Climb(loss, tf.gradients(loss, image)[0], hit if targeted else ~hit)
 
 
 def _wide(values, x):

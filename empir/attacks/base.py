@@ -15,7 +15,8 @@ class Attack(cleverhans_attacks.Attack):
     """A CleverHans attack on any CleverHans model or Keras model.
 
     Args:
-      model: a `cleverhans.model.Model` with logits, or a Keras classifier ending in a softmax.
+      model: a `cleverhans.model.Model` with logits, or a Keras classifier: what its last softmax
+        reads are the logits, or else its outputs.
       back: "tf", as CleverHans requires.
       sess: session for `generate_np`; default: TensorFlow's default session.
       dtypestr: as CleverHans.
@@ -29,11 +30,9 @@ class Attack(cleverhans_attacks.Attack):
 
     def __init__(self, model, back="tf", sess=None, dtypestr="float32"):
         if isinstance(model, keras.models.Model):
-            from cleverhans.utils_keras import KerasModelWrapper
+            from empir.keras_member import KerasMember
 
-            # Batch norm and dropout switch by tf.cond otherwise, which fails in loops (FACTS 4).
-            keras.backend.set_learning_phase(0)
-            model = KerasModelWrapper(model)
+            model = KerasMember(model)
         if not isinstance(model, Model):
             raise EmpirError(
                 "%s attacks a cleverhans.model.Model or a Keras model, not %r"

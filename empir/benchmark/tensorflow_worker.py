@@ -43,11 +43,11 @@ def cleverhans_attack(target, session, name, images, labels, parameters):
 def empir_training(network, precisions, filters, session, images, labels):
     """Gives a step as `empir.training` takes it."""
     from empir.backend import tf
-    from empir.training.loop import Settings, _Graph
+    from empir.training.graph import Graph, Settings
 
     options = {"nb_filters": filters}
     settings = Settings(network, precisions, options, 1, len(labels), LEARNING_RATE, seed=0)
-    graph = _Graph(settings)
+    graph = Graph(settings)
     session.run(tf.global_variables_initializer())
     phase = graph.phases[0]
     fetches = [phase.step, phase.loss, phase.accuracy, graph.global_step]

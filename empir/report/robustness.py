@@ -130,8 +130,9 @@ def _shown(outcome, data) -> Iterator:
     from empir.report.page import Shown
 
     clean = outcome.clean
-    for row in np.flatnonzero(clean["decision"] == data.labels)[:SHOWN]:
-        broken = outcome.broken(row) or {}
+    rows = np.flatnonzero(clean["decision"] == data.labels)[:SHOWN]
+    for row, broken in zip(rows, outcome.broken(rows)):
+        broken = broken or {}
         yield Shown(
             row=int(row),
             label=int(data.labels[row]),

@@ -35,6 +35,8 @@ def setup():
     flags.DEFINE_integer("nb_samples", 1000, "the first n test images", lower_bound=1)
     flags.DEFINE_integer("batch_size", 100, "images per graph call", lower_bound=1)
     flags.DEFINE_integer("seed", runtime.DEFAULT_SEED, "of everything random", lower_bound=0)
+    flags.DEFINE_integer("nb_iter", 100, "Auto-PGD's iterations on what is left", lower_bound=1)
+    flags.DEFINE_integer("restarts", 5, "its random starts on what is left", lower_bound=1)
     flags.DEFINE_bool("analyses", True, "curves and verdicts too")
     flags.DEFINE_string("out", None, "folder of the records and the report")
     return run
@@ -69,7 +71,7 @@ def run(_):
     data = empir_flags.load_data(chosen, "test", FLAGS.sample).first(FLAGS.nb_samples)
 
     from empir.report import robustness as report
-    from empir.robustness import rounds, suite
+    from empir.robustness import rounds, suite, trials
 
     setting = rounds.Setting(
         open=lambda: source.open(data),
@@ -81,7 +83,13 @@ def run(_):
         architecture="Keras" if models else chosen.architecture,
         options=source.options,
     )
-    outcome = suite.run(setting, FLAGS.out, progress=FLAGS.progress, analyses=FLAGS.analyses)
+    outcome = suite.run(
+        setting,
+        FLAGS.out,
+        progress=FLAGS.progress,
+        analyses=FLAGS.analyses,
+        effort=trials.Effort(FLAGS.nb_iter, FLAGS.restarts),
+    )
     report.write(outcome, data, FLAGS.out)
     print(report.terminal(outcome.record))
 

@@ -8,6 +8,17 @@ import numpy as np
 from empir.robustness import trials
 
 
+def trials_of(setting) -> list:
+    """The trials of all curves of a `rounds.Setting`; those of larger radii may not be needed."""
+    radii = [setting.eps * factor for factor in trials.RADII if factor != 1]
+    return [
+        *(trials.radius(eps) for eps in radii if eps <= setting.whole),
+        *(trials.iterations(count) for count in trials.ITERATIONS),
+        trials.restarts(),
+        trials.distortion(),
+    ]
+
+
 def measure(evaluation) -> dict:
     """All curves of a `suite.Evaluation` whose suite has been run: name -> points [x, share]."""
     return {

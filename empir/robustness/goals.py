@@ -7,7 +7,7 @@ whose outputs, by which loss, with which gradient of the quantizers.
 
 from typing import NamedTuple
 
-from empir.attacks.apgd import LOSSES, AutoPGD, Climb, margin, ratio_margin
+from empir.attacks.apgd import LOSSES, Ascent, Climb, margin, ratio_margin
 from empir.attacks.base import norm
 from empir.attacks.square import SquareAttack
 from empir.backend import tf
@@ -137,8 +137,8 @@ def _cross_entropy(labels, logits):
     return tf.nn.softmax_cross_entropy_with_logits_v2(labels=labels, logits=logits)
 
 
-class GoalPGD(AutoPGD):
-    """`AutoPGD` on an ensemble, climbing a `Goal`; y are true labels.
+class GoalPGD(Ascent):
+    """Auto-PGD on an ensemble, climbing a `Goal`; y are true labels.
 
     Args:
       ensemble: what decides.
@@ -156,7 +156,7 @@ class GoalPGD(AutoPGD):
         self._outside = outside
 
     def climb(self, image, labels, targeted):
-        """See `AutoPGD.climb`."""
+        """See `Ascent.climb`."""
         return self.goal.climb(self.model.ensemble, image, labels, self._towards, self._outside)
 
 

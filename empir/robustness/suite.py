@@ -9,7 +9,7 @@ import contextlib
 import logging
 import os
 import time
-from typing import NamedTuple, Optional, Sequence
+from typing import List, NamedTuple, Optional, Sequence
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from empir.progress import progress_bar
 from empir.results import score
 from empir.robustness import curves, probes, verdicts
 from empir.robustness.rounds import Graph, Setting, Subject, attack_chunk, graph_key
-from empir.robustness.trials import Trial, controls, default_suite
+from empir.robustness.trials import Effort, Trial, controls, default_suite
 
 log = logging.getLogger(__name__)
 
@@ -45,14 +45,16 @@ class Outcome(NamedTuple):
     l2: np.ndarray
     folder: str
 
-    def broken(self, image: int) -> Optional[dict]:
-        """How an image was broken: the arrays `COLUMNS` of it alone, and "trial"; None = not."""
-        if self.breaker[image] < 0:
-            return None
-        name = self.record["trials"][self.breaker[image]]["name"]
-        found = _arrays(os.path.join(self.folder, name), COLUMNS)
-        (place,) = np.flatnonzero(found["row"] == image)
-        return dict({key: found[key][place] for key in COLUMNS}, trial=name)
+    def broken(self, images: Sequence[int]) -> List[Optional[dict]]:
+        """How each image was broken: the arrays `COLUMNS` of it, and "trial"; None = not at all."""
+        images, found = np.asarray(images), {}
+        for number in sorted(set(self.breaker[images]) - {-1}):
+            name = self.record["trials"][number]["name"]
+            kept = _arrays(os.path.join(self.folder, name), COLUMNS)
+            for image in images[self.breaker[images] == number]:
+                (place,) = np.flatnonzero(kept["row"] == image)
+                found[image] = dict({key: kept[key][place] for key in COLUMNS}, trial=name)
+        return [found.get(image) for image in images]
 
 
 class Evaluation:
@@ -62,6 +64,7 @@ class Evaluation:
       setting: what is evaluated.
       out: folder of the trials' folders.
       clean: outputs on the clean images, see `clean_outputs`.
+      ahead: trials that are to come, for the time left.
       progress: show progress bars.
 
     Attributes:
@@ -71,13 +74,21 @@ class Evaluation:
       rows: a record per trial so far.
     """
 
-    def __init__(self, setting: Setting, out: str, clean: dict, progress: bool = True):
+    def __init__(
+        self,
+        setting: Setting,
+        out: str,
+        clean: dict,
+        ahead: Sequence[Trial] = (),
+        progress: bool = True,
+    ):
         self.setting, self.clean = setting, clean
         self.correct = clean["decision"] == setting.data.labels
         self.breaker = np.full(len(self.correct), -1)
         self.l2 = np.zeros(len(self.correct), np.float32)
         self.rows = []
         self._out, self._progress = out, progress
+        self._ahead, self._work = list(ahead), 0.0
         self._opened, self._graph, self._key = contextlib.ExitStack(), None, None
 
     def close(self):
@@ -102,9 +113,7 @@ class Evaluation:
           seen: int [m], images that it attacks; None = all, or those that are left, as it says.
         """
         if seen is None:
-            everyone = np.arange(len(self.correct))
-            seen = everyone if trial.everyone else np.flatnonzero(self.correct)
-            seen = seen[: trial.images]
+            seen = self._seen(trial)
         row = self._run(trial, self.folder(trial.name), seen)
         found = self.arrays(trial.name, COLUMNS[:-1])
         close = found[self.setting.norm] <= self.setting.reach(self.setting.eps)
@@ -115,15 +124,33 @@ class Evaluation:
         self.l2[images] = found["l2"][hit]
         row["worst_case"] = float(self.correct.mean())
         self.rows.append(row)
+        self._work += trial.work(len(seen))
+        names = [other.name for other in self._ahead]
+        if trial.name in names:  # those before it are left out: a curve that ended early
+            del self._ahead[: names.index(trial.name) + 1]
         log.info(
-            "%s: %d of %d images broken, %.2f %% of all correct so far (%.0f s)",
+            "%s: %d of %d images broken, %.2f %% of all correct so far (%.0f s%s)",
             trial.name,
             row["broken"],
             len(seen),
             100 * row["worst_case"],
             row["seconds"],
+            self._outlook(),
         )
         return found
+
+    def _seen(self, trial):
+        """Images that a trial attacks if it were run now."""
+        everyone = np.arange(len(self.correct))
+        return (everyone if trial.everyone else np.flatnonzero(self.correct))[: trial.images]
+
+    def _outlook(self):
+        """The time that the trials ahead take at the pace so far, in words."""
+        if not self._ahead or not self._work:
+            return ""
+        work = sum(trial.work(len(self._seen(trial))) for trial in self._ahead)
+        seconds = work * sum(row["seconds"] for row in self.rows) / self._work
+        return "; about %d min left" % np.ceil(seconds / 60)
 
     def folder(self, name: str) -> str:
         """Folder of a trial."""
@@ -181,6 +208,7 @@ def run(
     trials: Optional[Sequence[Trial]] = None,
     progress: bool = True,
     analyses: bool = True,
+    effort: Effort = Effort(),
 ) -> Outcome:
     """Run an evaluation into a folder, going on from what is there.
 
@@ -190,26 +218,29 @@ def run(
       trials: the suite; order matters to those that see only what is left. None = the default one.
       progress: show progress bars.
       analyses: measure the curves and give the verdicts too.
+      effort: of the default suite.
 
     Raises:
       ResumeError: if `out` holds another run.
       EmpirError: for values out of range, or an attack that leaves its ball.
     """
     setting.check()
+    effort.check()
     with setting.open() as subject:
         if trials is None:
-            trials = default_suite(subject.ensemble, setting.norm, len(subject.outside))
+            outside = len(subject.outside)
+            trials = default_suite(subject.ensemble, setting.norm, outside, effort)
         head = setting.describe(subject)
         runs.claim(out, dict(head, trials=[t.describe() for t in trials]), True, "evaluation")
         clean = clean_outputs(setting, subject)
         probe = probes.probe(setting, subject) if analyses else None
     measured = {"curves": {}, "verdicts": []}
-    with contextlib.closing(Evaluation(setting, out, clean, progress)) as evaluation:
-        for trial in trials:
+    compared = controls(setting.norm, setting.whole) if analyses else ()
+    ahead = (*trials, *compared, *(curves.trials_of(setting) if analyses else ()))
+    with contextlib.closing(Evaluation(setting, out, clean, ahead, progress)) as evaluation:
+        for trial in (*trials, *compared):
             evaluation.run(trial)
         if analyses:
-            for trial in controls(setting.norm, setting.whole):
-                evaluation.run(trial)
             measured["curves"] = curves.measure(evaluation)
             found = verdicts.judge(verdicts.Evidence.of(evaluation, probe))
             measured["verdicts"] = [verdict.describe() for verdict in found]

@@ -3,6 +3,7 @@
 from typing import NamedTuple, Optional, Tuple
 
 from empir.ensemble import Ensemble
+from empir.errors import EmpirError
 from empir.robustness.goals import Goal
 
 #: Images that controls and curves are about: the first of those evaluated. CW's are a quarter.
@@ -12,6 +13,8 @@ RADII = (1 / 16, 1 / 8, 1 / 4, 3 / 8, 1 / 2, 5 / 8, 3 / 4, 1, 1.25, 1.5, 2, 3, 4
 ITERATIONS = (10, 20, 40, 80, 160)
 RESTARTS = (1, 2, 5, 10)
 CW_ITERATIONS = 100
+#: What one step on an image takes, in steps of Auto-PGD, about; HopSkipJump asks many queries.
+COSTS = {"noise": 0.5, "fgsm": 2, "apgd": 1, "square": 0.5, "cw": 9, "hopskipjump": 150}
 #: Passes that gradients of networks that draw at random are averaged over.
 DRAWS = 8
 
@@ -52,19 +55,46 @@ class Trial(NamedTuple):
         """The trial as plain data."""
         return dict(self._asdict(), goal=self.goal and str(self.goal))
 
+    def work(self, images: int) -> float:
+        """What it takes on so many images, in steps of Auto-PGD on one, if none leaves early."""
+        draws = self.goal.draws if self.goal else 1
+        return images * self.rounds * self.steps * draws * COSTS[self.attack]
 
-def _apgd(name, *goal, steps=100, **options):
+
+class Effort(NamedTuple):
+    """How long Auto-PGD attacks what is left.
+
+    Attributes:
+      nb_iter: iterations; transfers take half of them.
+      restarts: random starts of the attack that has several.
+    """
+
+    nb_iter: int = 100
+    restarts: int = 5
+
+    def check(self):
+        """Raise `EmpirError` for a value out of range."""
+        for name, value in self._asdict().items():
+            if value < 1:
+                raise EmpirError("%s=%r must be at least 1" % (name, value))
+
+
+def _apgd(name, *goal, steps, **options):
     return Trial("apgd-" + name, "apgd", Goal(*goal), steps, **options)
 
 
-def default_suite(ensemble: Ensemble, norm: str = "linf", outside: int = 0) -> Tuple[Trial, ...]:
+def default_suite(
+    ensemble: Ensemble, norm: str = "linf", outside: int = 0, effort: Effort = Effort()
+) -> Tuple[Trial, ...]:
     """The trials for an ensemble, the cheap ones first, those without gradients last.
 
     Args:
       ensemble: its members decide which goals there are.
       norm: "linf", or "l2", for which there is no square attack.
       outside: number of networks outside the ensemble that attacks are transferred from.
+      effort: how long what is left is attacked.
     """
+    steps, half = effort.nb_iter, (effort.nb_iter + 1) // 2
     several = len(ensemble.members) > 1
     quantized = any(p.activation_bits for member in ensemble.members for p in member.precisions)
     trials = [
@@ -72,25 +102,32 @@ def default_suite(ensemble: Ensemble, norm: str = "linf", outside: int = 0) -> T
         Trial("fgsm", "fgsm", everyone=True),
         _apgd("ce", "mean_logits", "ce", steps=40, everyone=True),
         _apgd("margin", "mean_logits", "margin", steps=40, everyone=True),
-        _apgd("dlr", "mean_logits", "dlr"),
-        _apgd("scaled-ce", "mean_logits", "ce", True),
+        _apgd("dlr", "mean_logits", "dlr", steps=steps),
+        _apgd("scaled-ce", "mean_logits", "ce", True, steps=steps),
     ]
     if several:
-        trials += [_apgd("probs", "mean_probs", "ce"), _apgd("balanced", "balanced", "margin")]
         trials += [
-            _apgd("member%d" % n, "member%d" % n, "margin", steps=50)
+            _apgd("probs", "mean_probs", "ce", steps=steps),
+            _apgd("balanced", "balanced", "margin", steps=steps),
+        ]
+        trials += [
+            _apgd("member%d" % n, "member%d" % n, "margin", steps=half)
             for n in range(1, len(ensemble.members) + 1)
         ]
     trials += [
-        _apgd("outside%d" % n, "outside%d" % n, "margin", steps=50) for n in range(1, outside + 1)
+        _apgd("outside%d" % n, "outside%d" % n, "margin", steps=half) for n in range(1, outside + 1)
     ]
     if quantized:
         trials += [
-            _apgd(name, "balanced" if several else "mean_logits", "margin", False, name)
+            _apgd(
+                name, "balanced" if several else "mean_logits", "margin", False, name, steps=steps
+            )
             for name in ("open", "smooth")
         ]
-    trials.append(_apgd("restarts", "mean_logits", "margin", rounds=5))
-    trials.append(_apgd("targeted", "mean_logits", "margin", rounds=9, targeted=True))
+    trials += [
+        _apgd("restarts", "mean_logits", "margin", steps=steps, rounds=effort.restarts),
+        _apgd("targeted", "mean_logits", "margin", steps=steps, rounds=9, targeted=True),
+    ]
     if any(member.draws for member in ensemble.members):
         trials = [t._replace(goal=t.goal and t.goal._replace(draws=DRAWS)) for t in trials]
     trials += [Trial("square", "square", steps=1000)] if norm == "linf" else []

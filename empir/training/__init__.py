@@ -1,5 +1,6 @@
 """Training of one member: one loop, checkpointed each epoch, exactly resumable."""
 
-from empir.training.loop import Settings, train
+from empir.training.graph import Settings
+from empir.training.loop import train
 
 __all__ = ["Settings", "train"]

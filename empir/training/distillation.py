@@ -17,13 +17,14 @@ from empir.data import Dataset
 from empir.loading import member_from_arrays
 from empir.progress import progress_bar
 from empir.training import loop
+from empir.training.graph import Settings
 
 log = logging.getLogger(__name__)
 
 
 def distill(
-    student: loop.Settings,
-    teacher: loop.Settings,
+    student: Settings,
+    teacher: Settings,
     data: Dataset,
     teacher_directory: Optional[str] = None,
     **arguments,
@@ -62,7 +63,7 @@ def distill(
 
 
 def probabilities(
-    teacher: loop.Settings, arrays: dict, data: Dataset, path=None, progress: bool = False
+    teacher: Settings, arrays: dict, data: Dataset, path=None, progress: bool = False
 ) -> np.ndarray:
     """softmax(logits / T) of every image, float32 [n, classes], in the order of `data`.
 

@@ -11,206 +11,22 @@ import logging
 import os
 import shutil
 import time
-from typing import NamedTuple, Optional, Sequence, Tuple
+from typing import Optional, Sequence
 
 import numpy as np
 
 from empir import checkpoints, runs, runtime
-from empir.backend import keras, tf
+from empir.backend import tf
 from empir.data import Dataset
-from empir.ensemble import Member
 from empir.errors import EmpirError
-from empir.models import Architecture
 from empir.progress import progress_bar
-from empir.training import objectives
+from empir.training.graph import Graph, Settings
 
 log = logging.getLogger(__name__)
 
 EVALUATION_BATCH = 1000  # images, of small ones
 EVALUATION_PIXELS = 2**24  # and pixels, of large ones
 SAVE_SECONDS = 600
-
-
-class Settings(NamedTuple):
-    """What, with the data, determines the trained weights.
-
-    Attributes:
-      network: the architecture.
-      precisions: precision per quantized layer.
-      options: further arguments of `network.build`, e.g. {"nb_filters": 64}.
-      epochs: passes over the training images.
-      batch_size: images per step; the last batch of an epoch is topped up with earlier ones.
-      learning_rate: Adam's rate at the start.
-      seed: of initial weights, shuffling and distortions.
-      label_smoothing: probability that the training labels spread evenly over the wrong classes;
-        the original's is 0.1 on CIFAR-10 (FACTS 2.5).
-      schedule: (epoch, rate) pairs: from that epoch on, counted from 0, the rate is another.
-      adam_epsilon: Adam's epsilon.
-      objective: one of `empir.training.objectives`.
-    """
-
-    network: Architecture
-    precisions: tuple
-    options: dict
-    epochs: int
-    batch_size: int
-    learning_rate: float
-    seed: int
-    label_smoothing: float = 0.0
-    schedule: Tuple[Tuple[int, float], ...] = ()
-    adam_epsilon: float = 1e-8
-    objective: NamedTuple = objectives.CrossEntropy()
-
-    def rate(self, epoch: int) -> float:
-        """The learning rate in an epoch, counted from 0."""
-        return ([self.learning_rate] + [rate for start, rate in self.schedule if epoch >= start])[
-            -1
-        ]
-
-    def check(self):
-        """Raise `EmpirError` for a value out of range."""
-        for name in ("epochs", "batch_size", "learning_rate"):
-            if not getattr(self, name) > 0:
-                raise EmpirError("%s=%r must be positive" % (name, getattr(self, name)))
-        if not 0 <= self.seed < 2**31:
-            raise EmpirError("seed=%r must be 0..2^31 - 1" % self.seed)
-        if not 0 <= self.label_smoothing < 1:
-            raise EmpirError("label_smoothing=%r must be in [0, 1)" % self.label_smoothing)
-        self.objective.check(self.epochs)
-
-    def describe(self, data: Dataset) -> dict:
-        """The settings as plain data, with the digest of the training data."""
-        plain = dict(self._asdict())
-        plain.update(
-            network=self.network.name,
-            precisions=[str(p) for p in self.precisions],
-            objective=objectives.describe(self.objective),
-            data=data.digest(),
-        )
-        return plain
-
-
-class _Phase(NamedTuple):
-    """What a training step does in the epochs from `start` on.
-
-    Attributes:
-      start: epoch, counted from 0.
-      step: operation.
-      loss, accuracy: of its batch, before it.
-    """
-
-    start: int
-    step: tf.Operation
-    loss: tf.Tensor
-    accuracy: tf.Tensor
-
-
-class _Graph:
-    """Placeholders and operations of one training graph.
-
-    Args:
-      settings: what to train.
-      devices: several devices share each batch, by `tf.distribute.MirroredStrategy`; else empty.
-      soft_labels: whether steps are fed a teacher's probabilities too.
-    """
-
-    def __init__(self, settings: Settings, devices: Sequence[str] = (), soft_labels: bool = False):
-        tf.set_random_seed(settings.seed)
-        self.images = tf.placeholder(tf.float32, (None,) + settings.network.input_shape, "images")
-        self.labels = tf.placeholder(tf.int64, [None], "labels")
-        self.soft_labels = None
-        if soft_labels:
-            shape = (None, settings.network.num_classes)
-            self.soft_labels = tf.placeholder(tf.float32, shape, "soft_labels")
-        self.rate = tf.placeholder(tf.float32, [], "rate")
-        self.training = keras.backend.learning_phase()
-        self._settings = settings
-        objective = settings.objective
-        plain = [objectives.CrossEntropy()] if objective.start else []
-        starts = [0, objective.start] if plain else [0]
-        if len(devices) < 2:
-            self._build()
-            found = [self._train_on(goal, slice(None)) for goal in plain + [objective]]
-        else:
-            strategy = tf.distribute.MirroredStrategy(devices)
-            with strategy.scope(), tf.variable_creator_scope(_averaged):
-                self._build()
-                found = [self._train_shared(strategy, goal) for goal in plain + [objective]]
-        self.phases = [_Phase(start, *phase) for start, phase in zip(starts, found)]
-        self.saver = tf.train.Saver(max_to_keep=1)
-
-    def phase(self, epoch: int) -> _Phase:
-        """The phase that an epoch, counted from 0, belongs to."""
-        return [phase for phase in self.phases if epoch >= phase.start][-1]
-
-    def _build(self):
-        settings = self._settings
-        # Before the network: stochastic quantizers draw by its number.
-        self.global_step = tf.train.get_or_create_global_step()
-        self.model = settings.network.build(
-            settings.precisions, seed=settings.seed, **settings.options
-        )
-
-    def _train_on(self, objective, part: slice, share=None):
-        """(step, loss, accuracy) of a part of the batch, that share of it."""
-        settings = self._settings
-        labels = self.labels[part]
-        before = _updates(self.model)
-        member = Member(self.model, settings.precisions)
-        images = tf.identity(self.images[part])
-        logits = member.get_logits(images)
-        count = tf.shape(self.labels, out_type=tf.int64)[0]
-        step = tf.cast(tf.convert_to_tensor(self.global_step), tf.int64)
-        batch = objectives.Batch(
-            member=member,
-            images=images,
-            logits=logits,
-            labels=labels,
-            targets=objectives.smoothed(
-                labels, settings.network.num_classes, settings.label_smoothing
-            ),
-            soft_labels=None if self.soft_labels is None else self.soft_labels[part],
-            index=(step * count + tf.range(count))[part],
-            step=step,
-            seed=settings.seed,
-        )
-        loss = objective.loss(batch)
-        # Those of this input, not of the model's own placeholder.
-        updates = [update for update in _updates(self.model) if update not in before]
-        accuracy = tf.reduce_mean(tf.cast(tf.equal(tf.argmax(logits, 1), labels), tf.float32))
-        if share is not None:
-            loss, accuracy = loss * share, accuracy * share
-        # One of its own, with fresh slots, as the original (FACTS 2.5).
-        optimizer = tf.train.AdamOptimizer(self.rate, epsilon=settings.adam_epsilon)
-        with tf.control_dependencies(updates):
-            train_step = optimizer.minimize(
-                loss, self.global_step, var_list=self.model.trainable_weights
-            )
-        return train_step, loss, accuracy
-
-    def _train_shared(self, strategy, objective):
-        """(step, loss, accuracy) of a batch that a strategy's devices share."""
-
-        def train_on_share():
-            replica = tf.distribute.get_replica_context()
-            part = slice(replica.replica_id_in_sync_group, None, replica.num_replicas_in_sync)
-            share = tf.shape(self.labels[part])[0] / tf.shape(self.labels)[0]
-            return self._train_on(objective, part, tf.cast(share, tf.float32))
-
-        shares = strategy.experimental_run_v2(train_on_share)
-        reduced = [
-            strategy.reduce(tf.distribute.ReduceOp.SUM, share, axis=None) for share in shares[1:]
-        ]
-        return [tf.group(*strategy.unwrap(shares[0]))] + reduced
-
-
-def _averaged(make, **arguments):
-    """Creator of variables whose updates by several devices are averaged."""
-    return make(**dict(arguments, aggregation=tf.VariableAggregation.MEAN))
-
-
-def _updates(model):
-    return [update for layer in model.layers for update in layer.updates]
 
 
 def epoch_batches(order: np.ndarray, batch_size: int):
@@ -266,7 +82,7 @@ def train(
     description["initial"] = initial and checkpoints.digest(initial)
     with tf.Graph().as_default(), runtime.session() as session:
         devices = runtime.gpus() if devices is None else devices
-        graph = _Graph(settings, devices, soft_labels is not None)
+        graph = Graph(settings, devices, soft_labels is not None)
         session.run(tf.global_variables_initializer())
         if initial:
             where = "to start from"
@@ -310,7 +126,7 @@ def _write_record(directory, description, arrays, history):
     runs.write_atomically(path, json.dumps(record, indent=1, sort_keys=True) + "\n")
 
 
-def evaluate(graph: _Graph, session, data: Dataset) -> float:
+def evaluate(graph: Graph, session, data: Dataset) -> float:
     """Fraction of `data` that the network being trained classifies correctly."""
     correct = 0.0
     size = min(EVALUATION_BATCH, max(1, EVALUATION_PIXELS // int(np.prod(data.images.shape[1:]))))
