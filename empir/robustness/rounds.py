@@ -55,7 +55,7 @@ class Setting(NamedTuple):
     norm: str = "linf"
     seed: int = runtime.DEFAULT_SEED
     batch_size: int = 100
-    architecture: Optional[str] = None
+    architecture: str = "unnamed"
     options: dict = {}
 
     def check(self):
