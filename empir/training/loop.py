@@ -83,21 +83,12 @@ def train(
     with tf.Graph().as_default(), runtime.session() as session:
         devices = runtime.gpus() if devices is None else devices
         graph = Graph(settings, devices, soft_labels is not None)
-        session.run(tf.global_variables_initializer())
-        if initial:
-            where = "to start from"
-            network, precisions = settings.network, settings.precisions
-            checkpoints.assign(initial, network, precisions, graph.model, session, where)
+        _initialize(graph, settings, session, initial)
         if state:
             runs.claim(state, description, resume, "training")
         writer = tf.summary.FileWriter(logdir, session.graph) if logdir else None
         run = _Run(settings, data, graph, session, state, writer, progress, soft_labels)
-        for epoch in range(len(run.history), settings.epochs):
-            measured = run.epoch(epoch)
-            if test is not None and (test_each_epoch or epoch + 1 == settings.epochs):
-                measured["test_accuracy"] = round(evaluate(graph, session, test), 6)
-                log.info("epoch %d: test accuracy %.4f", epoch + 1, measured["test_accuracy"])
-            run.finish(measured)
+        run.finish(test, test_each_epoch)
         if writer:
             writer.close()
         arrays = checkpoints.released_arrays(
@@ -109,6 +100,14 @@ def train(
         _write_record(directory, description, arrays, history)
         shutil.rmtree(state)
     return arrays
+
+
+def _initialize(graph, settings, session, initial):
+    session.run(tf.global_variables_initializer())
+    if initial:
+        network, precisions = settings.network, settings.precisions
+        where = "to start from"
+        checkpoints.assign(initial, network, precisions, graph.model, session, where)
 
 
 def _write_record(directory, description, arrays, history):
@@ -159,8 +158,21 @@ class _Run:
         self._saved = time.time()
         self._restore()
 
-    def epoch(self, epoch: int) -> dict:
-        """Run an epoch, or the rest of it; returns its mean loss and training accuracy."""
+    def finish(self, test: Optional[Dataset], test_each_epoch: bool):
+        """Run the epochs that are left, keeping the state after each; arguments as of `train`."""
+        last = self._settings.epochs - 1
+        for epoch in range(len(self.history), last + 1):
+            measured = self._epoch(epoch)
+            if test is not None and (test_each_epoch or epoch == last):
+                accuracy = evaluate(self._graph, self._session, test)
+                measured["test_accuracy"] = round(accuracy, 6)
+                log.info("epoch %d: test accuracy %.4f", epoch + 1, measured["test_accuracy"])
+            self.history.append(measured)
+            self._sums[:] = 0
+            self._save()
+
+    def _epoch(self, epoch):
+        """Run an epoch, or the rest of it; its mean loss and training accuracy."""
         settings = self._settings
         order = self._data.order(settings.seed, epoch)
         batches = epoch_batches(order, settings.batch_size)
@@ -181,12 +193,6 @@ class _Run:
         loss, accuracy = self._sums[:2] / self._sums[2]
         log.info("%s: loss %.4f, training accuracy %.4f", title, loss, accuracy)
         return {"loss": round(loss, 6), "training_accuracy": round(accuracy, 6)}
-
-    def finish(self, measured: dict):
-        """Keep what was measured of an epoch, and the state after it."""
-        self.history.append(measured)
-        self._sums[:] = 0
-        self._save()
 
     def _step(self, epoch, rows, images, labels):
         graph, rate = self._graph, self._settings.rate(epoch)
