@@ -10,12 +10,14 @@ from test_robustness import TRIALS
 from empir.report import robustness as report
 from empir.robustness import curves, suite, trials
 from empir.robustness.goals import Goal
-from empir.robustness.trials import Trial
+from empir.robustness.trials import Effort, Trial
 
 SUITE = (
     Trial("noise", "noise", rounds=3, everyone=True),
     Trial("apgd-ce", "apgd", Goal("mean_logits", "ce"), steps=20, everyone=True),
 )
+#: For which the curves are no longer than these.
+EFFORT = Effort(nb_iter=40, restarts=10)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -32,7 +34,9 @@ def evaluated(tmp_path_factory):
     """(case, outcome) with all curves; a radius that about half of the images withstand."""
     case = Case(np.random.RandomState(3))
     out = str(tmp_path_factory.mktemp("evaluation"))
-    return case, suite.run(case.setting(eps=0.02, batch_size=COUNT), out, SUITE, progress=False)
+    return case, suite.run(
+        case.setting(eps=0.02, batch_size=COUNT), out, SUITE, progress=False, effort=EFFORT
+    )
 
 
 def least_radii(case):
@@ -76,6 +80,21 @@ def test_iterations_and_restarts_end_at_the_same_truth(evaluated):
     assert starts[0][1] == first
 
 
+def test_longer_suites_have_longer_curves(evaluated):
+    case, _ = evaluated
+    setting = case.setting(eps=0.02)
+
+    def ends(nb_iter, restarts):
+        found = curves.trials_of(setting, Effort(nb_iter, restarts))
+        steps = [trial.steps for trial in found if trial.part == "steps"]
+        (rounds,) = [trial.rounds for trial in found if trial.part == "restarts"]
+        return steps, rounds
+
+    assert ends(40, 10) == ([5, 10, 20, 40], 10)
+    assert ends(41, 11) == ([5, 10, 20, 40, 80], 20)
+    assert ends(400, 50) == ([5, 10, 20, 40, 80, 160, 320, 640], 80)
+
+
 def test_cw_finds_the_least_distances(evaluated):
     case, outcome = evaluated
     _, l2 = least_radii(case)
@@ -94,7 +113,9 @@ def test_what_curves_find_inside_the_radius_counts(evaluated, tmp_path):
         progress=False,
         analyses=False,
     )
-    whole = suite.run(case.setting(eps=0.02, batch_size=COUNT), str(tmp_path), weak, progress=False)
+    whole = suite.run(
+        case.setting(eps=0.02, batch_size=COUNT), str(tmp_path), weak, progress=False, effort=EFFORT
+    )
     worst = [one.record["worst_case_accuracy"] for one in (alone, whole)]
     linf, _ = least_radii(case)
     assert worst[1] < worst[0] and abs(worst[1] - np.mean(linf > 0.02)) <= 1 / COUNT
@@ -118,8 +139,8 @@ def test_an_evaluation_that_was_killed_goes_on_to_the_same_record(evaluated, tmp
     setting = case.setting(eps=0.02, batch_size=COUNT)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(suite.Evaluation, "run", killed)
-        suite.run(setting, str(tmp_path), SUITE, progress=False)
-    resumed = suite.run(setting, str(tmp_path), SUITE, progress=False).record
+        suite.run(setting, str(tmp_path), SUITE, progress=False, effort=EFFORT)
+    resumed = suite.run(setting, str(tmp_path), SUITE, progress=False, effort=EFFORT).record
     for name in ("curves", "verdicts", "worst_case_accuracy", "interval"):
         assert resumed[name] == outcome.record[name]
 

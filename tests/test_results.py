@@ -234,9 +234,10 @@ def readme(tmp_path, monkeypatch):
     return path
 
 
-def test_the_report_is_written_between_the_markers_and_checked(readme, tmp_path):
+def test_the_report_is_written_between_the_markers_and_checked(readme, tmp_path, caplog):
     old = readme.read_text()
     assert report.main(["--check"]) == 1 and readme.read_text() == old
+    assert "in results:mnist, members:mnist: run" in caplog.text
     assert report.main([]) == 0
     new = readme.read_text()
     table = tables.markdown(str(tmp_path / "mnist"), MNIST)

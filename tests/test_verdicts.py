@@ -193,3 +193,16 @@ def test_gradients_are_counted_on_images_that_are_classified_correctly(random):
     assert found.images == (case.decided == case.data.labels).sum() == 30
     assert (found.zero_pixels, found.zero_images, found.flat_images) == (0, 0, 0)
     assert (found.repeated, found.chunked, found.probabilities) == (0, 0, ())
+
+
+@pytest.mark.parametrize("last, passed, counts", [(320, True, "160"), (160, False, "80")])
+def test_convergence_is_about_the_last_doubling(last, passed, counts):
+    breaks = {80: 10, 160: 20, 320: 20}  # of 40 images
+    success = {
+        "steps-%d" % count: np.arange(40) < broken
+        for count, broken in breaks.items()
+        if count <= last
+    }
+    evidence = verdicts.Evidence(None, success, np.ones(40, bool), 2)
+    found, reason = verdicts.VERDICTS["convergence"][2](evidence)
+    assert found is passed and "after %s iterations" % counts in reason

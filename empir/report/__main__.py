@@ -1,8 +1,10 @@
 """Write the tables into README.md between their markers: python -m empir.report [--check].
 
-With --check nothing is written; the exit status is 1 if the README differs from the records.
+With --check nothing is written; the exit status is 1 if the README differs from the records, and
+standard error says in which tables.
 """
 
+import logging
 import os
 import re
 import sys
@@ -14,6 +16,8 @@ from empir.report import benchmark, cost, defenses, outside, radius, robustness,
 from empir.results import RESULTS
 from empir.runs import write_atomically
 from empir.runtime import ROOT
+
+log = logging.getLogger("empir")
 
 README = os.path.join(ROOT, "README.md")
 TABLES = {
@@ -33,6 +37,8 @@ TABLES = {
     "robustness": robustness.summary,
     "outside": outside.table,
 }
+#: A table in the README: its kind, and its dataset.
+PATTERN = re.compile(r"<!-- (%s):(\w+) -->.*?<!-- end -->" % "|".join(TABLES), re.DOTALL)
 
 
 def render(text: str) -> str:
@@ -43,8 +49,13 @@ def render(text: str) -> str:
         table = TABLES[kind](os.path.join(RESULTS, dataset), EXPERIMENTS.get(dataset))
         return "<!-- %s:%s -->\n%s\n<!-- end -->" % (kind, dataset, table)
 
-    pattern = r"<!-- (%s):(\w+) -->.*?<!-- end -->" % "|".join(TABLES)
-    return re.sub(pattern, replace, text, flags=re.DOTALL)
+    return PATTERN.sub(replace, text)
+
+
+def differences(before: str, after: str) -> list:
+    """Which tables differ between two texts of the README: "KIND:DATASET" of each."""
+    pairs = zip(PATTERN.finditer(before), PATTERN.finditer(after))
+    return ["%s:%s" % old.group(1, 2) for old, new in pairs if old.group() != new.group()]
 
 
 def main(argv) -> int:
@@ -55,7 +66,11 @@ def main(argv) -> int:
         before = file.read()
     after = render(before)
     if argv == ["--check"]:
-        return int(before != after)
+        found = differences(before, after)
+        if found:
+            stale = ", ".join(found)
+            log.error("README.md is not of the records in %s: run python -m empir.report", stale)
+        return int(bool(found))
     write_atomically(README, after)
     folder = os.path.join(RESULTS, "mnist")
     if benchmark.load(folder):

@@ -8,23 +8,25 @@ import numpy as np
 from empir.robustness import trials
 
 
-def trials_of(setting) -> list:
+def trials_of(setting, effort: trials.Effort) -> list:
     """The trials of all curves of a `rounds.Setting`; those of larger radii may not be needed."""
+    counts = trials.doubled(trials.ITERATIONS, effort.nb_iter)
+    starts = trials.doubled(trials.RESTARTS, effort.restarts)
     radii = [setting.eps * factor for factor in trials.RADII if factor != 1]
     return [
         *(trials.radius(eps) for eps in radii if eps <= setting.whole),
-        *(trials.iterations(count) for count in trials.ITERATIONS),
-        trials.restarts(),
+        *(trials.iterations(count) for count in counts),
+        trials.restarts(starts[-1]),
         trials.distortion(),
     ]
 
 
-def measure(evaluation) -> dict:
+def measure(evaluation, effort: trials.Effort) -> dict:
     """All curves of a `suite.Evaluation` whose suite has been run: name -> points [x, share]."""
     return {
         "radius": _radius(evaluation),
-        "steps": _iterations(evaluation),
-        "restarts": _restarts(evaluation),
+        "steps": _iterations(evaluation, trials.doubled(trials.ITERATIONS, effort.nb_iter)),
+        "restarts": _restarts(evaluation, trials.doubled(trials.RESTARTS, effort.restarts)),
         "distortion": _distortion(evaluation),
     }
 
@@ -52,21 +54,21 @@ def _radius(evaluation):
     return points
 
 
-def _iterations(evaluation):
+def _iterations(evaluation, counts):
     """[iterations, accuracy]: runs of their own, as an Auto-PGD's steps depend on their number."""
     points = []
-    for count in trials.ITERATIONS:
+    for count in counts:
         found = evaluation.run(trials.iterations(count))
         points.append([count, float(1 - found["success"].mean())])
     return points
 
 
-def _restarts(evaluation):
+def _restarts(evaluation, counts):
     """[random starts, accuracy]."""
-    found = evaluation.run(trials.restarts())
+    found = evaluation.run(trials.restarts(counts[-1]))
     return [
         [count, float(1 - (found["success"] & (found["rounds"] <= count)).mean())]
-        for count in trials.RESTARTS
+        for count in counts
     ]
 
 

@@ -236,12 +236,12 @@ def run(
         probe = probes.probe(setting, subject) if analyses else None
     measured = {"curves": {}, "verdicts": []}
     compared = controls(setting.norm, setting.whole) if analyses else ()
-    ahead = (*trials, *compared, *(curves.trials_of(setting) if analyses else ()))
+    ahead = (*trials, *compared, *(curves.trials_of(setting, effort) if analyses else ()))
     with contextlib.closing(Evaluation(setting, out, clean, ahead, progress)) as evaluation:
         for trial in (*trials, *compared):
             evaluation.run(trial)
         if analyses:
-            measured["curves"] = curves.measure(evaluation)
+            measured["curves"] = curves.measure(evaluation, effort)
             found = verdicts.judge(verdicts.Evidence.of(evaluation, probe))
             measured["verdicts"] = [verdict.describe() for verdict in found]
     record = _record(head, evaluation, measured)

@@ -10,6 +10,7 @@ from empir.robustness.goals import Goal
 SAMPLE = 200
 #: Radii of the accuracy curve, over that of the evaluation; those beyond the range are left out.
 RADII = (1 / 16, 1 / 8, 1 / 4, 3 / 8, 1 / 2, 5 / 8, 3 / 4, 1, 1.25, 1.5, 2, 3, 4, 8, 16, 32, 64)
+#: Of the curves of a suite whose effort is no greater; those of a longer one go on.
 ITERATIONS = (10, 20, 40, 80, 160)
 RESTARTS = (1, 2, 5, 10)
 CW_ITERATIONS = 100
@@ -77,6 +78,13 @@ class Effort(NamedTuple):
         for name, value in self._asdict().items():
             if value < 1:
                 raise EmpirError("%s=%r must be at least 1" % (name, value))
+
+
+def doubled(counts: Tuple[int, ...], least: int) -> Tuple[int, ...]:
+    """Counts, followed by doublings of the last until one is at least `least`."""
+    while counts[-1] < least:
+        counts += (2 * counts[-1],)
+    return counts
 
 
 def _apgd(name, *goal, steps, **options):
@@ -163,10 +171,10 @@ def iterations(steps: int) -> Trial:
     return Trial(name, "apgd", Goal(), steps, everyone=True, images=SAMPLE, part="steps")
 
 
-def restarts() -> Trial:
+def restarts(count: int) -> Trial:
     """The trial of the curve of accuracy against random starts; few steps, or none is needed."""
-    options = dict(rounds=max(RESTARTS), everyone=True, images=SAMPLE, part="restarts")
-    return Trial("restarts-%d" % max(RESTARTS), "apgd", Goal(), 20, **options)
+    options = dict(rounds=count, everyone=True, images=SAMPLE, part="restarts")
+    return Trial("restarts-%d" % count, "apgd", Goal(), 20, **options)
 
 
 def distortion() -> Trial:

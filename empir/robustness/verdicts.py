@@ -146,12 +146,18 @@ def _large_radius(evidence):
 
 
 def _convergence(evidence):
-    few, many = ITERATIONS[-2:]
+    few, many = sorted(_iterations(evidence.success))[-2:]
     before, after = (1 - float(evidence.success["steps-%d" % n].mean()) for n in (few, many))
     return abs(before - after) <= NOT_CONVERGED, (
         "Accuracy is %s after %d iterations and %s after %d."
         % (_percent(before), few, _percent(after), many)
     )
+
+
+def _iterations(success):
+    """Iterations of the curve's trials."""
+    parts = [name.split("-") for name in success]
+    return [int(part[1]) for part in parts if part[0] == "steps"]
 
 
 def _chunk_size(evidence):
