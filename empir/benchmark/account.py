@@ -36,6 +36,8 @@ KINDS = {
     "SpaceToDepth": "layout changes",
     "DepthToSpace": "layout changes",
 }
+#: Of these, what does the arithmetic of networks.
+PRODUCTS = ("convolutions, forward", "convolutions, input gradient", "matrix products")
 OTHER = "quantizers, steps and other elementwise operations"
 #: Operations that run others, whose time is theirs.
 CALLS = ("PartitionedCall", "StatefulPartitionedCall")

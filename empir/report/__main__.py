@@ -32,6 +32,7 @@ TABLES = {
     "training": benchmark.training_markdown,
     "startup": benchmark.startup_markdown,
     "account": benchmark.account_markdown,
+    "bounds": benchmark.bounds_markdown,
     "overhead": cost.markdown,
     "defenses": defenses.markdown,
     "robustness": robustness.summary,

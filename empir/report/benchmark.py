@@ -23,6 +23,16 @@ ATTACK_TITLES = {
 }
 BATCH = 100
 NOT_MEASURED = "-"
+BOUNDS = (
+    "convolutions and matrix products, share of a step",
+    "GFLOP/s of the whole attack",
+    "GFLOP/s within these operations",
+    "GFLOP/s of 2048x2048 matrix products",
+    "fastest PyTorch / this",
+    "the same, were all else free",
+    "CleverHans / this",
+    "the same for CleverHans, were all else free",
+)
 
 
 def load(folder: str) -> dict:
@@ -155,17 +165,47 @@ def startup_markdown(folder: str, _) -> str:
     return _table(["part", "s"], rows + [["whole", "%.2f" % found["total"]]])
 
 
+def load_account(folder: str, dataset: str) -> dict:
+    """The account of a dataset's ensemble, likewise; empty if there is none."""
+    name = "account-%s.json" % dataset
+    path = os.path.join(os.path.dirname(folder), "benchmark", name)
+    return read_json(path) if os.path.exists(path) else {}
+
+
 def account_markdown(folder: str, experiment) -> str:
     """Milliseconds of one step of BIM on the ensemble, by kind of operation."""
-    name = "account-%s.json" % experiment.dataset
-    path = os.path.join(os.path.dirname(folder), "benchmark", name)
-    if not os.path.exists(path):
+    record = load_account(folder, experiment.dataset)
+    if not record:
         return NOT_MEASURED
-    record = read_json(path)
     rows = [[kind, "%.1f" % a, "%.1f" % b] for kind, (a, b) in account.rows(record).items()]
     whole = ["%.1f" % record[how]["step"] for how in ("layers", "engine")]
     heads = ["ms per step, batch %d" % record["batch_size"], "layer by layer", "engine"]
     return _table(heads, rows + [["whole step, not traced"] + whole])
+
+
+def bounds_markdown(folder: str, _) -> str:
+    """How fast BIM on each ensemble could be, if only its convolutions took time."""
+    record = load(folder)
+    columns = {}
+    for dataset in ("mnist", "cifar10"):
+        (model,) = [model for model in MODELS if model.name == dataset + "-ensemble"]
+        measured, found = cell(record, model.name, "bim", BATCH), load_account(folder, dataset)
+        if found and "systems" in measured:
+            columns[model.title] = _bounds(measured, found["engine"]["milliseconds"])
+    rows = [[name] + [column[name] for column in columns.values()] for name in BOUNDS]
+    return _table(["BIM-40, batch %d" % BATCH] + list(columns), rows if columns else [])
+
+
+def _bounds(measured, milliseconds):
+    share = sum(milliseconds.get(kind, 0) for kind in account.PRODUCTS) / sum(milliseconds.values())
+    rate = measured["gflop"] / np.median(measured["systems"]["empir"]["seconds"])
+    gemm = np.median(measured["gemm_gflops"])
+    cells = ["%.0f %%" % (100 * share)]
+    cells += ["%.0f" % value for value in (rate, rate / share, gemm)]
+    for system in (fastest_peer(measured), "cleverhans"):
+        ratio = np.median(ratios(measured, system))
+        cells += ["%.2f" % ratio, "%.2f" % (ratio / share)]
+    return dict(zip(BOUNDS, cells))
 
 
 def plot(folder: str, path: str):
