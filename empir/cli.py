@@ -42,6 +42,8 @@ def run(experiment: Experiment):
     protocol = empir_flags.protocol()
     training = not empir_flags.given("members") and len(specs) == 1
     training = training and _is_to_be_trained(specs[0].path)
+    # What draws at random would depend on which share comes first.
+    runtime.configure(FLAGS.num_threads, shares=not (training or FLAGS.stocRound or FLAGS.rand))
     for flag, reason in empir_flags.without_effect(attack, training, experiment):
         log.warning("--%s has no effect: %s", flag, reason)
     if FLAGS.train_only and (len(specs) > 1 or specs[0].path is None):
@@ -197,7 +199,6 @@ def configure():
         os.environ["CUDA_VISIBLE_DEVICES"] = FLAGS.gpu
     if FLAGS.debug:
         logging.getLogger("empir").setLevel(logging.DEBUG)
-    runtime.configure(FLAGS.num_threads)
 
 
 def _options(experiment):

@@ -15,6 +15,7 @@ from typing import Callable, List, NamedTuple, Optional, Sequence
 import numpy as np
 
 from empir import attacks, runs, runtime
+from empir.attacks.base import in_shares
 from empir.backend import tf
 from empir.data import Dataset
 from empir.ensemble import DECISION_RULES, Ensemble
@@ -160,10 +161,13 @@ class _Graph:
 
     @staticmethod
     def _outputs(ensemble, images):
-        logits = ensemble.member_logits(images)
-        outputs = dict(ensemble.decisions(logits), logits=tf.stack(logits, axis=1))
-        outputs["members"] = tf.argmax(outputs["logits"], axis=2)
-        return outputs
+        def outputs(images):
+            logits = ensemble.member_logits(images)
+            stacked = tf.stack(logits, axis=1)
+            members = tf.argmax(stacked, axis=2)
+            return dict(ensemble.decisions(logits), logits=stacked, members=members)
+
+        return in_shares(outputs, images)
 
     def run(self, job: Job, start: int) -> dict:
         """Per-example arrays of the chunk at `start`."""

@@ -21,10 +21,15 @@ TENSORFLOW = "1.15"
 KERAS = "2.2.4"
 DEFAULT_SEED = 1237  # the graph seed of the original's MNIST script (FACTS 2.4)
 
+#: Most shares of a chunk of images: more would leave too few images to each.
+MOST_SHARES = 8
+
 #: The checkout that holds this package.
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 log = logging.getLogger("empir")
+
+_shares = 1  # see `configure`
 
 
 class UnsupportedEnvironment(EmpirError, ImportError):
@@ -40,14 +45,17 @@ def require_python():
         )
 
 
-def configure(num_threads=None):
+def configure(num_threads=None, shares=False):
     """Set what TensorFlow and oneDNN read once, when they are loaded: log level, threads.
 
     Args:
-      num_threads: threads for one operation; None = the processors this process may use.
-        Variables that the user's environment already sets are left alone.
+      num_threads: threads to compute with; None = $OMP_NUM_THREADS, or else the processors this
+        process may use. Other variables that the user's environment already sets are left alone.
+      shares: on CPUs, let each thread compute a share of every chunk of images
+        (`share_count`) by operations of one thread, up to `MOST_SHARES`. For attacks, whose
+        operations are too short for several threads; not for training.
     """
-    threads = str(num_threads or available_cpus())
+    global _shares
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     os.environ.setdefault("KMP_WARNINGS", "0")
     # Idle OpenMP workers that spin steal the cores from TensorFlow's own pool.
@@ -57,9 +65,13 @@ def configure(num_threads=None):
         # products are 2.7 times as fast with its AVX2 code.
         os.environ.setdefault("MKL_DEBUG_CPU_TYPE", "5")
     if num_threads:
-        os.environ["OMP_NUM_THREADS"] = threads
+        os.environ["OMP_NUM_THREADS"], _shares = str(num_threads), 1
     else:
-        os.environ.setdefault("OMP_NUM_THREADS", threads)
+        os.environ.setdefault("OMP_NUM_THREADS", str(available_cpus()))
+    if shares and _shares == 1:
+        total = threads()
+        _shares = min(total, MOST_SHARES)
+        os.environ["OMP_NUM_THREADS"] = str(total // _shares)
 
 
 def _is_amd():
@@ -70,6 +82,16 @@ def _is_amd():
     except OSError:
         return False
     return "AuthenticAMD" in first and "avx2" in first
+
+
+def threads() -> int:
+    """Number of threads to compute with."""
+    return int(os.environ["OMP_NUM_THREADS"]) * _shares
+
+
+def share_count() -> int:
+    """Number of shares that attacks compute side by side; 1 on GPUs, and unless configured."""
+    return _shares if _shares > 1 and not gpus() else 1
 
 
 def available_cpus():
@@ -112,15 +134,15 @@ def session(graph=None, operations: int = 2, rewriting=None):
 
     Args:
       graph: default: the default graph.
-      operations: that may run at once. Each takes all threads, so 1 is best, but it would deadlock
-        in CleverHans attacks that call the session from a py_func.
+      operations: of a share that may run at once. Each takes all its threads, so 1 is best, but it
+        would deadlock in CleverHans attacks that call the session from a py_func.
       rewriting: `tf.ConfigProto` that more settings are taken from.
     """
     from empir.backend import tf
 
     config = tf.ConfigProto(
-        intra_op_parallelism_threads=int(os.environ["OMP_NUM_THREADS"]),
-        inter_op_parallelism_threads=operations,
+        intra_op_parallelism_threads=threads() // share_count(),
+        inter_op_parallelism_threads=operations + share_count() - 1,
         allow_soft_placement=True,
     )
     config.gpu_options.allow_growth = True
@@ -193,7 +215,7 @@ def provenance():
         "keras": keras.__version__,
         "numpy": numpy.__version__,
         "cleverhans": pkg_resources.get_distribution("cleverhans").version,
-        "device": ", ".join(gpus) or "CPU, %s threads" % os.environ["OMP_NUM_THREADS"],
+        "device": ", ".join(gpus) or "CPU, %d threads" % threads(),
     }
     return versions, git_commit()
 

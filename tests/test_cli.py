@@ -70,7 +70,8 @@ def run(workspace, monkeypatch, capfd):
     loggers = [logging.getLogger(), logging.getLogger("empir")]
     before = [(logger, logger.handlers[:], logger.level, logger.propagate) for logger in loggers]
     monkeypatch.chdir(workspace)
-    monkeypatch.setenv("OMP_NUM_THREADS", os.environ["OMP_NUM_THREADS"])  # configure() sets it
+    monkeypatch.setenv("OMP_NUM_THREADS", os.environ["OMP_NUM_THREADS"])  # configure() sets these
+    monkeypatch.setattr(runtime, "_shares", 1)
     monkeypatch.setattr(mnist, "SIZES", {"train": 1000, "test": 1000})
     monkeypatch.setattr(mnist, "SHA256", {})
 

@@ -175,7 +175,7 @@ def test_a_function_is_one_operation_in_a_loop(session):
 
     _, y = tf.while_loop(
         lambda i, _: i < 3,
-        lambda i, x: (i + 1, as_function(square, x)[0]),
+        lambda i, x: (i + 1, as_function(square, x)(x)[0]),
         (tf.constant(0), x),
         back_prop=False,
     )

@@ -9,7 +9,7 @@ from typing import List, NamedTuple
 
 import numpy as np
 
-from empir.attacks.base import Attack, as_function, noise, norm, project
+from empir.attacks.base import Attack, as_function, in_shares, noise, norm, project
 from empir.backend import tf
 from empir.errors import EmpirError
 from empir.runtime import DEFAULT_SEED
@@ -128,27 +128,32 @@ class Ascent(Attack):
         """Adversarial examples for float32 images x [n, ...], as a tensor of x's shape."""
         self.parse_params(**kwargs)
         labels, targeted = self._labels(x)
+        told = (labels,) + self.beside_labels()
+        climb = as_function(lambda *now: tuple(self.climb(*now, targeted=targeted)), x, *told)
 
-        def climb(image):
-            return Climb(
-                *as_function(lambda *now: tuple(self.climb(*now, targeted)), image, labels)
-            )
+        def attack(x, start, *told):
+            return self._ascend(x, start, lambda image: Climb(*climb(image, *told)))
 
-        return tf.stop_gradient(self._ascend(x, climb))
+        return tf.stop_gradient(in_shares(attack, x, x + self._start(x), *told))
 
-    def climb(self, image, labels, targeted: bool) -> Climb:
+    def beside_labels(self) -> tuple:
+        """What `climb` is told beside labels: tensors [n, ...]."""
+        return ()
+
+    def climb(self, image, labels, *beside, targeted: bool) -> Climb:
         """Loss, gradient and success at images.
 
         Args:
           image: float32 [n, ...].
           labels: one-hot float32 [n, classes].
+          beside: see `beside_labels`.
           targeted: whether labels are to be reached.
         """
         raise NotImplementedError
 
-    def _ascend(self, x, climb):
+    def _ascend(self, x, start, climb):
         table = tf.constant(checkpoints(self.nb_iter))
-        image = self._bounded(x, x + self._start(x))
+        image = self._bounded(x, start)
         first = climb(image)
         none = tf.zeros_like(first.loss)
         state = _State(
@@ -258,7 +263,7 @@ class AutoPGD(Ascent):
             raise EmpirError("loss=%r: choose from %s" % (self.loss, ", ".join(LOSSES)))
         return True
 
-    def climb(self, image, labels, targeted: bool) -> Climb:
+    def climb(self, image, labels, *_, targeted: bool) -> Climb:
         """See `Ascent.climb`."""
         logits = self._logits(image)
         if self.loss == "ce":

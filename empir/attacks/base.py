@@ -5,6 +5,7 @@ from cleverhans import attacks as cleverhans_attacks
 from cleverhans.model import Model, NoSuchLayerError
 from tensorflow.python.eager.function import defun_with_attributes
 
+from empir import runtime
 from empir.backend import keras, tf
 from empir.errors import EmpirError
 
@@ -128,18 +129,43 @@ class Attack(cleverhans_attacks.Attack):
         return tf.one_hot(decision, classes, dtype=self.tf_dtype), False
 
 
-def as_function(build, *tensors):
-    """`build(*tensors)` as one operation of the graph, for what an attack differentiates.
+def in_shares(attack, *tensors):
+    """`attack(*tensors)`, by shares of the examples that run side by side (`runtime.configure`).
+
+    A loop per thread is faster than threads that meet after every operation. Shares have one size:
+    the last ones are filled up with the last example.
+
+    Args:
+      attack: takes the tensors of a share and returns one tensor, or a structure of them.
+      tensors: all of shape [n, ...].
+    """
+    count = runtime.share_count()
+    if count == 1:
+        return attack(*tensors)
+    examples = tf.shape(tensors[0])[0]
+    size = (examples + count - 1) // count
+    rows = tf.minimum(tf.range(count * size), examples - 1)
+    padded = [tf.gather(tensor, rows) for tensor in tensors]
+    found = []
+    for start in [number * size for number in range(count)]:
+        found.append(attack(*[tensor[start : start + size] for tensor in padded]))
+    return tf.nest.map_structure(lambda *parts: tf.concat(parts, axis=0)[:examples], *found)
+
+
+def as_function(build, *like):
+    """`build` as a function whose calls are one operation of the graph: what attacks differentiate.
 
     intel-tensorflow picks oneDNN's kernels operation by operation, in an order that follows memory
     addresses once there is a loop. In some processes it then misses the maximum pool that belongs
     to a gradient, and takes one that is ten times slower; in a training's graph it aborts the
     process. A function has no loop, and holds nothing but the attack.
+
+    Args:
+      build: takes and returns tensors.
+      like: tensors whose types, and shapes but for the number of examples, its arguments have.
     """
-    signature = [tf.TensorSpec(tensor.shape, tensor.dtype) for tensor in tensors]
-    return defun_with_attributes(build, signature, attributes={"_noinline": True}, autograph=False)(
-        *tensors
-    )
+    signature = [tf.TensorSpec([None] + t.shape.as_list()[1:], t.dtype) for t in like]
+    return defun_with_attributes(build, signature, attributes={"_noinline": True}, autograph=False)
 
 
 def project(eta, ord, eps):
@@ -202,24 +228,28 @@ class GradientAttack(Attack):
         self.parse_params(**kwargs)
         labels, targeted = self._labels(x)
         labels /= tf.reduce_sum(labels, axis=1, keepdims=True)
+        gradient = as_function(self._gradient, x, labels)
 
-        def step(eta):
-            return self._step(x, eta, labels, targeted)
+        def attack(x, labels, eta):
+            return self._iterate(x, eta, lambda image: gradient(image, labels), targeted)
 
-        eta = self._start(x)
+        return tf.stop_gradient(in_shares(attack, x, labels, self._start(x)))
+
+    def _iterate(self, x, eta, gradient, targeted):
+        """All steps from a perturbation; the images that they lead to."""
         iterations = self._iterations()
         if iterations == 1:
-            eta = step(eta)
+            eta = self._step(x, eta, gradient, targeted)
         else:
             _, eta = tf.while_loop(
                 lambda i, _: i < iterations,
-                lambda i, eta: (i + 1, step(eta)),
+                lambda i, eta: (i + 1, self._step(x, eta, gradient, targeted)),
                 (tf.constant(0), eta),
                 shape_invariants=(tf.TensorShape([]), x.shape),
                 parallel_iterations=1,
                 back_prop=False,
             )
-        return tf.stop_gradient(self._clip(x + eta))
+        return self._clip(x + eta)
 
     def parse_params(self, **kwargs):
         """See `Attack.parse_params`; the norm order must be inf, 1 or 2."""
@@ -229,10 +259,9 @@ class GradientAttack(Attack):
         self._check_positive("eps", zero=True)
         return True
 
-    def _step(self, x, eta, labels, targeted):
+    def _step(self, x, eta, gradient, targeted):
         image = x + eta
-        gradient = as_function(self._gradient, image, labels)
-        direction = self._direction(gradient) * (-1.0 if targeted else 1.0)
+        direction = self._direction(gradient(image)) * (-1.0 if targeted else 1.0)
         image = self._clip(image + self._step_size() * direction)
         return self._project(image - x)
 

@@ -7,7 +7,7 @@ closest misclassified x' that was met, or the clean image if none was.
 
 from typing import NamedTuple
 
-from empir.attacks.base import Attack, as_function
+from empir.attacks.base import Attack, as_function, in_shares
 from empir.backend import tf
 from empir.errors import EmpirError
 
@@ -151,18 +151,20 @@ class CarliniWagnerL2(Attack):
             image = self._image(w)
             logits = self._logits(image)
             l2 = tf.reduce_sum(tf.square(image - original), list(range(1, len(image.shape))))
-            margin = self._margin(logits, labels, targeted)
-            loss = tf.reduce_sum(l2) + tf.reduce_sum(const * margin)
-            return image, logits, l2, loss, tf.gradients(loss, w)[0]
+            pull = const * self._margin(logits, labels, targeted)
+            loss = tf.reduce_sum(l2) + tf.reduce_sum(pull)
+            return image, logits, l2, pull, tf.gradients(loss, w)[0]
+
+        objective = as_function(objective, w0, original, labels, weight)
 
         def step(state, best):
-            image, logits, l2, loss, gradient = as_function(
+            image, logits, l2, pull, gradient = in_shares(
                 objective, state.w + w0, original, labels, weight
             )
             aborted, previous = state.aborted, state.previous_loss
             if self.abort_early:
                 check = tf.equal(state.iteration % check_every, 0)
-                total = tf.cast(loss, tf.float64)
+                total = tf.cast(tf.reduce_sum(l2) + tf.reduce_sum(pull), tf.float64)
                 aborted = tf.logical_and(check, total > previous * 0.9999)
                 previous = tf.where(check, total, previous)
             fooled = tf.logical_and(self._is_fooled(logits, labels, targeted), ~aborted)

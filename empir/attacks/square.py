@@ -8,7 +8,7 @@ is kept if the margin by which a wrong class leads rises.
 from typing import List, NamedTuple
 
 from empir.attacks.apgd import margin
-from empir.attacks.base import Attack
+from empir.attacks.base import Attack, in_shares
 from empir.backend import tf
 from empir.errors import EmpirError
 from empir.runtime import DEFAULT_SEED
@@ -76,9 +76,12 @@ class SquareAttack(Attack):
         """Adversarial examples for float32 images x [n, h, w, c], as a tensor of x's shape."""
         self.parse_params(**kwargs)
         labels, _ = self._labels(x)
+        index = tf.range(tf.shape(x, out_type=tf.int64)[0]) if self.index is None else self.index
+        return tf.stop_gradient(in_shares(self._search, x, labels, tf.convert_to_tensor(index)))
+
+    def _search(self, x, labels, index):
         height, width, channels = x.shape[1:].as_list()
         table = tf.constant(sides(self.nb_iter, self.p_init, height, width))
-        index = tf.range(tf.shape(x, out_type=tf.int64)[0]) if self.index is None else self.index
         stripes = self._signs(index, -1, width * channels)
         first = self._inside(x, x + self.eps * tf.reshape(stripes, [-1, 1, width, channels]))
         lead, success = self.score(first, labels)
@@ -105,7 +108,7 @@ class SquareAttack(Attack):
             parallel_iterations=1,
             back_prop=False,
         )
-        return tf.stop_gradient(state.image)
+        return state.image
 
     def score(self, image, labels):
         """(lead of a wrong class, whether it is adversarial), each [n]; subclasses may differ.

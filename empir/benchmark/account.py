@@ -2,8 +2,8 @@
 
     python -m empir.benchmark.account --dataset=mnist --out=results/benchmark/account-mnist.json
 
-TensorFlow's own trace of BIM on the experiment's ensemble with random weights, one operation at a
-time, so that the operations' times add up.
+TensorFlow's own trace of BIM on the experiment's ensemble with random weights, one operation of a
+share at a time, so that the operations' times, over the number of shares, add up.
 """
 
 import collections
@@ -61,7 +61,7 @@ def run(_):
     chosen = experiment(FLAGS.dataset)
     if FLAGS.out:
         runs.check_file(FLAGS.out)
-    runtime.configure(FLAGS.num_threads)
+    runtime.configure(FLAGS.num_threads, shares=True)
     record = {"engine": measure(chosen, FLAGS.batch_size, True)}
     record["layers"] = measure(chosen, FLAGS.batch_size, False)
     versions, commit = runtime.provenance()
@@ -113,7 +113,7 @@ def measure(chosen, batch_size: int, engine: bool) -> dict:
             kind = _kind(node.timeline_label, node.node_name)
             if kind is not None:
                 spent = (node.op_end_rel_micros - node.op_start_rel_micros) / 1e3
-                milliseconds[kind] += spent / chosen.nb_iter
+                milliseconds[kind] += spent / chosen.nb_iter / runtime.share_count()
     whole = 1e3 * float(np.median(seconds[1:])) / chosen.nb_iter
     return {"milliseconds": dict(milliseconds), "step": whole}
 

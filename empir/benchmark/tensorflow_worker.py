@@ -7,7 +7,6 @@ nothing; beside its attacks stands what its users train with, a compiled Keras m
 """
 
 import contextlib
-import os
 
 import numpy as np
 
@@ -193,13 +192,15 @@ class TensorFlowSystem(wire.System):
     def environment(self):
         """See `wire.System`."""
         versions, _ = runtime.provenance()
-        return {"versions": versions, "threads": int(os.environ["OMP_NUM_THREADS"])}
+        return {"versions": versions, "threads": runtime.threads()}
 
 
 def main():
     """Serve the system that the command line names."""
-    chosen = wire.parser(__doc__.splitlines()[0], ATTACKS).parse_args()
-    runtime.configure(chosen.threads)
+    parser = wire.parser(__doc__.splitlines()[0], ATTACKS)
+    parser.add_argument("--shares", action="store_true", help="see runtime.configure")
+    chosen = parser.parse_args()
+    runtime.configure(chosen.threads, chosen.shares)
     wire.serve(lambda workload: TensorFlowSystem(workload, chosen.library), chosen.workload)
 
 

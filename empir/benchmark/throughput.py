@@ -58,7 +58,7 @@ def run(_):
         raise EmpirError(
             "--protocol=%s: choose from %s" % (FLAGS.protocol, ", ".join(sorted(PROTOCOLS)))
         )
-    runtime.configure(FLAGS.num_threads)
+    runtime.configure(FLAGS.num_threads, shares=True)
     record = measure(chosen, attack, FLAGS.protocol, FLAGS.batch_size, FLAGS.repeats)
     if FLAGS.out:
         runs.write_json(FLAGS.out, record)
@@ -93,7 +93,7 @@ def measure(chosen: Experiment, attack: str, protocol: str, batch_size: int, rep
         steps = {"fgsm": 1, "cw": chosen.cw_iterations}.get(attack, chosen.nb_iter)
         work = 2 * steps * sum(2 * multiplications(member.model) for member in followed)
     gflops = work * batch_size / attack_seconds / 1e9
-    gemm = 2 * GEMM_SIZE**3 / gemm_seconds / 1e9
+    gemm = runtime.share_count() * 2 * GEMM_SIZE**3 / gemm_seconds / 1e9
     versions, commit = runtime.provenance()
     return dict(
         dataset=chosen.dataset,
@@ -149,13 +149,15 @@ def attack_graph(chosen: Experiment, attack: str, ensemble, batch_size: int, ses
 
 
 def _gemm_call(session):
-    """A function that multiplies two float32 matrices of GEMM_SIZE squared."""
+    """A function that multiplies two float32 matrices of GEMM_SIZE squared, once for each share."""
     from empir.backend import tf
 
-    matrix = tf.Variable(tf.random_normal([GEMM_SIZE, GEMM_SIZE], seed=0))
-    session.run(matrix.initializer)
-    product = tf.matmul(matrix, matrix)
-    return lambda: session.run(product.op)
+    products = []
+    for seed in range(runtime.share_count()):
+        matrix = tf.Variable(tf.random_normal([GEMM_SIZE, GEMM_SIZE], seed=seed))
+        session.run(matrix.initializer)
+        products.append(tf.matmul(matrix, matrix))
+    return lambda: session.run([product.op for product in products])
 
 
 def _interleaved(calls, repeats):

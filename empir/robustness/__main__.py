@@ -67,7 +67,8 @@ def run(_):
         options=options,
         seed=FLAGS.seed,
     )
-    runtime.configure(FLAGS.num_threads)
+    # What draws at random would depend on which share comes first.
+    runtime.configure(FLAGS.num_threads, shares=not (FLAGS.stocRound or FLAGS.rand))
     data = empir_flags.load_data(chosen, "test", FLAGS.sample).first(FLAGS.nb_samples)
 
     from empir.report import robustness as report

@@ -155,9 +155,13 @@ class GoalPGD(Ascent):
         self._towards = towards
         self._outside = outside
 
-    def climb(self, image, labels, targeted):
+    def beside_labels(self):
+        """See `Ascent.beside_labels`: the classes to lead to, if there are."""
+        return () if self._towards is None else (self._towards,)
+
+    def climb(self, image, labels, towards=None, targeted=False):
         """See `Ascent.climb`."""
-        return self.goal.climb(self.model.ensemble, image, labels, self._towards, self._outside)
+        return self.goal.climb(self.model.ensemble, image, labels, towards, self._outside)
 
 
 class GoalSquare(SquareAttack):

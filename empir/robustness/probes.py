@@ -60,7 +60,7 @@ def probe(setting: Setting, subject: Subject) -> Probe:
             parts.append(subject.session.run(fetches, feed))
         return [np.concatenate(arrays) for arrays in zip(*parts)]
 
-    loss, gradient, decision = run(as_function(climb, image, label))
+    loss, gradient, decision = run(as_function(climb, image, label)(image, label))
     # Not in the function, where numbers drawn from a seed would be the same in every call.
     outputs = [tf.stack(ensemble.member_logits(image), axis=1)]
     (logits,), (again,), (in_others,) = run(outputs), run(outputs), run(outputs, OTHER_CHUNK)

@@ -5,7 +5,7 @@ from typing import Callable, ContextManager, List, NamedTuple, Optional
 import numpy as np
 
 from empir import runtime
-from empir.attacks.base import as_function, noise, norm, project
+from empir.attacks.base import as_function, in_shares, noise, norm, project
 from empir.attacks.cw import CarliniWagnerL2
 from empir.backend import tf
 from empir.data import Dataset
@@ -122,10 +122,12 @@ class Graph:
         if trial is not None and trial.attack != "hopskipjump":
             image = self._adversarial()
             image.set_shape(self._images.shape)
-        ensemble = subject.ensemble
+        self._fetches = dict(in_shares(self._outputs, image), adversarial=image)
+
+    def _outputs(self, image):
+        ensemble = self._subject.ensemble
         logits = ensemble.member_logits(image)
-        self._fetches = {
-            "adversarial": image,
+        return {
             "decision": ensemble.decisions(logits)[ensemble.combine],
             "members": tf.argmax(tf.stack(logits, axis=1), axis=2),
             "mean_logits": mean_logits(logits),
@@ -157,9 +159,8 @@ class Graph:
     def _step(self, ensemble, eps):
         """One step to the ball's surface along the gradient of the cross-entropy."""
         goal = Goal("mean_logits", "ce")
-        gradient = as_function(
-            lambda *now: goal.climb(ensemble, *now).gradient, self._images, self._labels
-        )
+        told = self._images, self._labels
+        gradient = as_function(lambda *now: goal.climb(ensemble, *now).gradient, *told)(*told)
         if self._setting.order == np.inf:
             return eps * tf.sign(gradient)
         return eps * gradient / norm(gradient, 2)
