@@ -42,8 +42,9 @@ def run(experiment: Experiment):
     protocol = empir_flags.protocol()
     training = not empir_flags.given("members") and len(specs) == 1
     training = training and _is_to_be_trained(specs[0].path)
-    # What draws at random would depend on which share comes first.
-    runtime.configure(FLAGS.num_threads, shares=not (training or FLAGS.stocRound or FLAGS.rand))
+    # Training takes whole operations; what draws at random would depend on which share is first.
+    whole = training or FLAGS.stocRound or FLAGS.rand
+    runtime.configure(FLAGS.num_threads, images=1 if whole else _chunk(experiment))
     for flag, reason in empir_flags.without_effect(attack, training, experiment):
         log.warning("--%s has no effect: %s", flag, reason)
     if FLAGS.train_only and (len(specs) > 1 or specs[0].path is None):
@@ -98,7 +99,7 @@ def _job(experiment, members, attack, protocol, data, seed, options):
     from empir.evaluation import Job
 
     name, combine, target = protocol
-    batch_size = min(experiment.attack_batch or FLAGS.batch_size, len(data.labels))
+    batch_size = min(_chunk(experiment), len(data.labels))
     return Job(
         ensemble=Ensemble(members, combine, target, FLAGS.temperature),
         attack=attack,
@@ -136,7 +137,7 @@ def _attack_adaptively(experiment, specs, combine, data, seed, options, arrays):
         data=data,
         eps=FLAGS.eps,
         seed=seed,
-        batch_size=min(experiment.attack_batch or FLAGS.batch_size, len(data.labels)),
+        batch_size=min(_chunk(experiment), len(data.labels)),
         architecture=experiment.architecture,
         options=options,
     )
@@ -150,6 +151,11 @@ def _attack_adaptively(experiment, specs, combine, data, seed, options, arrays):
     _print_result(
         outcome.record["clean_accuracy"], outcome.record["worst_case_accuracy"], outcome.l2.mean()
     )
+
+
+def _chunk(experiment):
+    """Images per call of an attack, if there are so many."""
+    return min(experiment.attack_batch or FLAGS.batch_size, FLAGS.nb_samples)
 
 
 def _figure_path(experiment, attack):

@@ -45,7 +45,7 @@ def run(_):
       EmpirError: for bad input; `runtime.run_main` prints it as one line.
     """
     chosen = experiment(FLAGS.dataset)
-    runtime.configure(FLAGS.num_threads, shares=True)
+    runtime.configure(FLAGS.num_threads, images=chosen.attack_batch or chosen.batch_size)
     data = empir_flags.load_data(chosen, "test", FLAGS.sample)
     fast = data if FLAGS.nb_samples is None else data.first(FLAGS.nb_samples)
     if FLAGS.slow_samples is not None and FLAGS.slow_samples > len(fast.labels):

@@ -21,8 +21,8 @@ TENSORFLOW = "1.15"
 KERAS = "2.2.4"
 DEFAULT_SEED = 1237  # the graph seed of the original's MNIST script (FACTS 2.4)
 
-#: Most shares of a chunk of images: more would leave too few images to each.
-MOST_SHARES = 8
+#: Most shares of a chunk of images, and least images of a share.
+MOST_SHARES, LEAST_SHARE = 8, 4
 
 #: The checkout that holds this package.
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -45,15 +45,15 @@ def require_python():
         )
 
 
-def configure(num_threads=None, shares=False):
+def configure(num_threads=None, images=1):
     """Set what TensorFlow and oneDNN read once, when they are loaded: log level, threads.
 
     Args:
       num_threads: threads to compute with; None = $OMP_NUM_THREADS, or else the processors this
         process may use. Other variables that the user's environment already sets are left alone.
-      shares: on CPUs, let each thread compute a share of every chunk of images
-        (`share_count`) by operations of one thread, up to `MOST_SHARES`. For attacks, whose
-        operations are too short for several threads; not for training.
+      images: in a chunk, for attacks: their operations are too short for several threads, so on
+        CPUs each thread computes a share of the chunk if there are enough images (`share_count`).
+        For everything else, training above all, operations take all threads.
     """
     global _shares
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -68,9 +68,9 @@ def configure(num_threads=None, shares=False):
         os.environ["OMP_NUM_THREADS"], _shares = str(num_threads), 1
     else:
         os.environ.setdefault("OMP_NUM_THREADS", str(available_cpus()))
-    if shares and _shares == 1:
+    if _shares == 1:
         total = threads()
-        _shares = min(total, MOST_SHARES)
+        _shares = max(min(total, MOST_SHARES, images // LEAST_SHARE), 1)
         os.environ["OMP_NUM_THREADS"] = str(total // _shares)
 
 

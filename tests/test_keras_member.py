@@ -112,12 +112,18 @@ def test_attacks_on_it_succeed(tmp_path, sample):
         assert (session.run(ensemble.decision(found)) != decided).all()
 
 
+STRONG_CW = dict(
+    binary_search_steps=1, max_iterations=30, initial_const=100.0, learning_rate=0.1, batch_size=10
+)
+
+
 @pytest.mark.parametrize(
-    "name, parameters", [("fgsm", {}), ("pgd", {"nb_iter": 3}), ("cw", {"max_iterations": 3})]
+    "name, parameters", [("fgsm", {}), ("pgd", {"nb_iter": 3}), ("cw", STRONG_CW)]
 )
 def test_attacks_take_a_model_that_normalises_and_leave_it_trainable(sample, name, parameters):
     with tf.Graph().as_default(), runtime.session() as session:
         keras.backend.set_session(session)
+        tf.set_random_seed(1)
         inner = keras.Sequential(body())
         normalisation = inner.layers[2]
         model = keras.Sequential([inner] + head("softmax layer"))

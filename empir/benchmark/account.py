@@ -61,7 +61,7 @@ def run(_):
     chosen = experiment(FLAGS.dataset)
     if FLAGS.out:
         runs.check_file(FLAGS.out)
-    runtime.configure(FLAGS.num_threads, shares=True)
+    runtime.configure(FLAGS.num_threads, FLAGS.batch_size)
     record = {"engine": measure(chosen, FLAGS.batch_size, True)}
     record["layers"] = measure(chosen, FLAGS.batch_size, False)
     versions, commit = runtime.provenance()

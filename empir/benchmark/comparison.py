@@ -283,7 +283,7 @@ def attack(store: Store, model: Model, commands: dict, names, batch_size: int, p
     if not todo:
         return
     # As the example scripts configure it; its training is measured by a process without.
-    commands = dict(commands, empir=commands["empir"] + ["--shares"])
+    commands = dict(commands, empir=commands["empir"] + ["--images=%d" % batch_size])
     with started(commands) as workers:
         store.put("logits", same_logits(workers), model.name)
         store.put("environments", workers["foolbox"].ask("environment"), "pytorch")

@@ -198,9 +198,9 @@ class TensorFlowSystem(wire.System):
 def main():
     """Serve the system that the command line names."""
     parser = wire.parser(__doc__.splitlines()[0], ATTACKS)
-    parser.add_argument("--shares", action="store_true", help="see runtime.configure")
+    parser.add_argument("--images", type=int, default=1, help="per call, see runtime.configure")
     chosen = parser.parse_args()
-    runtime.configure(chosen.threads, chosen.shares)
+    runtime.configure(chosen.threads, chosen.images)
     wire.serve(lambda workload: TensorFlowSystem(workload, chosen.library), chosen.workload)
 
 

@@ -58,7 +58,7 @@ def run(_):
         raise EmpirError(
             "--protocol=%s: choose from %s" % (FLAGS.protocol, ", ".join(sorted(PROTOCOLS)))
         )
-    runtime.configure(FLAGS.num_threads, shares=True)
+    runtime.configure(FLAGS.num_threads, FLAGS.batch_size)
     record = measure(chosen, attack, FLAGS.protocol, FLAGS.batch_size, FLAGS.repeats)
     if FLAGS.out:
         runs.write_json(FLAGS.out, record)

@@ -67,8 +67,10 @@ def run(_):
         options=options,
         seed=FLAGS.seed,
     )
-    # What draws at random would depend on which share comes first.
-    runtime.configure(FLAGS.num_threads, shares=not (FLAGS.stocRound or FLAGS.rand))
+    # What draws at random would depend on which share is first.
+    whole = FLAGS.stocRound or FLAGS.rand
+    images = 1 if whole else min(FLAGS.batch_size, FLAGS.nb_samples)
+    runtime.configure(FLAGS.num_threads, images)
     data = empir_flags.load_data(chosen, "test", FLAGS.sample).first(FLAGS.nb_samples)
 
     from empir.report import robustness as report
