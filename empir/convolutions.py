@@ -151,9 +151,10 @@ class SubPixel:
 
     @classmethod
     def fits(cls, axes, channels: int) -> bool:
-        """Whether there is anything to gain, and blocks divide the image."""
+        """Whether there is anything to gain, blocks divide the image, and axes are padded alike."""
         block = cls.block_of(channels)
-        return block > 1 and all(a.stride == 1 and a.size % block == 0 for a in axes)
+        alike = len({axis.outputs == axis.size for axis in axes}) == 1
+        return block > 1 and alike and all(a.stride == 1 and a.size % block == 0 for a in axes)
 
     def _taps(self, axis):
         """Output t relative to the block's first pixel reaches pixel r by tap r + before - t."""

@@ -39,6 +39,8 @@ def _replacing(path):
 
 def check_writable(folder: str):
     """Raise `EmpirError` if `folder` is not, or could not be made, a folder to write to."""
+    if not folder:
+        raise EmpirError("an empty --out names no folder")
     path = os.path.abspath(folder)
     while not os.path.exists(path):
         path = os.path.dirname(path)

@@ -187,6 +187,16 @@ def cpu_session(graph):
     return tf.Session(graph=graph, config=config)
 
 
+def processor() -> str:
+    """What Linux calls the processor, and how many of it this process may use."""
+    name = "unknown"
+    with contextlib.suppress(OSError, KeyError), open("/proc/cpuinfo") as file:
+        fields = dict(line.split(":", 1) for line in file if ":" in line)
+        fields = {key.strip(): value.strip() for key, value in fields.items()}
+        name = "%(model name)s, family %(cpu family)s model %(model)s" % fields
+    return "%s, %d threads" % (name, available_cpus())
+
+
 def gpus():
     """Names of the GPUs that TensorFlow sees, e.g. ["/gpu:0"]."""
     from empir.backend import tf

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from empir import runtime
 from empir.benchmark import comparison, startup
 from empir.errors import EmpirError
 from empir.report import benchmark as report
@@ -58,13 +59,16 @@ def test_systems_take_turns_after_a_first_call():
     log = []
     cell = comparison._measure(fakes(log), ENSEMBLE, "pgd", 100, PACE)
     calls = [name for name, do in log if do == "run"]
-    assert calls == ["empir", "cleverhans", "foolbox", "torchattacks"] * 4  # no time left
+    turn = ["empir", "cleverhans", "foolbox", "torchattacks"]
+    # A first call, and as there is no time left the least number of turns, each begun by another.
+    assert calls == turn + turn + turn[1:] + turn[:1] + turn[2:] + turn[:2]
     assert cell["systems"]["cleverhans"]["seconds"] == [4.0, 5.0, 6.0]
     assert cell["systems"]["cleverhans"]["first"] == 9
     assert cell["parameters"]["nb_iter"] == 40
     # Three members, 40 steps, a forward pass and a gradient of 8,586,496 multiplications (FACTS).
     assert cell["gflop"] == pytest.approx(3 * 40 * 2 * 2 * 8586496 * 100 / 1e9)
-    assert cell["gemm_gflops"] == pytest.approx([2 * 2048**3 / 0.1 / 1e9] * 3)
+    for name in ("gemm_gflops", "pytorch_gemm_gflops"):
+        assert cell[name] == pytest.approx([2 * 2048**3 / 0.1 / 1e9] * 3)
 
 
 def test_a_very_long_descent_is_measured_once():
@@ -183,7 +187,15 @@ def test_start_up_is_the_sum_of_its_parts(monkeypatch):
 @pytest.mark.parametrize(
     "line, says",
     [
-        ("--pytorch=nowhere/python", "no nowhere/python: scripts/benchmark.sh makes it"),
+        ("--pytorch=nowhere/python", "no program nowhere/python: scripts/benchmark.sh makes it"),
+        ("--pytorch=setup.py", "no program setup.py"),
+        ("--pytorch=%s --batch_sizes=" % sys.executable, "--batch_sizes=: positive integers"),
+        ("--pytorch=%s --out=" % sys.executable, "an empty --out names no folder"),
+        ("--num_threads=-1", "num_threads"),
+        (
+            "--pytorch=%s --data_dir=tests --out=runs/none" % sys.executable,
+            "tests/mnist",
+        ),
         ("--pytorch=%s --batch_sizes=100,many" % sys.executable, "--batch_sizes=100,many"),
         ("--pytorch=%s --attacks=pgd,eot" % sys.executable, "--attacks=eot: choose from fgsm, bim"),
         ("--pytorch=%s --out=setup.py/x" % sys.executable, "is not a writable folder"),
@@ -199,5 +211,10 @@ def test_a_system_that_dies_is_named():
         comparison.Worker("foolbox", [sys.executable, "-c", words]).ask("logits")
 
 
+def test_a_system_that_dies_silently_is_named():
+    with pytest.raises(EmpirError, match="foolbox, asked to logits: it ended without a word"):
+        comparison.Worker("foolbox", [sys.executable, "-c", ""]).ask("logits")
+
+
 def test_the_processor_is_named():
-    assert comparison.processor().endswith(" threads")
+    assert runtime.processor().endswith(" threads")

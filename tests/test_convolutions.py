@@ -120,6 +120,13 @@ def test_many_channels_and_odd_sizes_keep_the_plain_gradient(size, channels):
     assert not SubPixel.fits((Axis.of(size, 5, 1, "same"),) * 2, channels)
 
 
+def test_axes_padded_in_different_ways_keep_the_plain_gradient():
+    # A kernel of one row leaves no row out, of four columns three.
+    axes = (Axis.of(12, 1, 1, "valid"), Axis.of(24, 4, 1, "valid"))
+    assert not SubPixel.fits(axes, 3)
+    assert SubPixel.fits(axes[1:] * 2, 3) and SubPixel.fits(axes[:1] * 2, 3)
+
+
 def test_a_kernel_as_large_as_its_input_is_a_matrix(session):
     axes = (Axis.of(5, 5, 1, "valid"), Axis.of(4, 4, 2, "valid"))
     assert MatrixProduct.fits(axes)

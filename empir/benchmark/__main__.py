@@ -16,6 +16,7 @@ from absl import flags
 from empir import runs, runtime
 from empir.benchmark import comparison, startup
 from empir.errors import EmpirError
+from empir.report import benchmark as report
 from empir.runtime import ROOT
 
 FLAGS = flags.FLAGS
@@ -33,7 +34,8 @@ def setup():
     flags.DEFINE_list("batch_sizes", ["100", "1", "32", "500"], "images per call")
     attacks = list(comparison.ATTACKS)
     flags.DEFINE_list("attacks", attacks, "of " + ", ".join(attacks))
-    flags.DEFINE_integer("num_threads", None, "threads; default: this machine's processors")
+    threads = "threads; default: this machine's processors"
+    flags.DEFINE_integer("num_threads", None, threads, lower_bound=1)
     return run
 
 
@@ -45,13 +47,15 @@ def run(_):
     """
     runtime.configure(FLAGS.num_threads)
     pytorch = FLAGS.pytorch or os.path.join(ROOT, ".venv-pytorch", "bin", "python")
-    if not os.path.exists(pytorch):
-        raise EmpirError("no %s: scripts/benchmark.sh makes it, or give --pytorch" % pytorch)
+    if not (os.path.isfile(pytorch) and os.access(pytorch, os.X_OK)):
+        raise EmpirError(
+            "no program %s: scripts/benchmark.sh makes it, or give --pytorch" % pytorch
+        )
     try:
         sizes = [int(size) for size in FLAGS.batch_sizes]
     except ValueError:
         sizes = [0]
-    if min(sizes) < 1:
+    if min(sizes, default=0) < 1:
         raise EmpirError("--batch_sizes=%s: positive integers" % ",".join(FLAGS.batch_sizes))
     unknown = sorted(set(FLAGS.attacks) - set(comparison.ATTACKS))
     if unknown:
@@ -61,19 +65,22 @@ def run(_):
     data_dir = FLAGS.data_dir and os.path.abspath(FLAGS.data_dir)
     runs.check_writable(FLAGS.out)
     os.makedirs(FLAGS.out, exist_ok=True)
-    threads = int(os.environ["OMP_NUM_THREADS"])
     pace = comparison.Pace(FLAGS.repeats, FLAGS.budget, FLAGS.limit)
     store = comparison.Store(os.path.join(FLAGS.out, "comparison.json"))
-    if "startup" not in store.record:
-        store.put("startup", startup.measure(data_dir, FLAGS.repeats))
     with tempfile.TemporaryDirectory() as folder:
+        systems = {}
         for model in comparison.MODELS:
             path = os.path.join(folder, model.name + ".npz")
             comparison.export(model, data_dir, path)
-            systems = comparison.systems(model, path, pytorch, threads)
-            comparison.train(store, model, systems, FLAGS.repeats)
+            systems[model] = comparison.systems(model, path, pytorch, runtime.threads())
+        if "startup" not in store.record:
+            store.put("startup", startup.measure(data_dir, FLAGS.repeats))
+        for model, commands in systems.items():
+            comparison.train(store, model, commands, FLAGS.repeats)
             for size in sizes:
-                comparison.attack(store, model, systems, FLAGS.attacks, size, pace)
+                comparison.attack(store, model, commands, FLAGS.attacks, size, pace)
+    print(report.attacks_table(store.record))
+    print(report.batches_table(store.record))
     log.info("%s is complete; python -m empir.report puts it into the README", store.path)
 
 

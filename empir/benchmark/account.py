@@ -47,7 +47,8 @@ def setup():
     """Define the flags; returns the main function."""
     flags.DEFINE_string("dataset", "mnist", "whose ensemble: " + ", ".join(EXPERIMENTS))
     flags.DEFINE_integer("batch_size", 100, "images", lower_bound=1)
-    flags.DEFINE_integer("num_threads", None, "threads; default: this machine's processors")
+    threads = "threads; default: this machine's processors"
+    flags.DEFINE_integer("num_threads", None, threads, lower_bound=1)
     flags.DEFINE_string("out", None, "file for the account, JSON")
     return run
 
@@ -68,6 +69,7 @@ def run(_):
     record.update(
         dataset=chosen.dataset,
         batch_size=FLAGS.batch_size,
+        processor=runtime.processor(),
         command=runtime.command(),
         versions=versions,
         git_commit=commit,

@@ -44,7 +44,7 @@ class Model(NamedTuple):
       dataset: whose experiment it belongs to.
       folder: of its data below --data_dir.
       baseline: the full-precision network alone.
-      memory_format: PyTorch's, the faster of its two for this network.
+      memory_format: PyTorch's, by trial the faster of its two for this network.
     """
 
     name: str
@@ -103,14 +103,15 @@ class Store:
     def __init__(self, path: str):
         self.path = path
         versions, commit = runtime.provenance()
-        own = dict(processor=processor(), versions=versions)
+        own = dict(processor=runtime.processor(), versions=versions)
         self.record = runs.read_json(path) if os.path.exists(path) else {}
         changed = runs.differences({key: self.record.get(key) for key in own}, own)
         if self.record and changed:
             raise EmpirError(
-                "%s was measured elsewhere (%s): give another --out" % (path, "; ".join(changed))
+                "%s was measured elsewhere (%s): give another --out, or remove it to measure "
+                "everything here" % (path, "; ".join(changed))
             )
-        self._commit = commit
+        self.commit = commit
         if not self.record:
             self.record = dict(own, git_commits=[], command=runtime.command())
 
@@ -124,19 +125,9 @@ class Store:
             self.record[section] = value
         else:
             self.record.setdefault(section, {})[key] = value
-        if self._commit not in self.record["git_commits"]:
-            self.record["git_commits"].append(self._commit)
+        if self.commit not in self.record["git_commits"]:
+            self.record["git_commits"].append(self.commit)
         runs.write_json(self.path, self.record)
-
-
-def processor() -> str:
-    """What Linux calls the processor, and how many of it this process may use."""
-    name = "unknown"
-    with contextlib.suppress(OSError), open("/proc/cpuinfo") as file:
-        fields = dict(line.split(":", 1) for line in file if ":" in line)
-        fields = {key.strip(): value.strip() for key, value in fields.items()}
-        name = "%(model name)s, family %(cpu family)s model %(model)s" % fields
-    return "%s, %d threads" % (name, runtime.available_cpus())
 
 
 def export(model: Model, data_dir, path: str):
@@ -224,7 +215,7 @@ class Worker:
 
     def _last_words(self):
         self._errors.seek(0)
-        return (self._errors.read().strip().split("\n") or ["no answer"])[-1]
+        return self._errors.read().strip().split("\n")[-1] or "it ended without a word"
 
     def close(self):
         """End the process."""
@@ -270,7 +261,10 @@ def compare_logits(worker: Worker, own: np.ndarray) -> dict:
 
 
 def attack(store: Store, model: Model, commands: dict, names, batch_size: int, pace: Pace):
-    """Measure the named attacks on a model at a batch size, each in turns of all systems."""
+    """Measure the named attacks on a model at a batch size, each in turns of all systems.
+
+    Which system begins changes from turn to turn, as does what ran before each.
+    """
     todo = []
     for name in names:
         key = "%s/%s/%d" % (model.name, name, batch_size)
@@ -286,9 +280,10 @@ def attack(store: Store, model: Model, commands: dict, names, batch_size: int, p
     commands = dict(commands, empir=commands["empir"] + ["--images=%d" % batch_size])
     with started(commands) as workers:
         store.put("logits", same_logits(workers), model.name)
-        store.put("environments", workers["foolbox"].ask("environment"), "pytorch")
+        environment = dict(workers["foolbox"].ask("environment"), memory_format=model.memory_format)
+        store.put("environments", environment, "pytorch, " + model.name)
         for key, name in todo:
-            cell = _measure(workers, model, name, batch_size, pace)
+            cell = dict(_measure(workers, model, name, batch_size, pace), git_commit=store.commit)
             store.put("attacks", cell, key)
             log.info("%s: %s", key, _in_words(cell, batch_size))
 
@@ -323,20 +318,24 @@ def _measure(workers, model, name, batch_size, pace):
         running.append(system)
     work = 4e-9 * _multiplications(model) * _steps(chosen, attack, parameters) * batch_size
     long = attack == "cw" and work > LONG
-    gemm, began = [], time.perf_counter()
+    gemm, began = {"cleverhans": [], "foolbox": []}, time.perf_counter()
     for turn in range(1 if long else pace.repeats):
         if turn >= LEAST_TURNS and time.perf_counter() - began > pace.budget:
             break
-        for system in running:
+        first = turn % len(running)
+        for system in running[first:] + running[:first]:
             result = results[system]
             answer = result if long else workers[system].ask("run")
             result["seconds"].append(result["first"] if long else answer["seconds"])
             result["peak_memory_mb"] = answer["peak_memory_mb"]
-        gemm.append(workers["cleverhans"].ask("gemm", size=GEMM_SIZE)["seconds"])
+        for system, rates in gemm.items():
+            seconds = workers[system].ask("gemm", size=GEMM_SIZE)["seconds"]
+            rates.append(2e-9 * GEMM_SIZE**3 / seconds)
     return {
         "parameters": parameters,
         "gflop": work,
-        "gemm_gflops": [2e-9 * GEMM_SIZE**3 / seconds for seconds in gemm],
+        "gemm_gflops": gemm["cleverhans"],
+        "pytorch_gemm_gflops": gemm["foolbox"],
         "systems": results,
     }
 

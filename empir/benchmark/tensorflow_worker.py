@@ -126,12 +126,13 @@ class TensorFlowSystem(wire.System):
         return Ensemble(members)
 
     @contextlib.contextmanager
-    def _loaded(self):
+    def _loaded(self, attack=None):
         """Gives (session, ensemble, placeholder of images); sets how `logits` evaluates."""
         from empir.backend import tf
 
-        # As the example scripts; CleverHans' CW calls the session from within.
-        with _session(1 if self._library == "empir" else 2) as session:
+        # One operation at a time is fastest, but CleverHans' CW calls the session from within one.
+        within = self._library == "cleverhans" and attack == "cw"
+        with _session(2 if within else 1) as session:
             with _default(session):
                 ensemble = self._ensemble(session)
                 images = tf.placeholder(tf.float32, (None,) + self._network.input_shape)
@@ -159,7 +160,7 @@ class TensorFlowSystem(wire.System):
         classes = self._network.num_classes
         if name == "cw":
             parameters = dict(parameters, batch_size=len(images))
-        with self._loaded() as (session, ensemble, fed_images):
+        with self._loaded(name) as (session, ensemble, fed_images):
             with _default(session):
                 tf.set_random_seed(parameters.get("seed", 0))
                 fed_labels = tf.placeholder(tf.float32, [None, classes])

@@ -37,7 +37,8 @@ def setup():
     flags.DEFINE_string("protocol", "whitebox", "whitebox or paper")
     flags.DEFINE_integer("batch_size", 100, "images per graph call", lower_bound=1)
     flags.DEFINE_integer("repeats", 5, "timed calls; the median counts", lower_bound=1)
-    flags.DEFINE_integer("num_threads", None, "threads; default: this machine's processors")
+    threads = "threads; default: this machine's processors"
+    flags.DEFINE_integer("num_threads", None, threads, lower_bound=1)
     flags.DEFINE_string("out", None, "file for the measurement, JSON")
     return run
 
@@ -107,6 +108,7 @@ def measure(chosen: Experiment, attack: str, protocol: str, batch_size: int, rep
         gemm_gflops=round(gemm, 1),
         share_of_gemm=round(gflops / gemm, 3),
         peak_memory_mb=runtime.peak_memory_mb(),
+        processor=runtime.processor(),
         command=runtime.command(),
         versions=versions,
         git_commit=commit,
