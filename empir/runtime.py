@@ -143,6 +143,7 @@ def session(graph=None, operations: int = 2, rewriting=None):
     config = tf.ConfigProto(
         intra_op_parallelism_threads=threads() // share_count(),
         inter_op_parallelism_threads=operations + share_count() - 1,
+        use_per_session_threads=True,  # or else the process's first session decides for all
         allow_soft_placement=True,
     )
     config.gpu_options.allow_growth = True
@@ -183,6 +184,7 @@ def cpu_session(graph):
         device_count={"GPU": 0},
         intra_op_parallelism_threads=1,
         inter_op_parallelism_threads=available_cpus(),
+        use_per_session_threads=True,
     )
     return tf.Session(graph=graph, config=config)
 

@@ -77,3 +77,22 @@ def test_outside_a_checkout_there_is_no_commit(monkeypatch):
 
 def test_peak_memory_is_in_megabytes():
     assert 50 < runtime.peak_memory_mb() < 100000  # this process has TensorFlow loaded
+
+
+def test_each_session_has_its_own_threads():
+    """A first session of one thread, as commands have, must not block a call within a call."""
+    script = """if True:
+        import numpy as np
+        from empir import runtime
+        from empir.backend import tf
+
+        with runtime.session(operations=1) as first:
+            first.run(tf.constant(1))
+        with runtime.session(operations=2) as session:
+            x = tf.placeholder(tf.float32, [None])
+            within = tf.py_func(lambda value: session.run(2 * x, {x: value}), [x], tf.float32)
+            print(session.run(within, {x: np.ones(1, np.float32)}))
+    """
+    environment = dict(os.environ, PYTHONPATH=runtime.ROOT)
+    told = subprocess.check_output([sys.executable, "-c", script], env=environment, timeout=120)
+    assert told.split() == [b"[2.]"]
