@@ -43,6 +43,6 @@ setup(
     extras_require={
         "cpu": ["intel-tensorflow==1.15.2"],
         "gpu": ["tensorflow-gpu==1.15.*"],
-        "test": ["pytest", "black==23.3.0", "isort==5.11.5", "flake8==5.0.4"],
+        "test": ["pytest", "pytest-timeout", "black==23.3.0", "isort==5.11.5", "flake8==5.0.4"],
     },
 )

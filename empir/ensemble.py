@@ -186,6 +186,11 @@ class Ensemble(Model):
         #: Index of the member that decides ties: the last full-precision one, else the last.
         self.reference = full[-1] if full else len(self.members) - 1
 
+    @property
+    def draws(self) -> bool:
+        """Whether a member draws at random, so that the same image can be decided otherwise."""
+        return any(getattr(member, "draws", False) for member in self.members)
+
     def member_logits(self, x) -> List:
         """Logits of every member, each float32 [n, classes]."""
         return [member.get_logits(x) for member in self.members]

@@ -20,8 +20,6 @@ class Known(Linear):
 
     precisions = (FULL,)
 
-    draws = False
-
     def describe(self):
         """Fixed."""
         return {"path": "known/x", "weight_bits": None, "activation_bits": None}

@@ -7,6 +7,7 @@ from test_attacks import Linear
 
 from empir.attacks import apgd
 from empir.attacks.apgd import AutoPGD
+from empir.attacks.base import unit
 from empir.attacks.pgd import ProjectedGradientDescent
 from empir.backend import tf
 from empir.data import mnist
@@ -84,6 +85,17 @@ def test_a_linear_model_in_the_l2_ball(session, random):
     direction = (w[:, 1 - labels] - w[:, labels]).T
     direction /= np.linalg.norm(direction, axis=1, keepdims=True)
     np.testing.assert_allclose(found, images + 1e-3 * direction.reshape(images.shape), atol=2e-5)
+
+
+def test_an_l2_step_has_a_direction_however_small_the_gradient(session, random):
+    gradient = random.normal(size=(4, 2, 3, 1)) * np.array([1e-30, 1e-9, 1, 1e15]).reshape(
+        4, 1, 1, 1
+    )
+    gradient = np.append(gradient, np.zeros((1, 2, 3, 1)), axis=0).astype(np.float32)
+    found = session.run(unit(tf.constant(gradient))).reshape(5, -1)
+    norms = np.linalg.norm(gradient.astype(np.float64).reshape(5, -1), axis=1, keepdims=True)
+    np.testing.assert_allclose(found[:4], gradient.reshape(5, -1)[:4] / norms[:4], rtol=1e-5)
+    assert not found[4].any()
 
 
 @pytest.mark.parametrize("ord", [np.inf, 2])

@@ -44,6 +44,12 @@ def test_it_stops_inside_the_ball():
     assert np.abs(found - image).max() <= 0.6 and sum(asked) < 100
 
 
+def test_a_start_that_is_classified_correctly_leaves_the_image():
+    image = np.full((4, 4, 1), -0.25, np.float32)
+    found = attack(bright, 0.6, np.inf)(image, 0, np.full_like(image, -0.5), 5)
+    np.testing.assert_array_equal(found, image)
+
+
 def test_it_says_nothing(capfd, caplog):
     caplog.set_level(logging.INFO)
     image = np.full((4, 4, 1), -0.25, np.float32)

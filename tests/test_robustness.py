@@ -1,14 +1,16 @@
 """The suite: worst case per image, resumable to the same bytes, and the command around it."""
 
+import contextlib
 import json
 import os
 
 import numpy as np
 import pytest
 from conftest import ROOT
-from known import COUNT, Case, arrays
+from known import COUNT, Case, Known, arrays
 from released import save_members
 
+from empir.backend import tf
 from empir.ensemble import Ensemble
 from empir.errors import EmpirError, ResumeError
 from empir.protocols import EXPERIMENTS
@@ -16,6 +18,7 @@ from empir.report import radius
 from empir.report import robustness as report
 from empir.robustness import rounds, suite
 from empir.robustness.goals import Goal
+from empir.robustness.rounds import Subject
 from empir.robustness.trials import Effort, Trial, default_suite
 from scripts import assert_refused, run_module
 
@@ -171,6 +174,94 @@ def test_an_image_outside_its_ball_is_an_error(case, tmp_path, monkeypatch):
     monkeypatch.setattr(rounds, "project", lambda drawn, order, eps: 2 * drawn)
     with pytest.raises(EmpirError, match="noise gave an invalid image: example 0 .* is 0.0"):
         suite.run(case.setting(), str(tmp_path), TRIALS[:1], progress=False, analyses=False)
+
+
+class Wavering(Known):
+    """Decides wrongly in one pass of seven, at random."""
+
+    draws = True
+
+    def get_logits(self, x):
+        """Logits."""
+        logits = super().get_logits(x)
+        wrong = tf.one_hot((tf.argmax(logits, axis=1) + 1) % 4, 4)
+        drawn = tf.cast(tf.random_uniform(tf.shape(x)[:1]) < 1 / 7, tf.float32)
+        return logits + 100 * wrong * tf.expand_dims(drawn, 1)
+
+
+def test_a_random_network_is_judged_by_most_of_its_passes(case, tmp_path):
+    """By one pass, ten rounds of noise would break nearly every image by chance."""
+
+    @contextlib.contextmanager
+    def opened():
+        with tf.Graph().as_default(), tf.Session() as session:
+            tf.set_random_seed(1)
+            yield Subject(session, Ensemble([Wavering(case.w[0] + case.w[1])]))
+
+    data = case.data._replace(labels=case.decided)
+    setting = case.setting(eps=1e-5, batch_size=40)._replace(open=opened, data=data)
+    trials = (
+        Trial("noise", "noise", rounds=10, everyone=True),
+        Trial("fgsm", "fgsm", everyone=True),
+        Trial("apgd", "apgd", Goal(), steps=5, everyone=True),
+        Trial("square", "square", steps=20, everyone=True),
+        Trial("hopskipjump", "hopskipjump", steps=1, images=5),
+    )
+    record = suite.run(setting, str(tmp_path), trials, False, analyses=False).record
+    assert record["clean_accuracy"] == record["worst_case_accuracy"] == 1
+    assert [trial["broken"] for trial in record["trials"]] == [0] * len(trials)
+    far = setting._replace(eps=0.5)
+    found = suite.run(far, str(tmp_path / "far"), trials[2:4], False, analyses=False).record
+    assert [trial["accuracy"] < 0.2 for trial in found["trials"]] == [True, True]
+
+
+def test_the_default_suite_fits_the_number_of_classes(case):
+    with case.open() as subject:
+        many, four, two = (
+            {trial.name: trial for trial in default_suite(subject.ensemble, classes=count)}
+            for count in (1000, 4, 2)
+        )
+    assert set(many) == set(four) and set(four) - set(two) == {"apgd-dlr", "apgd-scaled-ce"}
+    assert [suite["apgd-targeted"].rounds for suite in (many, four, two)] == [9, 3, 1]
+
+
+def test_a_damaged_part_of_a_run_is_named(case, tmp_path):
+    def run():
+        return suite.run(case.setting(), str(tmp_path), TRIALS[:2], False, analyses=False)
+
+    run()
+    kept = tmp_path / "noise" / "examples.npz"
+    whole = kept.read_bytes()
+    for damage in (None, b"", whole[:-200], whole[:60]):
+        kept.unlink()
+        if damage is not None:
+            kept.write_bytes(damage)
+        with pytest.raises(ResumeError, match="noise has no sound examples.npz .*: remove the"):
+            run()
+        kept.write_bytes(whole)
+    run()
+
+
+@pytest.mark.parametrize("name", ["result.json", "partial"])
+def test_the_folder_of_another_kind_of_run_is_refused(case, tmp_path, name):
+    (tmp_path / name).mkdir()
+    with pytest.raises(ResumeError, match="%s is of another kind of run" % name):
+        suite.run(case.setting(), str(tmp_path), TRIALS[:1], False, analyses=False)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_a_finished_run_keeps_its_analyses(case, tmp_path, monkeypatch):
+    monkeypatch.setattr(suite.curves, "trials_of", lambda *_: [])
+    monkeypatch.setattr(suite.curves, "measure", lambda *_: {"radius": [[0.0, 0.75]]})
+    monkeypatch.setattr(suite, "controls", lambda *_: ())
+
+    def run(analyses):
+        return suite.run(case.setting(), str(tmp_path), TRIALS[:2], False, analyses).record
+
+    assert run(False)["curves"] == {}
+    for analyses in (True, False):
+        record = run(analyses)
+        assert record["curves"] and record["verdicts"]
 
 
 def test_the_default_suite_fits_the_ensemble(case):

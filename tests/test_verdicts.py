@@ -157,6 +157,14 @@ def test_a_model_built_to_fail_a_verdict_fails_it(tmp_path, honest, name, logits
     assert honest[name].passed is True, honest[name]
 
 
+@pytest.mark.parametrize("size, count", [(7, 20), (1, 20), (15, 6), (15, 2)])
+def test_chunks_are_compared_with_those_of_another_size(size, count):
+    chosen = setting(together, 0.3)._replace(batch_size=size)
+    chosen = chosen._replace(data=chosen.data.first(count))
+    with chosen.open() as subject:
+        assert probes.probe(chosen, subject).chunked > 0.5
+
+
 def test_what_is_missing_is_not_judged(tmp_path):
     chosen = setting(lambda x: -evenly(x), 0.1)
     with chosen.open() as subject:

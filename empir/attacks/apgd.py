@@ -9,7 +9,7 @@ from typing import List, NamedTuple
 
 import numpy as np
 
-from empir.attacks.base import Attack, as_function, in_shares, noise, norm, project
+from empir.attacks.base import Attack, as_function, in_shares, noise, norm, project, unit
 from empir.backend import tf
 from empir.errors import EmpirError
 from empir.runtime import DEFAULT_SEED
@@ -188,7 +188,7 @@ class Ascent(Attack):
         if self.ord == np.inf:
             direction = tf.sign(state.gradient)
         else:
-            direction = state.gradient / norm(state.gradient, self.ord)
+            direction = unit(state.gradient)
         ahead = self._bounded(x, state.image + _wide(state.step, x) * direction)
         blend = share * (ahead - state.image) + (1 - share) * (state.image - state.previous)
         image = self._bounded(x, state.image + blend)

@@ -187,6 +187,14 @@ def norm(eta, ord):
     return tf.sqrt(tf.maximum(1e-12, tf.reduce_sum(tf.square(eta), axes, keepdims=True)))
 
 
+def unit(gradient):
+    """Gradients [n, ...] as directions of L2 norm 1, however small they are; 0 where they are 0."""
+    axes = list(range(1, len(gradient.shape)))
+    largest = tf.reduce_max(tf.abs(gradient), axes, keepdims=True)
+    scaled = tf.div_no_nan(gradient, largest)
+    return scaled / norm(scaled, 2)
+
+
 def noise(x, seed: int, index=None, normal: bool = False):
     """Random numbers of x's shape: example i's are a function of (seed, index[i]) alone.
 

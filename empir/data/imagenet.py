@@ -121,6 +121,14 @@ class _OnDemand:
         """A digest of which examples these are and how they are read."""
         return "%s:%d" % (self._reader.digest, self._count)
 
+    def __getitem__(self, rows):
+        """Rows, as of an array, by an index along the first axis; one row by a number."""
+        rows = np.arange(self._count)[rows]
+        return self._read(rows) if rows.ndim else self._read(rows[np.newaxis])[0]
+
+    def _read(self, rows):
+        raise NotImplementedError
+
 
 class _Images(_OnDemand):
     dtype = np.dtype(np.float32)
@@ -130,7 +138,7 @@ class _Images(_OnDemand):
         """(n, 224, 224, 3)."""
         return (self._count, SIZE, SIZE, 3)
 
-    def __getitem__(self, rows):
+    def _read(self, rows):
         return self._reader.batch(rows, self._count)[0]
 
     def order(self, seed: int, epoch: int):
@@ -150,8 +158,11 @@ class _Labels(_OnDemand):
         """(n,)."""
         return (self._count,)
 
-    def __getitem__(self, rows):
+    def _read(self, rows):
         return self._reader.batch(rows, self._count)[1]
+
+    def __array__(self, dtype=None):
+        return np.asarray(self._reader.labels(self._count), dtype)
 
 
 class _Reader:
@@ -167,11 +178,15 @@ class _Reader:
         self._decoding = ThreadPoolExecutor(runtime.available_cpus())
         self._ahead = ThreadPoolExecutor(1)
         self._batches = {}  # rows -> future, of the last batch and the next
+        self._labels = None  # of all rows that were asked for
 
     def batch(self, rows, count):
         """(images, labels) of an array of rows."""
         rows = tuple(int(row) for row in rows)
-        following = tuple(range(rows[-1] + 1, min(rows[-1] + 1 + len(rows), count)))
+        after = rows[-1] + 1
+        following = tuple(range(after, min(after + len(rows), count)))
+        if rows != tuple(range(rows[0], after)):  # of chosen rows there is no next batch
+            following = ()
         batches = {
             wanted: self._batches.get(wanted) or self._ahead.submit(self._read, wanted)
             for wanted in (rows, following)
@@ -179,6 +194,13 @@ class _Reader:
         }
         self._batches = batches
         return batches[rows].result()
+
+    def labels(self, count):
+        """Labels of the first rows, without decoding images."""
+        if self._labels is None or len(self._labels) < count:
+            rows = self._decoding.map(lambda row: self._example(row, lambda _: None), range(count))
+            self._labels = np.array([label for _, label in rows])
+        return self._labels[:count]
 
     def order(self, random, count):
         """A permutation of the first `count` rows."""

@@ -11,13 +11,16 @@ from empir.attacks.apgd import LOSSES, Ascent, Climb, margin, ratio_margin
 from empir.attacks.base import norm
 from empir.attacks.square import SquareAttack
 from empir.backend import tf
-from empir.ensemble import Ensemble, mean_logits, mean_probs_logits
+from empir.ensemble import Ensemble, mean_logits, mean_probs_logits, vote
 from empir.errors import EmpirError
 from empir.quantizers import surrogate
 
 #: Whose outputs a loss is taken of. "memberK" is the K-th member alone, counted from 1, "outsideK"
 #: the K-th of the networks outside the ensemble.
 TARGETS = ("mean_logits", "mean_probs", "balanced")
+#: Passes of networks that draw at random, whose decision is that of most: while an attack looks for
+#: images, and when what it found is judged, as what fools few passes is found by chance.
+DRAWS, JUDGING_DRAWS = 8, 32
 
 
 class Goal(NamedTuple):
@@ -35,7 +38,7 @@ class Goal(NamedTuple):
         and Ajanthan 2020, arXiv 2003.13511, scale by a constant).
       surrogate: gradient of the quantizers, see `quantizers.surrogate`.
       draws: how many passes gradients are averaged over, for networks that draw at random (EOT,
-        Athalye et al. 2018, arXiv 1802.00420); success is that most of them decide wrongly.
+        Athalye et al. 2018, arXiv 1802.00420); the decision is that of most passes.
     """
 
     target: str = "mean_logits"
@@ -70,16 +73,13 @@ class Goal(NamedTuple):
           towards: classes to lead to, likewise; None = any wrong one.
           outside: networks that the target may be, beside the members.
         """
-        found = []
         with surrogate(self.surrogate):
-            for _ in range(self.draws):
-                found.append(self._once(ensemble, image, labels, towards, outside))
-        loss = tf.add_n([one.loss for one in found]) / self.draws
-        gradient = tf.add_n([one.gradient for one in found]) / self.draws
-        if self.draws == 1:
-            return Climb(loss, gradient, found[0].success)
-        wrong = tf.add_n([tf.cast(one.success, tf.float32) for one in found])
-        return Climb(loss, gradient, wrong > self.draws / 2)
+            passes = [
+                self._once(ensemble, image, labels, towards, outside) for _ in range(self.draws)
+            ]
+        losses, gradients, decisions = zip(*passes)
+        loss, gradient = (tf.add_n(found) / self.draws for found in (losses, gradients))
+        return Climb(loss, gradient, _are_wrong(decisions, labels))
 
     def _once(self, ensemble, image, labels, towards, outside):
         logits = ensemble.member_logits(image)
@@ -88,8 +88,8 @@ class Goal(NamedTuple):
         gradients = [gradient_or_zero(loss, image) for loss in losses]
         if len(losses) > 1:
             gradients = [gradient / norm(gradient, 2) for gradient in gradients]
-        success = _is_wrong(ensemble, logits, labels)
-        return Climb(tf.add_n(losses) / len(losses), tf.add_n(gradients), success)
+        decision = ensemble.decisions(logits)[ensemble.combine]
+        return tf.add_n(losses) / len(losses), tf.add_n(gradients), decision
 
     def _outputs(self, ensemble, logits, image, outside):
         if self.target == "balanced":
@@ -127,10 +127,12 @@ def gradient_or_zero(loss, image):
     return tf.zeros_like(image) if gradient is None else gradient
 
 
-def _is_wrong(ensemble, logits, labels):
-    """Whether the ensemble decides another class than the label, from its members' logits."""
-    decided = ensemble.decisions(logits)[ensemble.combine]
-    return tf.not_equal(decided, tf.argmax(labels, axis=1))
+def _are_wrong(decisions, labels):
+    """Whether most passes' decisions, int64 [n] each, are another class than the label."""
+    decision = decisions[0]
+    if len(decisions) > 1:
+        decision = vote(decisions, labels.shape[-1].value, 0)
+    return tf.not_equal(decision, tf.argmax(labels, axis=1))
 
 
 def _cross_entropy(labels, logits):
@@ -172,6 +174,9 @@ class GoalSquare(SquareAttack):
 
     def score(self, image, labels):
         """See `SquareAttack.score`."""
-        ensemble = self.model.ensemble
-        logits = ensemble.member_logits(image)
-        return margin(mean_logits(logits), labels), _is_wrong(ensemble, logits, labels)
+        ensemble, leads, decisions = self.model.ensemble, [], []
+        for _ in range(DRAWS if ensemble.draws else 1):
+            logits = ensemble.member_logits(image)
+            leads.append(margin(mean_logits(logits), labels))
+            decisions.append(ensemble.decisions(logits)[ensemble.combine])
+        return tf.add_n(leads) / len(leads), _are_wrong(decisions, labels)

@@ -10,7 +10,7 @@ from empir.robustness.goals import gradient_or_zero
 from empir.robustness.rounds import Setting, Subject
 from empir.robustness.trials import SAMPLE
 
-#: Images per call that logits in chunks of the evaluation's size are compared with.
+#: Images per call that logits in chunks of the evaluation's size are compared with, if they differ.
 OTHER_CHUNK = 7
 #: Change of a logit that is rounding, as a share of the largest logit.
 ROUNDING = 1e-3
@@ -61,9 +61,10 @@ def probe(setting: Setting, subject: Subject) -> Probe:
         return [np.concatenate(arrays) for arrays in zip(*parts)]
 
     loss, gradient, decision = run(as_function(climb, image, label)(image, label))
-    # Not in the function, where numbers drawn from a seed would be the same in every call.
     outputs = [tf.stack(ensemble.member_logits(image), axis=1)]
-    (logits,), (again,), (in_others,) = run(outputs), run(outputs), run(outputs, OTHER_CHUNK)
+    whole = min(setting.batch_size, len(labels))
+    other = OTHER_CHUNK if whole > OTHER_CHUNK else whole - 1 or 2
+    (logits,), (again,), (in_others,) = run(outputs), run(outputs), run(outputs, other)
     right = decision == labels
     zero = gradient[right].reshape(right.sum(), gradient[0].size) == 0
     return Probe(

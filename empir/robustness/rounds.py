@@ -5,7 +5,7 @@ from typing import Callable, ContextManager, List, NamedTuple, Optional
 import numpy as np
 
 from empir import runtime
-from empir.attacks.base import as_function, in_shares, noise, norm, project
+from empir.attacks.base import as_function, in_shares, noise, project, unit
 from empir.attacks.cw import CarliniWagnerL2
 from empir.backend import tf
 from empir.data import Dataset
@@ -14,7 +14,7 @@ from empir.errors import EmpirError
 from empir.measures import distances
 from empir.robustness.ball import NORMS, diameter, reach
 from empir.robustness.decision import HopSkipJump
-from empir.robustness.goals import Goal, GoalPGD, GoalSquare
+from empir.robustness.goals import DRAWS, JUDGING_DRAWS, Goal, GoalPGD, GoalSquare
 from empir.robustness.trials import Trial
 
 SCHEMA = 2
@@ -76,11 +76,16 @@ class Setting(NamedTuple):
     def whole(self) -> float:
         """Radius of a ball around any image that holds all images."""
         low, high = self.data.clip_range
-        return (high - low) * diameter(self.norm, self.data.images[0].size)
+        return (high - low) * diameter(self.norm, self._size)
 
     def reach(self, eps: float) -> float:
         """Largest distance that counts as inside a ball of radius eps."""
-        return reach(eps, self.norm, self.data.clip_range, self.data.images[0].size)
+        return reach(eps, self.norm, self.data.clip_range, self._size)
+
+    @property
+    def _size(self):
+        """Values of an image."""
+        return int(np.prod(self.data.images.shape[1:]))
 
     def describe(self, subject: Subject) -> dict:
         """The setting of a subject as plain data."""
@@ -113,6 +118,7 @@ class Graph:
     def __init__(self, setting: Setting, trial: Optional[Trial], subject: Subject):
         data, classes = setting.data, setting.data.num_classes
         self._setting, self._subject, self._trial = setting, subject, trial
+        self._draws = DRAWS if subject.ensemble.draws else 1
         self._images = tf.placeholder(tf.float32, (None,) + data.images.shape[1:])
         self._labels = tf.placeholder(tf.float32, [None, classes])
         self._towards = tf.placeholder(tf.float32, [None, classes])
@@ -126,11 +132,21 @@ class Graph:
 
     def _outputs(self, image):
         ensemble = self._subject.ensemble
-        logits = ensemble.member_logits(image)
+        if not ensemble.draws:
+            return _pass(ensemble, image)
+        types = {"decision": tf.int64, "members": tf.int64, "mean_logits": tf.float32}
+        passes = tf.map_fn(
+            lambda _: _pass(ensemble, image),
+            tf.range(JUDGING_DRAWS),
+            dtype=types,
+            parallel_iterations=1,
+            back_prop=False,
+        )
+        classes = self._setting.data.num_classes
         return {
-            "decision": ensemble.decisions(logits)[ensemble.combine],
-            "members": tf.argmax(tf.stack(logits, axis=1), axis=2),
-            "mean_logits": mean_logits(logits),
+            "decision": _most_frequent(passes["decision"], classes),
+            "members": _most_frequent(passes["members"], classes),
+            "mean_logits": tf.reduce_mean(passes["mean_logits"], axis=0),
         }
 
     def _adversarial(self):
@@ -153,17 +169,18 @@ class Graph:
             return GoalSquare(ensemble, sess=session).generate(self._images, **common)
         towards = self._towards if trial.targeted else None
         common.update(eps=self._eps)
-        attack = GoalPGD(ensemble, trial.goal, towards, subject.outside, sess=session)
+        goal = trial.goal._replace(draws=max(trial.goal.draws, self._draws))
+        attack = GoalPGD(ensemble, goal, towards, subject.outside, sess=session)
         return attack.generate(self._images, ord=setting.order, **common)
 
     def _step(self, ensemble, eps):
         """One step to the ball's surface along the gradient of the cross-entropy."""
-        goal = Goal("mean_logits", "ce")
+        goal = Goal("mean_logits", "ce", draws=self._draws)
         told = self._images, self._labels
         gradient = as_function(lambda *now: goal.climb(ensemble, *now).gradient, *told)(*told)
         if self._setting.order == np.inf:
             return eps * tf.sign(gradient)
-        return eps * gradient / norm(gradient, 2)
+        return eps * unit(gradient)
 
     def _cw(self, ensemble, low, high):
         """CW-L2 with nine search steps, each example on its own: nothing aborts early."""
@@ -191,6 +208,21 @@ class Graph:
             self._eps: self._setting.eps if eps is None else eps,
         }
         return self._subject.session.run(self._fetches, feed)
+
+
+def _pass(ensemble, image):
+    """What the ensemble and its members make of images, once."""
+    logits = ensemble.member_logits(image)
+    return {
+        "decision": ensemble.decisions(logits)[ensemble.combine],
+        "members": tf.argmax(tf.stack(logits, axis=1), axis=2),
+        "mean_logits": mean_logits(logits),
+    }
+
+
+def _most_frequent(passes, classes):
+    """Along the first axis; of classes as frequent, the lowest."""
+    return tf.argmax(tf.reduce_sum(tf.one_hot(passes, classes), axis=0), axis=-1)
 
 
 def attack_chunk(graph: Graph, setting: Setting, trial: Trial, rows, clean: dict) -> dict:
@@ -262,14 +294,24 @@ def _hopskipjump(graph, setting, trial, rows, clean):
     attack = HopSkipJump(
         decide, data.num_classes, data.clip_range, setting.eps, setting.order, trial.steps
     )
-    found = []
-    for row in rows:
-        image, label = data.images[row], data.labels[row]
-        others = np.flatnonzero(clean["decision"] != label)
-        if clean["decision"][row] != label or not len(others):
-            found.append(image)
-            continue
-        away = ((data.images[others] - image) ** 2).sum(axis=(1, 2, 3))
-        start = data.images[others[np.argmin(away)]]
-        found.append(attack(image, int(label), start, [setting.seed, int(row)]))
-    return np.stack(found)
+    found, labels = data.images[rows].copy(), data.labels[rows]
+    nearest = _nearest(setting, found, labels, clean["decision"])
+    for place in np.flatnonzero((clean["decision"][rows] == labels) & (nearest >= 0)):
+        image, start = found[place], data.images[nearest[place : place + 1]][0]
+        seed = [setting.seed, int(rows[place])]
+        found[place] = attack(image, int(labels[place]), start, seed)
+    return found
+
+
+def _nearest(setting, images, labels, decided):
+    """Row of the closest clean image, in L2, that is decided to be of another class; -1 = none."""
+    nearest, closest = np.full(len(images), -1), np.full(len(images), np.inf)
+    for start in range(0, len(decided), setting.batch_size):
+        rows = np.arange(start, min(start + setting.batch_size, len(decided)))
+        others = setting.data.images[rows]
+        for place, (image, label) in enumerate(zip(images, labels)):
+            away = ((others - image) ** 2).sum(axis=(1, 2, 3))
+            away[decided[rows] == label] = np.inf
+            if away.min() < closest[place]:
+                nearest[place], closest[place] = rows[away.argmin()], away.min()
+    return nearest

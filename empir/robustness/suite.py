@@ -9,6 +9,8 @@ import contextlib
 import logging
 import os
 import time
+import zipfile
+import zlib
 from typing import List, NamedTuple, Optional, Sequence
 
 import numpy as np
@@ -217,21 +219,23 @@ def run(
       out: folder: result.json, and per trial a folder with result.json and examples.npz.
       trials: the suite; order matters to those that see only what is left. None = the default one.
       progress: show progress bars.
-      analyses: measure the curves and give the verdicts too.
+      analyses: measure the curves and give the verdicts too; a finished run keeps its own.
       effort: of the default suite.
 
     Raises:
-      ResumeError: if `out` holds another run.
+      ResumeError: if `out` holds another run, or a damaged part of this one.
       EmpirError: for values out of range, or an attack that leaves its ball.
     """
     setting.check()
     effort.check()
+    _check_free(out)
     with setting.open() as subject:
         if trials is None:
-            outside = len(subject.outside)
-            trials = default_suite(subject.ensemble, setting.norm, outside, effort)
+            others, classes = len(subject.outside), setting.data.num_classes
+            trials = default_suite(subject.ensemble, setting.norm, others, effort, classes)
         head = setting.describe(subject)
         runs.claim(out, dict(head, trials=[t.describe() for t in trials]), True, "evaluation")
+        analyses = analyses or _has_analyses(out)
         clean = clean_outputs(setting, subject)
         probe = probes.probe(setting, subject) if analyses else None
     measured = {"curves": {}, "verdicts": []}
@@ -247,6 +251,21 @@ def run(
     record = _record(head, evaluation, measured)
     runs.write_json(os.path.join(out, "result.json"), record)
     return Outcome(record, clean, evaluation.breaker, evaluation.l2, out)
+
+
+def _check_free(out):
+    """Raise `ResumeError` if a folder holds what an attack of `empir.evaluation` left there."""
+    if os.path.exists(os.path.join(out, "run.json")):
+        return
+    for name in ("result.json", runs.PARTIAL):
+        path = os.path.join(out, name)
+        if os.path.exists(path):
+            raise ResumeError("%s is of another kind of run: use another folder" % path)
+
+
+def _has_analyses(out):
+    path = os.path.join(out, "result.json")
+    return os.path.exists(path) and bool(runs.read_json(path).get("verdicts"))
 
 
 def _record(head, evaluation, measured):
@@ -280,10 +299,17 @@ def clean_outputs(setting: Setting, subject: Subject) -> dict:
         parts.append({name: found[name] for name in ("decision", "members", "mean_logits")})
     clean = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     order = np.argsort(-clean.pop("mean_logits"), axis=1, kind="stable")
-    wrong = order[order != data.labels[:, np.newaxis]]
+    wrong = order[order != np.asarray(data.labels)[:, np.newaxis]]
     return dict(clean, ranking=wrong.reshape(len(data.labels), -1))
 
 
 def _arrays(folder, keys):
-    with np.load(os.path.join(folder, "examples.npz"), allow_pickle=False) as kept:
-        return {key: kept[key] for key in keys}
+    """Arrays of a trial's folder; `ResumeError` if they are missing or damaged."""
+    try:
+        with np.load(os.path.join(folder, "examples.npz"), allow_pickle=False) as kept:
+            return {key: kept[key] for key in keys}
+    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise ResumeError(
+            "%s has no sound examples.npz (%s): remove the folder, and its attack runs again"
+            % (folder, " ".join(str(error).split()))
+        )

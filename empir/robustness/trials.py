@@ -4,7 +4,7 @@ from typing import NamedTuple, Optional, Tuple
 
 from empir.ensemble import Ensemble
 from empir.errors import EmpirError
-from empir.robustness.goals import Goal
+from empir.robustness.goals import DRAWS, Goal
 
 #: Images that controls and curves are about: the first of those evaluated. CW's are a quarter.
 SAMPLE = 200
@@ -16,8 +16,6 @@ RESTARTS = (1, 2, 5, 10)
 CW_ITERATIONS = 100
 #: What one step on an image takes, in steps of Auto-PGD, about; HopSkipJump asks many queries.
 COSTS = {"noise": 0.5, "fgsm": 2, "apgd": 1, "square": 0.5, "cw": 9, "hopskipjump": 150}
-#: Passes that gradients of networks that draw at random are averaged over.
-DRAWS = 8
 
 
 class Trial(NamedTuple):
@@ -92,7 +90,11 @@ def _apgd(name, *goal, steps, **options):
 
 
 def default_suite(
-    ensemble: Ensemble, norm: str = "linf", outside: int = 0, effort: Effort = Effort()
+    ensemble: Ensemble,
+    norm: str = "linf",
+    outside: int = 0,
+    effort: Effort = Effort(),
+    classes: int = 10,
 ) -> Tuple[Trial, ...]:
     """The trials for an ensemble, the cheap ones first, those without gradients last.
 
@@ -101,8 +103,10 @@ def default_suite(
       norm: "linf", or "l2", for which there is no square attack.
       outside: number of networks outside the ensemble that attacks are transferred from.
       effort: how long what is left is attacked.
+      classes: number of them; losses that compare three need as many.
     """
     steps, half = effort.nb_iter, (effort.nb_iter + 1) // 2
+    targets = min(9, classes - 1)
     several = len(ensemble.members) > 1
     quantized = any(p.activation_bits for member in ensemble.members for p in member.precisions)
     trials = [
@@ -110,9 +114,12 @@ def default_suite(
         Trial("fgsm", "fgsm", everyone=True),
         _apgd("ce", "mean_logits", "ce", steps=40, everyone=True),
         _apgd("margin", "mean_logits", "margin", steps=40, everyone=True),
-        _apgd("dlr", "mean_logits", "dlr", steps=steps),
-        _apgd("scaled-ce", "mean_logits", "ce", True, steps=steps),
     ]
+    if classes > 2:
+        trials += [
+            _apgd("dlr", "mean_logits", "dlr", steps=steps),
+            _apgd("scaled-ce", "mean_logits", "ce", True, steps=steps),
+        ]
     if several:
         trials += [
             _apgd("probs", "mean_probs", "ce", steps=steps),
@@ -134,9 +141,9 @@ def default_suite(
         ]
     trials += [
         _apgd("restarts", "mean_logits", "margin", steps=steps, rounds=effort.restarts),
-        _apgd("targeted", "mean_logits", "margin", steps=steps, rounds=9, targeted=True),
+        _apgd("targeted", "mean_logits", "margin", steps=steps, rounds=targets, targeted=True),
     ]
-    if any(member.draws for member in ensemble.members):
+    if ensemble.draws:
         trials = [t._replace(goal=t.goal and t.goal._replace(draws=DRAWS)) for t in trials]
     trials += [Trial("square", "square", steps=1000)] if norm == "linf" else []
     trials.append(Trial("hopskipjump", "hopskipjump", steps=10, images=50))
