@@ -10,8 +10,8 @@ alone. An `Engine` therefore
   - rearranges kernels once per session, like `layers.quantize_once`.
 
 Its logits and their gradients with respect to the image equal the layers' up to the rounding of
-float32 sums; batch normalisation is by the moving statistics. On GPUs the plain layers are used
-(`loading`).
+float32 sums; batch normalisation is by the moving statistics. On GPUs, and of networks that draw at
+random, the plain layers are used (`loading`).
 """
 
 from empir.backend import keras, tf

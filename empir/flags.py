@@ -185,7 +185,7 @@ def _define_attack(experiment):
         "engine",
         None,
         "compute networks by empir.engine (--engine) or layer by layer (--noengine), which agree "
-        "up to rounding; default: the engine, unless there is a GPU",
+        "up to rounding; default: the engine, unless there is a GPU or the network draws at random",
     )
     flags.DEFINE_bool("save_adversarial", False, "keep the adversarial images in examples.npz")
     flags.DEFINE_bool(

@@ -28,7 +28,8 @@ def load_member(
       path: checkpoint directory or prefix.
       session: session that will hold the weights.
       name: scope of its variables.
-      engine: compute it by `empir.engine` instead of layer by layer; None = unless there is a GPU.
+      engine: compute it by `empir.engine` instead of layer by layer; None = unless there is a GPU
+        or it draws at random, as oneDNN can abort on an engine's graph of kernels drawn in it.
       **options: further arguments of `network.build`, e.g. nb_filters.
 
     Raises:
@@ -73,10 +74,10 @@ def ready_member(model, precisions: Sequence, session, engine=None, **origin) ->
       **origin: path and sha256, see `Member`.
     """
     quantize_once(model, session)
+    member = Member(model, precisions, **origin)
     if engine is None:
-        engine = not runtime.gpus()
-    if not engine:
-        return Member(model, precisions, **origin)
-    fast = Engine(model)
-    fast.prepare(session)
-    return Member(model, precisions, engine=fast, **origin)
+        engine = not (member.draws or runtime.gpus())
+    if engine:
+        member.engine = Engine(model)
+        member.engine.prepare(session)
+    return member

@@ -58,6 +58,15 @@ def test_the_originals_commands(members, tmp_path, name):
     )
 
 
+@needs_cifar10
+@pytest.mark.parametrize("option", ["--stocRound", "--rand"])
+def test_networks_that_draw_at_random_are_attacked(members, option):
+    """oneDNN's pass aborted the process on the engine's graph of kernels drawn in it."""
+    line = "--lowprecision --wbits=4 --abits=2 --model_path=model1 --attack=fgsm --nb_filters=4 "
+    process = script(line + "--nb_samples=1 --data_dir=%s %s" % (CIFAR10, option), members)
+    assert process.returncode == 0, process.stderr
+
+
 def test_the_flags_have_the_originals_names_and_defaults(tmp_path):
     out = script("--help", tmp_path).stdout
     assert_defaults(

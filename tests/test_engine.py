@@ -165,6 +165,16 @@ def test_members_are_made_with_an_engine_unless_there_is_a_gpu(session, monkeypa
     assert ready_member(model, [FULL] * 3, session, engine=True).engine is not None
 
 
+@pytest.mark.parametrize("option", ["stochastic_rounding", "stochastic_weights"])
+def test_members_that_draw_have_no_engine_unless_asked(session, option):
+    network, precisions = architecture("CIFARconv"), [Precision(4, 2)] * 3
+    model = network.build(precisions, nb_filters=4, trainable=False, **{option: True})
+    session.run([variable.initializer for variable in model.weights])
+    member = ready_member(model, precisions, session)
+    assert member.draws and member.engine is None
+    assert ready_member(model, precisions, session, engine=True).engine is not None
+
+
 def test_a_function_is_one_operation_in_a_loop(session):
     x = tf.placeholder(tf.float32, [None, 2])
     calls = []
