@@ -44,8 +44,14 @@ def define_command():
     flags.DEFINE_string("dataset", "mnist", "one of: " + ", ".join(EXPERIMENTS))
     define_data("data_dir", "imagenet_path")
     flags.DEFINE_bool("sample", False, "attack the images embedded in the repository")
-    flags.DEFINE_integer("num_threads", None, "threads; default: this machine's processors")
+    define_threads()
     flags.DEFINE_bool("progress", True, "progress bars on a terminal")
+
+
+def define_threads():
+    """Define --num_threads."""
+    text = "threads; default: this machine's processors"
+    flags.DEFINE_integer("num_threads", None, text, lower_bound=1)
 
 
 def define_data(*names: str):

@@ -4,6 +4,7 @@ import contextlib
 import functools
 import hashlib
 
+import numpy as np
 from cleverhans.model import Model
 
 from empir.backend import keras, tf
@@ -19,7 +20,8 @@ class KerasMember(Model):
     Args:
       model: a `keras.Model` from images to scores [n, classes]. If its last operation is a softmax,
         what that reads are the logits; otherwise the scores are.
-      path, sha256: where it came from, and the file's digest; for records.
+      path, sha256: where it came from, and the file's digest; for records. Without a digest it is
+        that of the weights in Keras' session.
     """
 
     precisions = (FULL,)
@@ -36,8 +38,15 @@ class KerasMember(Model):
 
     def describe(self) -> dict:
         """Where it came from, as plain data."""
-        origin = dict(path=self.path, sha256=self.sha256, keras=True)
+        origin = dict(path=self.path, sha256=self.sha256 or self._digest(), keras=True)
         return dict(origin, weight_bits=None, activation_bits=None)
+
+    def _digest(self):
+        sha = hashlib.sha256()
+        for array in self.model.get_weights():
+            sha.update(repr((array.dtype.str, array.shape)).encode("utf8"))
+            sha.update(np.ascontiguousarray(array).data)
+        return sha.hexdigest()
 
     def get_logits(self, x):
         """Logits, float32 [n, classes], of float32 images [n, h, w, c]; as in prediction."""
@@ -77,7 +86,7 @@ def load_keras(path: str, data: Dataset) -> KerasMember:
             sha256 = hashlib.sha256(file.read()).hexdigest()
         keras.backend.set_learning_phase(0)
         model = keras.models.load_model(path, custom_objects=CUSTOM_OBJECTS, compile=False)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except Exception as error:  # HDF5, JSON and Keras raise all kinds on files of other kinds
         reason = " ".join(str(error).split()) or type(error).__name__
         raise CheckpointError("%s is no model that keras.Model.save wrote: %s" % (path, reason))
     shapes = (tuple(model.input_shape[1:]), tuple(model.output_shape[1:]))

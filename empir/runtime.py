@@ -320,7 +320,8 @@ def exit_with(run):
     except EmpirError as error:
         sys.exit(_fail(str(error)))
     except KeyboardInterrupt:
-        sys.exit(_fail("interrupted; --resume continues a run that keeps its state on disk", 130))
+        again = "the same command goes on from what it kept, attack scripts with --resume"
+        sys.exit(_fail("interrupted; " + again, 130))
 
 
 def _log_to_stderr():

@@ -187,7 +187,7 @@ def test_start_up_is_the_sum_of_its_parts(monkeypatch):
 @pytest.mark.parametrize(
     "line, says",
     [
-        ("--pytorch=nowhere/python", "no program nowhere/python: scripts/benchmark.sh makes it"),
+        ("--pytorch=nowhere/python", "no program nowhere/python: scripts/pytorch.sh makes it"),
         ("--pytorch=setup.py", "no program setup.py"),
         ("--pytorch=%s --batch_sizes=" % sys.executable, "--batch_sizes=: positive integers"),
         ("--pytorch=%s --out=" % sys.executable, "an empty --out names no folder"),

@@ -1,5 +1,6 @@
 """A user's own Keras model as a member, and under `python -m empir.robustness --checkpoint`."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -12,11 +13,14 @@ from empir import attacks, runtime
 from empir.backend import keras, tf
 from empir.data import mnist
 from empir.ensemble import Ensemble
-from empir.errors import CheckpointError
-from empir.keras_member import load_keras
+from empir.errors import CheckpointError, ResumeError
+from empir.keras_member import KerasMember, load_keras
 from empir.layers import QuantDense
 from empir.quantizers import DoReFaActivations, DoReFaWeights
+from empir.robustness import suite
 from empir.robustness.goals import Goal, GoalPGD
+from empir.robustness.rounds import Setting, Subject
+from empir.robustness.trials import Trial
 from scripts import assert_refused, run_module
 
 LAYERS = keras.layers
@@ -37,14 +41,20 @@ def head(kind):
     }[kind]
 
 
-def saved(path, layers, seed=1):
-    """Write a model of layers; returns its weights."""
+def saved(path, layers, seed=1, weights_only=False):
+    """Write a model of layers, or its weights; returns these."""
     with tf.Graph().as_default(), runtime.session():
         tf.set_random_seed(seed)
         model = keras.Sequential(layers)
         model.build()
-        model.save(str(path))
+        (model.save_weights if weights_only else model.save)(str(path))
         return model.get_weights()
+
+
+def changed(path, change):
+    """Write a model's file with its bytes changed."""
+    saved(path, body() + head("logits"))
+    path.write_bytes(change(path.read_bytes()))
 
 
 def body():
@@ -101,6 +111,31 @@ def test_models_with_this_packages_layers_load(tmp_path, sample):
         assert logits.shape == (10, 10) and logits.any()
 
 
+def test_a_model_without_a_file_is_told_from_others(tmp_path, sample):
+    """By its weights, so that the run of one does not go on with another."""
+
+    def evaluate(seed):
+        @contextlib.contextmanager
+        def opened():
+            with tf.Graph().as_default(), runtime.session() as session:
+                model = keras.Sequential(body() + head("logits"))
+                random = np.random.RandomState(seed)
+                shapes = [array.shape for array in model.get_weights()]
+                model.set_weights([random.uniform(size=shape) for shape in shapes])
+                yield Subject(session, Ensemble([KerasMember(model)]))
+
+        setting = Setting(opened, sample, eps=0.1)
+        trials = [Trial("noise", "noise", everyone=True)]
+        return suite.run(setting, str(tmp_path), trials, False, analyses=False).record
+
+    first = evaluate(1)
+    (member,) = first["members"]
+    assert member["path"] is None and len(member["sha256"]) == 64
+    assert evaluate(1)["members"] == first["members"]
+    with pytest.raises(ResumeError, match="another evaluation"):
+        evaluate(2)
+
+
 def test_attacks_on_it_succeed(tmp_path, sample):
     saved(tmp_path / "m.h5", body() + head("softmax layer"))
     with tf.Graph().as_default(), runtime.session() as session:
@@ -144,6 +179,14 @@ def test_attacks_take_a_model_that_normalises_and_leave_it_trainable(sample, nam
     [
         (lambda path: None, "is no model"),
         (lambda path: path.write_bytes(b"text"), "is no model that keras.Model.save wrote"),
+        (lambda path: changed(path, lambda content: content[:3000]), "is no model that keras"),
+        (lambda path: saved(path, body() + head("logits"), weights_only=True), "is no model that"),
+        (
+            lambda path: changed(
+                path, lambda content: content.replace(b"class_name", b"class_nom_")
+            ),
+            "is no model that keras.Model.save wrote",
+        ),
         (
             lambda path: saved(path, [LAYERS.Flatten(input_shape=(8, 8, 1)), LAYERS.Dense(10)]),
             r"from \(8, 8, 1\) to \(10,\), but mnist needs \(28, 28, 1\) to \(10,\)",
@@ -157,7 +200,16 @@ def test_attacks_take_a_model_that_normalises_and_leave_it_trainable(sample, nam
             r"to \(28, 28, 10\)",
         ),
     ],
-    ids=["missing", "text", "other images", "other classes", "images"],
+    ids=[
+        "missing",
+        "text",
+        "truncated",
+        "weights",
+        "no classes",
+        "other images",
+        "other classes",
+        "images",
+    ],
 )
 def test_what_is_no_such_classifier_is_refused(tmp_path, sample, make, says):
     make(tmp_path / "m.h5")
@@ -185,6 +237,8 @@ def test_the_command_evaluates_it(tmp_path):
     "line, says",
     [
         ("--checkpoint=none.h5", "--checkpoint=none.h5: no such file"),
+        ("--checkpoint=", "--checkpoint= has an empty name"),
+        ("--checkpoint=setup.py,", "--checkpoint=setup.py, has an empty name"),
         ("--checkpoint=setup.py --rand", "--rand and --checkpoint exclude each other"),
         ("--checkpoint=setup.py --members=fp:x", "--members and --checkpoint exclude each other"),
         ("--checkpoint=setup.py --nb_samples=5", "setup.py is no model that keras.Model.save"),

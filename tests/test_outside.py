@@ -120,6 +120,12 @@ def test_runs_that_pytorch_cannot_be_are_refused(data, tmp_path, changes, says):
         read_record(save_run(tmp_path, record_of(data, **changes)))
 
 
+def test_members_of_other_kinds_are_refused(data, tmp_path):
+    other = {"path": "b/x"}
+    with pytest.raises(EmpirError, match="b/x has no weight_bits, activation_bits, sha256: no mem"):
+        read_record(save_run(tmp_path, record_of(data, members=[MEMBER, other])))
+
+
 def test_a_folder_that_is_no_run_is_refused(tmp_path):
     with pytest.raises(EmpirError, match="no .*result.json: --run is the folder"):
         read_record(str(tmp_path))
@@ -367,7 +373,9 @@ def test_the_command_on_shipped_networks(tmp_path, random, one_thread):
         ("--run=docs", "--out is missing"),
         ("--run=docs --out=empir", "--out=empir is a folder"),
         ("--run=docs --out=o.json --pytorch=nowhere", "nowhere: scripts/pytorch.sh makes it"),
-        ("--run=docs --out=o.json --pytorch=setup.py", "result.json: --run is the folder"),
+        ("--run=docs --out=o.json --pytorch=setup.py", "no program setup.py"),
+        ("--run=docs --out=o.json --num_threads=0", "num_threads"),
+        ("--run=docs --out=o.json --pytorch=/bin/sh", "result.json: --run is the folder"),
     ],
 )
 def test_bad_input_is_one_line(line, says):

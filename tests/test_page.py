@@ -267,6 +267,19 @@ def test_head_tells_how_the_checks_ended(passed, told):
     assert told in parsed.texts("header")[0]
 
 
+def test_attacks_that_left_nothing_are_not_called_weak():
+    verdicts = [dict(RECORD["verdicts"][0], passed=False)]
+    for worst, says in ((0.0, "no image is left"), (0.01, "may have been too weak")):
+        parsed = Parsed(page(record(verdicts=verdicts, worst_case_accuracy=worst), []))
+        assert says in parsed.texts("header")[0]
+
+
+def test_networks_without_a_file_have_a_dash():
+    members = [dict(path=None, sha256=None, weight_bits=None, activation_bits=None)]
+    text = page(record(members=members), [])
+    assert "None" not in text and text.count("<code>\N{EN DASH}</code>") == 2
+
+
 @pytest.mark.parametrize("missing", RECORD["curves"])
 @pytest.mark.parametrize("left", [None, []])
 def test_a_missing_curve_leaves_out_its_figure(missing, left):

@@ -390,6 +390,8 @@ def test_the_command(tmp_path):
         ("", "--out is missing"),
         ("--out=setup.py/x", "is not a writable folder"),
         ("--out=runs/none --norm=l2", "--norm=l2 needs --eps"),
+        ("--out=runs/none --norm=l3", "--norm=l3: choose from linf, l2"),
+        ("--out=runs/none --num_threads=0", "num_threads"),
         ("--out=runs/none --dataset=svhn", "dataset 'svhn'"),
         ("--out=runs/none --sample --members=fp", "'fp' is not PRECISION:CHECKPOINT"),
         ("--out=runs/none --sample --outside=fp", "--outside: 'fp' is not PRECISION:CHECKPOINT"),

@@ -13,11 +13,11 @@ import tempfile
 
 from absl import flags
 
+from empir import flags as empir_flags
 from empir import runs, runtime
 from empir.benchmark import comparison, startup
 from empir.errors import EmpirError
 from empir.report import benchmark as report
-from empir.runtime import ROOT
 
 FLAGS = flags.FLAGS
 log = logging.getLogger("empir")
@@ -34,8 +34,7 @@ def setup():
     flags.DEFINE_list("batch_sizes", ["100", "1", "32", "500"], "images per call")
     attacks = list(comparison.ATTACKS)
     flags.DEFINE_list("attacks", attacks, "of " + ", ".join(attacks))
-    threads = "threads; default: this machine's processors"
-    flags.DEFINE_integer("num_threads", None, threads, lower_bound=1)
+    empir_flags.define_threads()
     return run
 
 
@@ -46,11 +45,7 @@ def run(_):
       EmpirError: for bad input, or a system that fails or computes other logits.
     """
     runtime.configure(FLAGS.num_threads)
-    pytorch = FLAGS.pytorch or os.path.join(ROOT, ".venv-pytorch", "bin", "python")
-    if not (os.path.isfile(pytorch) and os.access(pytorch, os.X_OK)):
-        raise EmpirError(
-            "no program %s: scripts/benchmark.sh makes it, or give --pytorch" % pytorch
-        )
+    pytorch = comparison.pytorch_program(FLAGS.pytorch)
     try:
         sizes = [int(size) for size in FLAGS.batch_sizes]
     except ValueError:

@@ -12,6 +12,7 @@ import time
 import numpy as np
 from absl import flags
 
+from empir import flags as empir_flags
 from empir import runs, runtime
 from empir.benchmark import throughput
 from empir.protocols import EXPERIMENTS, experiment
@@ -47,8 +48,7 @@ def setup():
     """Define the flags; returns the main function."""
     flags.DEFINE_string("dataset", "mnist", "whose ensemble: " + ", ".join(EXPERIMENTS))
     flags.DEFINE_integer("batch_size", 100, "images", lower_bound=1)
-    threads = "threads; default: this machine's processors"
-    flags.DEFINE_integer("num_threads", None, threads, lower_bound=1)
+    empir_flags.define_threads()
     flags.DEFINE_string("out", None, "file for the account, JSON")
     return run
 

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from typing import NamedTuple
+from typing import NamedTuple, Optional
 
 import numpy as np
 
@@ -33,6 +33,14 @@ LEAST_TURNS = 3
 SAME_LOGITS = 1e-3
 #: Share of images that such a tie may change.
 TIED = 0.05
+
+
+def pytorch_program(given: Optional[str]) -> str:
+    """Python of the PyTorch environment: `given` or this checkout's; `EmpirError` if missing."""
+    path = given or os.path.join(ROOT, ".venv-pytorch", "bin", "python")
+    if not (os.path.isfile(path) and os.access(path, os.X_OK)):
+        raise EmpirError("no program %s: scripts/pytorch.sh makes it, or give --pytorch" % path)
+    return os.path.abspath(path)
 
 
 class Model(NamedTuple):

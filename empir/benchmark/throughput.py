@@ -12,7 +12,9 @@ import time
 import numpy as np
 from absl import flags
 
-from empir import attacks, runs, runtime
+from empir import attacks
+from empir import flags as empir_flags
+from empir import runs, runtime
 from empir.cost import multiplications
 from empir.errors import EmpirError
 from empir.models import architecture
@@ -37,8 +39,7 @@ def setup():
     flags.DEFINE_string("protocol", "whitebox", "whitebox or paper")
     flags.DEFINE_integer("batch_size", 100, "images per graph call", lower_bound=1)
     flags.DEFINE_integer("repeats", 5, "timed calls; the median counts", lower_bound=1)
-    threads = "threads; default: this machine's processors"
-    flags.DEFINE_integer("num_threads", None, threads, lower_bound=1)
+    empir_flags.define_threads()
     flags.DEFINE_string("out", None, "file for the measurement, JSON")
     return run
 

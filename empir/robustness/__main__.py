@@ -14,6 +14,7 @@ from empir import flags as empir_flags
 from empir import runs, runtime
 from empir.errors import EmpirError
 from empir.protocols import experiment
+from empir.robustness.ball import NORMS
 
 FLAGS = flags.FLAGS
 
@@ -53,6 +54,8 @@ def run(_):
     chosen = experiment(FLAGS.dataset)
     if not FLAGS.out:
         raise EmpirError("--out is missing: name a folder for the records and the report")
+    if FLAGS.norm not in NORMS:
+        raise EmpirError("--norm=%s: choose from %s" % (FLAGS.norm, ", ".join(NORMS)))
     if FLAGS.eps is None and FLAGS.norm != "linf":
         raise EmpirError("--norm=%s needs --eps, the radius in that norm" % FLAGS.norm)
     runs.check_writable(FLAGS.out)

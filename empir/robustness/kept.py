@@ -46,6 +46,12 @@ def read_record(folder: str) -> dict:
     if others:
         raise EmpirError("%s: there is no check of networks with %s" % (path, ", ".join(others)))
     for member in record["members"]:
+        lacking = [k for k in ("weight_bits", "activation_bits", "sha256") if k not in member]
+        if lacking:
+            raise EmpirError(
+                "%s: %s has no %s: no member of this project, and there is no check of others"
+                % (path, member.get("path"), ", ".join(lacking))
+            )
         if isinstance(member["weight_bits"], list):
             raise EmpirError("%s: %s has bits per layer, PyTorch's not" % (path, member["path"]))
     return record

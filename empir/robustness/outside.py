@@ -50,7 +50,7 @@ def setup():
     flags.DEFINE_integer("nb_samples", None, "the first n of the run's images; default: all")
     flags.DEFINE_string("out", None, "JSON file of the result")
     flags.DEFINE_string("pytorch", None, "Python with PyTorch; default .venv-pytorch/bin/python")
-    flags.DEFINE_integer("num_threads", None, "threads; default: this machine's processors")
+    empir_flags.define_threads()
     flags.DEFINE_bool("progress", True, "progress bars on a terminal")
     return main
 
@@ -65,9 +65,7 @@ def main(_):
         if not FLAGS[name].value:
             raise EmpirError("--%s is missing: name %s" % (name, what))
     runs.check_file(FLAGS.out)
-    pytorch = os.path.abspath(FLAGS.pytorch or os.path.join(ROOT, ".venv-pytorch/bin/python"))
-    if not os.path.exists(pytorch):
-        raise EmpirError("no %s: scripts/pytorch.sh makes it, or give --pytorch" % pytorch)
+    pytorch = comparison.pytorch_program(FLAGS.pytorch)
     record = read_record(FLAGS.run)
     runtime.configure(FLAGS.num_threads)
     data = empir_flags.load_data(experiment(record["dataset"]), "test", FLAGS.sample)
@@ -105,7 +103,7 @@ def check(
         workload = os.path.join(folder, "workload.npz")
         logits = export(record, data, workload)
         clean = logits.argmax(axis=1) == data.labels
-        threads = "--threads=%s" % os.environ["OMP_NUM_THREADS"]
+        threads = "--threads=%d" % runtime.threads()
         with comparison.started({"PyTorch": [pytorch, WORKER, workload, threads]}) as workers:
             worker = workers["PyTorch"]
             difference = comparison.compare_logits(worker, logits[: wire.JUDGED])

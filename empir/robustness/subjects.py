@@ -101,7 +101,11 @@ def independent(chosen: Experiment, options: dict) -> Tuple[empir_flags.MemberSp
 
 
 def keras_files(paths: Optional[Sequence[str]]) -> Tuple[str, ...]:
-    """The files of --checkpoint; `EmpirError` for one that is missing."""
+    """The files of --checkpoint; `EmpirError` for one that is missing, or if it names none."""
+    if paths is not None and not (paths and all(paths)):
+        raise EmpirError(
+            "--checkpoint=%s has an empty name: name what keras.Model.save wrote" % ",".join(paths)
+        )
     for path in paths or ():
         if not os.path.isfile(path):
             raise EmpirError(
