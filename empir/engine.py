@@ -73,8 +73,6 @@ class Engine:
 
     def _rearranged(self, layer, formulation):
         """A function that returns the layer's kernel as its formulation wants it."""
-        if layer.draws_kernel:
-            return lambda: formulation.rearrange(layer.quantized_kernel)
         tensors = formulation.rearrange(tf.convert_to_tensor(layer.quantized_kernel))
         if layer.trainable:
             return lambda: tensors
@@ -141,12 +139,13 @@ def _formulations(layers):
     """How to compute each layer; None = the plain way.
 
     From the last layer to the first, as a convolution's output should be in the blocks that the
-    next one reads. Only rectifiers may stand between the two.
+    next one reads. Only rectifiers may stand between the two. Kernels that are drawn at random stay
+    as they are: oneDNN's pass aborts the process on a graph that rearranges what it draws.
     """
     wanted, formulations = 1, []
     for layer in reversed(layers):
-        plain = not isinstance(layer, QuantConv2D) or layer.groups > 1
-        formulations.append(None if plain else _formulation(layer, wanted))
+        faster = isinstance(layer, QuantConv2D) and layer.groups == 1 and not layer.draws_kernel
+        formulations.append(_formulation(layer, wanted) if faster else None)
         if not _is_rectifier(layer):
             wanted = getattr(formulations[-1], "in_block", 1)
     return formulations[::-1]

@@ -29,7 +29,7 @@ def load_member(
       session: session that will hold the weights.
       name: scope of its variables.
       engine: compute it by `empir.engine` instead of layer by layer; None = unless there is a GPU
-        or it draws at random, as oneDNN can abort on an engine's graph of kernels drawn in it.
+        or it draws at random.
       **options: further arguments of `network.build`, e.g. nb_filters.
 
     Raises:

@@ -351,32 +351,37 @@ def test_networks_with_batch_normalisation_are_trained_adversarially(data, goal)
 
 
 POOLED_TRAININGS = """
+import sys
 import numpy as np
 from empir.data import Dataset
 from empir.models import architecture
-from empir.precision import FULL
+from empir.precision import FULL, Precision
 from empir.training import Settings, objectives, train
 
 random = np.random.RandomState(0)
 images = random.uniform(size=(64, 32, 32, 3)).astype(np.float32)
 data = Dataset("noise", "train", images, random.randint(0, 10, 64), 10, (0.0, 1.0), "noise")
+draws = sys.argv[1] == "draws"
+options = {"nb_filters": 4, "stochastic_rounding": True} if draws else {}
+member = (architecture("CIFARconv"), (Precision(4, 2) if draws else FULL,) * 3, options)
 for goal in (
     objectives.FGSMTraining(0.1, (0.0, 1.0)),
     objectives.PGDTraining(0.1, 0.05, 2, (0.0, 1.0)),
     objectives.InputGradientRegularisation(100.0, 1.0),
 ):
-    settings = Settings(architecture("CIFARconv"), (FULL,) * 3, {}, 1, 32, 0.001, 5, objective=goal)
+    settings = Settings(*member, 1, 32, 0.001, 5, objective=goal)
     train(settings, data, progress=False)
     print(goal.name)
 """
 
 
-def test_onednn_takes_the_graphs_of_networks_with_pools():
+@pytest.mark.parametrize("kernels", ["fixed", "draws"])
+def test_onednn_takes_the_graphs_of_networks_with_pools(kernels):
     """In new processes, and several: where intel-tensorflow does not like a graph it aborts, and
     whether it does depends on memory addresses."""
     processes = [
         subprocess.Popen(
-            [sys.executable, "-c", POOLED_TRAININGS],
+            [sys.executable, "-c", POOLED_TRAININGS, kernels],
             cwd=ROOT,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
