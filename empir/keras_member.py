@@ -4,9 +4,9 @@ import contextlib
 import functools
 import hashlib
 
-import numpy as np
 from cleverhans.model import Model
 
+from empir import checkpoints
 from empir.backend import keras, tf
 from empir.data import Dataset
 from empir.errors import CheckpointError
@@ -42,11 +42,9 @@ class KerasMember(Model):
         return dict(origin, weight_bits=None, activation_bits=None)
 
     def _digest(self):
-        sha = hashlib.sha256()
-        for array in self.model.get_weights():
-            sha.update(repr((array.dtype.str, array.shape)).encode("utf8"))
-            sha.update(np.ascontiguousarray(array).data)
-        return sha.hexdigest()
+        """sha256 of the weights in Keras' order, whose names differ from process to process."""
+        arrays = self.model.get_weights()
+        return checkpoints.digest({"%06d" % n: array for n, array in enumerate(arrays)})
 
     def get_logits(self, x):
         """Logits, float32 [n, classes], of float32 images [n, h, w, c]; as in prediction."""

@@ -156,7 +156,7 @@ def page(
         cards=[_card(image, clip_range, channels) for image in shown],
         precisions=[precision(member) for member in record["members"]],
         groups=[
-            (title, [dict(member, precision=precision(member)) for member in members])
+            (title, [_network(member) for member in members])
             for title, members in (
                 ("Members", record["members"]),
                 ("Networks whose attacks were transferred", record.get("outside")),
@@ -164,6 +164,12 @@ def page(
             if members
         ],
     )
+
+
+def _network(member):
+    """A network of the record with its cells."""
+    origin = {key: member.get(key) or NOTHING for key in ("path", "sha256")}
+    return dict(origin, precision=precision(member))
 
 
 def precision(member: dict) -> str:
