@@ -86,6 +86,8 @@ def load_keras(path: str, data: Dataset) -> KerasMember:
         model = keras.models.load_model(path, custom_objects=CUSTOM_OBJECTS, compile=False)
     except Exception as error:  # HDF5, JSON and Keras raise all kinds on files of other kinds
         reason = " ".join(str(error).split()) or type(error).__name__
+        if "Cannot create group" in reason:  # Keras looks for a configuration, and would add one
+            reason = "it holds weights alone"
         raise CheckpointError("%s is no model that keras.Model.save wrote: %s" % (path, reason))
     shapes = (tuple(model.input_shape[1:]), tuple(model.output_shape[1:]))
     wanted = (tuple(data.images.shape[1:]), (data.num_classes,))

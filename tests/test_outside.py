@@ -121,9 +121,15 @@ def test_runs_that_pytorch_cannot_be_are_refused(data, tmp_path, changes, says):
 
 
 def test_members_of_other_kinds_are_refused(data, tmp_path):
-    other = {"path": "b/x"}
-    with pytest.raises(EmpirError, match="b/x has no weight_bits, activation_bits, sha256: no mem"):
-        read_record(save_run(tmp_path, record_of(data, members=[MEMBER, other])))
+    cases = (
+        ({"path": "b/x"}, "member b/x has no weight_bits, activation_bits, sha256: there"),
+        (dict(MEMBER, path=None), "member None has no path: there"),
+    )
+    for number, (other, says) in enumerate(cases):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        with pytest.raises(EmpirError, match=says):
+            read_record(save_run(folder, record_of(data, members=[MEMBER, other])))
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path):

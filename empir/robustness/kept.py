@@ -47,9 +47,10 @@ def read_record(folder: str) -> dict:
         raise EmpirError("%s: there is no check of networks with %s" % (path, ", ".join(others)))
     for member in record["members"]:
         lacking = [k for k in ("weight_bits", "activation_bits", "sha256") if k not in member]
+        lacking += ["path"] if not member.get("path") else []
         if lacking:
             raise EmpirError(
-                "%s: %s has no %s: no member of this project, and there is no check of others"
+                "%s: member %s has no %s: there is a check of checkpoints of this project only"
                 % (path, member.get("path"), ", ".join(lacking))
             )
         if isinstance(member["weight_bits"], list):
