@@ -22,6 +22,8 @@ from empir.runtime import ROOT
 
 log = logging.getLogger("empir")
 
+#: PyTorch's; the faster of its two for all of these networks, by trial.
+MEMORY_FORMAT = "channels_last"
 IMAGES = 500  # test images that batches are taken from
 GEMM_SIZE = 2048
 TRAINING_BATCH = 128
@@ -52,7 +54,6 @@ class Model(NamedTuple):
       dataset: whose experiment it belongs to.
       folder: of its data below --data_dir.
       baseline: the full-precision network alone.
-      memory_format: PyTorch's, by trial the faster of its two for this network.
     """
 
     name: str
@@ -60,7 +61,6 @@ class Model(NamedTuple):
     dataset: str
     folder: str
     baseline: bool
-    memory_format: str
 
     @property
     def members(self):
@@ -70,16 +70,9 @@ class Model(NamedTuple):
 
 
 MODELS = (
-    Model("mnist-baseline", "MNIST, baseline", "mnist", "mnist", True, "contiguous"),
-    Model("mnist-ensemble", "MNIST, ensemble", "mnist", "mnist", False, "contiguous"),
-    Model(
-        "cifar10-ensemble",
-        "CIFAR-10, ensemble",
-        "cifar10",
-        "cifar-10-batches-bin",
-        False,
-        "channels_last",
-    ),
+    Model("mnist-baseline", "MNIST, baseline", "mnist", "mnist", True),
+    Model("mnist-ensemble", "MNIST, ensemble", "mnist", "mnist", False),
+    Model("cifar10-ensemble", "CIFAR-10, ensemble", "cifar10", "cifar-10-batches-bin", False),
 )
 
 #: name -> (attack, what differs from the paper's parameters).
@@ -183,7 +176,7 @@ def systems(model: Model, workload: str, pytorch: str, threads: int) -> dict:
     """Command line of each system's worker."""
     own = [sys.executable, "-m", "empir.benchmark.tensorflow_worker", workload]
     script = os.path.join(ROOT, "empir", "benchmark", "pytorch_worker.py")
-    other = [pytorch, script, workload, "--memory_format=" + model.memory_format]
+    other = [pytorch, script, workload, "--memory_format=" + MEMORY_FORMAT]
     commands = {"empir": own, "cleverhans": own, "foolbox": other, "torchattacks": other}
     return {
         name: command + ["--library=" + name, "--threads=%d" % threads]
@@ -288,7 +281,7 @@ def attack(store: Store, model: Model, commands: dict, names, batch_size: int, p
     commands = dict(commands, empir=commands["empir"] + ["--images=%d" % batch_size])
     with started(commands) as workers:
         store.put("logits", same_logits(workers), model.name)
-        environment = dict(workers["foolbox"].ask("environment"), memory_format=model.memory_format)
+        environment = workers["foolbox"].ask("environment")
         store.put("environments", environment, "pytorch, " + model.name)
         for key, name in todo:
             cell = dict(_measure(workers, model, name, batch_size, pace), git_commit=store.commit)
