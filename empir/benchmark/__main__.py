@@ -72,7 +72,8 @@ def run(_):
             store.put("startup", startup.measure(data_dir, FLAGS.repeats))
         for model, commands in systems.items():
             comparison.train(store, model, commands, FLAGS.repeats)
-            for size in sizes:
+        for size in sizes:
+            for model, commands in systems.items():
                 comparison.attack(store, model, commands, FLAGS.attacks, size, pace)
     print(report.attacks_table(store.record))
     print(report.batches_table(store.record))
