@@ -11,7 +11,7 @@ from empir.attacks.apgd import LOSSES, Ascent, Climb, margin, ratio_margin
 from empir.attacks.base import norm
 from empir.attacks.square import SquareAttack
 from empir.backend import tf
-from empir.ensemble import Ensemble, mean_logits, mean_probs_logits, vote
+from empir.ensemble import Ensemble, mean_logits, mean_probs_logits
 from empir.errors import EmpirError
 from empir.quantizers import surrogate
 
@@ -127,11 +127,16 @@ def gradient_or_zero(loss, image):
     return tf.zeros_like(image) if gradient is None else gradient
 
 
+def most_frequent(passes, classes: int):
+    """Class that most passes give, int64 [...], of int64 [passes, ...]; of several the lowest."""
+    return tf.argmax(tf.reduce_sum(tf.one_hot(passes, classes), axis=0), axis=-1)
+
+
 def _are_wrong(decisions, labels):
     """Whether most passes' decisions, int64 [n] each, are another class than the label."""
     decision = decisions[0]
     if len(decisions) > 1:
-        decision = vote(decisions, labels.shape[-1].value, 0)
+        decision = most_frequent(tf.stack(decisions), labels.shape[-1].value)
     return tf.not_equal(decision, tf.argmax(labels, axis=1))
 
 

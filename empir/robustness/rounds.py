@@ -14,7 +14,7 @@ from empir.errors import EmpirError
 from empir.measures import distances
 from empir.robustness.ball import NORMS, diameter, reach
 from empir.robustness.decision import HopSkipJump
-from empir.robustness.goals import DRAWS, JUDGING_DRAWS, Goal, GoalPGD, GoalSquare
+from empir.robustness.goals import DRAWS, JUDGING_DRAWS, Goal, GoalPGD, GoalSquare, most_frequent
 from empir.robustness.trials import Trial
 
 SCHEMA = 2
@@ -144,8 +144,8 @@ class Graph:
         )
         classes = self._setting.data.num_classes
         return {
-            "decision": _most_frequent(passes["decision"], classes),
-            "members": _most_frequent(passes["members"], classes),
+            "decision": most_frequent(passes["decision"], classes),
+            "members": most_frequent(passes["members"], classes),
             "mean_logits": tf.reduce_mean(passes["mean_logits"], axis=0),
         }
 
@@ -218,11 +218,6 @@ def _pass(ensemble, image):
         "members": tf.argmax(tf.stack(logits, axis=1), axis=2),
         "mean_logits": mean_logits(logits),
     }
-
-
-def _most_frequent(passes, classes):
-    """Along the first axis; of classes as frequent, the lowest."""
-    return tf.argmax(tf.reduce_sum(tf.one_hot(passes, classes), axis=0), axis=-1)
 
 
 def attack_chunk(graph: Graph, setting: Setting, trial: Trial, rows, clean: dict) -> dict:
