@@ -59,7 +59,6 @@ def run(_):
         )
     data_dir = FLAGS.data_dir and os.path.abspath(FLAGS.data_dir)
     runs.check_writable(FLAGS.out)
-    os.makedirs(FLAGS.out, exist_ok=True)
     pace = comparison.Pace(FLAGS.repeats, FLAGS.budget, FLAGS.limit)
     store = comparison.Store(os.path.join(FLAGS.out, "comparison.json"))
     with tempfile.TemporaryDirectory() as folder:
