@@ -6,6 +6,8 @@ stream so that memory does not grow with their number.
 """
 
 import contextlib
+import errno
+import fcntl
 import json
 import os
 import shutil
@@ -18,6 +20,10 @@ from empir.errors import EmpirError, ResumeError
 
 PARTIAL = "partial"  # state of an unfinished evaluation, in its --out
 TRAINING = "training-state"  # state of an unfinished training, in its --model_path
+LOCK = ".lock"  # locked by the process that writes to the folder it lies in
+
+#: What a file system without locks answers.
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
 
 
 def write_atomically(path: str, content: Union[str, bytes]):
@@ -113,6 +119,65 @@ def claim(folder: str, description: dict, resume: bool, what: str):
         write_atomically(record, json.dumps(description, indent=1, sort_keys=True) + "\n")
     except OSError as error:
         raise EmpirError("cannot write to %s: %s" % (folder, error.strerror))
+
+
+@contextlib.contextmanager
+def lock(folder: str):
+    """Keep a folder to this process while the block runs; the folder is made if it is missing.
+
+    The operating system holds the lock, on the file `LOCK` in the folder, so a process that is
+    killed leaves none behind. At the end the file is removed, and so are folders that this call
+    made and that are still empty. On a file system without locks nothing is kept out.
+
+    Raises:
+      ResumeError: if another process, or another block of this one, has the folder.
+      EmpirError: if the folder cannot be made or written to.
+    """
+    made = _missing_folders(folder)
+    try:
+        os.makedirs(folder, exist_ok=True)
+        file = _lock_file(os.path.join(folder, LOCK))
+    except BlockingIOError:
+        raise ResumeError(
+            "%s is in use by another run: wait until it ends, or use another folder" % folder
+        )
+    except OSError as error:
+        raise EmpirError("cannot write to %s: %s" % (folder, error.strerror))
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            os.remove(os.path.join(folder, LOCK))
+        os.close(file)
+        with contextlib.suppress(OSError):
+            for path in made:
+                os.rmdir(path)
+
+
+def _missing_folders(folder):
+    """The folders that making `folder` makes, the innermost first."""
+    missing, path = [], os.path.abspath(folder)
+    while not os.path.lexists(path):
+        missing.append(path)
+        path = os.path.dirname(path)
+    return missing
+
+
+def _lock_file(path):
+    """Descriptor of the locked file at `path`; `BlockingIOError` if it is locked already."""
+    while True:
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                os.close(file)
+                raise
+        # Who had the lock before may have removed the file between our opening and locking it.
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(file), os.lstat(path)):
+                return file
+        os.close(file)
 
 
 class ChunkStore:
