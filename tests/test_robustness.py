@@ -19,7 +19,7 @@ from empir.report import robustness as report
 from empir.robustness import rounds, suite
 from empir.robustness.goals import Goal
 from empir.robustness.rounds import Subject
-from empir.robustness.trials import Effort, Trial, default_suite
+from empir.robustness.trials import Effort, Trial, default_suite, left_out
 from scripts import assert_refused, run_module
 
 
@@ -285,6 +285,47 @@ def test_the_default_suite_fits_the_ensemble(case):
     assert set(outside) - set(names) == {"apgd-outside1", "apgd-outside2"}
     assert all(trial.goal.draws > 1 for trial in drawing)
     assert not {name for name in single if "member" in name or "balanced" in name}
+
+
+@pytest.mark.parametrize(
+    "norm, outside, classes, names",
+    [
+        ("linf", 1, 10, []),
+        ("linf", 0, 10, ["apgd-outside"]),
+        ("l2", 2, 10, ["square"]),
+        ("linf", 1, 2, ["apgd-dlr", "apgd-scaled-ce"]),
+        ("l2", 0, 2, ["apgd-dlr", "apgd-scaled-ce", "apgd-outside", "square"]),
+    ],
+)
+def test_what_the_default_suite_lacks_is_named(case, norm, outside, classes, names):
+    missing = left_out(norm, outside, classes)
+    assert [attack.attack for attack in missing] == names and all(a.reason for a in missing)
+    with case.open() as subject:
+        whole = default_suite(subject.ensemble, outside=1)
+        suite = default_suite(subject.ensemble, norm, outside, classes=classes)
+    lacking = {trial.name for trial in whole} - {trial.name for trial in suite}
+    assert {name.rstrip("1") for name in lacking} == set(names)
+
+
+def test_an_attack_that_was_left_out_is_in_the_record_and_in_every_report(
+    case, tmp_path, monkeypatch
+):
+    @contextlib.contextmanager
+    def alone():
+        with case.open() as subject:
+            yield subject._replace(outside=[])
+
+    monkeypatch.setattr(suite, "default_suite", lambda *_: TRIALS[:1])  # the others take long
+    setting, out = case.setting(norm="l2", eps=0.1)._replace(open=alone), str(tmp_path)
+    outcome = suite.run(setting, out, None, False, analyses=False)
+    assert [attack["attack"] for attack in outcome.record["left_out"]] == ["apgd-outside", "square"]
+    report.write(outcome, case.data, out)
+    texts = [(tmp_path / name).read_text() for name in ("report.md", "report.html")]
+    for text in texts + [report.terminal(outcome.record)]:
+        assert "apgd-outside" in text and "there is no network outside the ensemble" in text
+        assert "square" in text and "for the L-infinity norm only" in text
+    before = {key: value for key, value in outcome.record.items() if key != "left_out"}
+    assert "not run" not in report.terminal(before) + report.markdown(before)
 
 
 @pytest.mark.parametrize(

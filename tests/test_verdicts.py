@@ -165,6 +165,22 @@ def test_chunks_are_compared_with_those_of_another_size(size, count):
         assert probes.probe(chosen, subject).chunked > 0.5
 
 
+@pytest.mark.parametrize(
+    "left_out, passed, says",
+    [
+        ((), True, "No attack of the suite was left out"),
+        (trials.left_out("l2", 1, 10), None, "Not run: square."),
+        (trials.left_out("l2", 0, 10), False, "Not run: apgd-outside, square."),
+        (None, None, "not those of the default suite"),
+    ],
+)
+def test_an_attack_that_was_left_out_counts_against_the_checks(left_out, passed, says):
+    quiet = probes.Probe(4, 0.0, 0.0, 0.0, 0.0, 0.0, ())
+    evidence = verdicts.Evidence(quiet, {}, np.ones(5, bool), 10, left_out)
+    (found,) = [one for one in verdicts.judge(evidence) if one.name == "complete"]
+    assert found.passed is passed and says in found.reason
+
+
 def test_what_is_missing_is_not_judged(tmp_path):
     chosen = setting(lambda x: -evenly(x), 0.1)
     with chosen.open() as subject:

@@ -151,6 +151,7 @@ def page(
         eps="%.4g" % record["eps"],
         range=interval,
         verdicts=_verdicts(record.get("verdicts") or ()),
+        left_out=record.get("left_out") or (),
         trials=[_trial(trial) for trial in record["trials"] if trial["part"] in SHOWN_PARTS],
         curves=_curves(record, interval),
         cards=[_card(image, clip_range, channels) for image in shown],

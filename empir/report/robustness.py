@@ -75,7 +75,8 @@ def _finding(record):
 
 def terminal(record: dict) -> str:
     """The record of `robustness.suite.run` as an aligned table, with the verdicts that failed."""
-    lines = aligned([list(HEADS)] + list(_rows(record))) + [""]
+    lines = aligned([list(HEADS)] + list(_rows(record)))
+    lines += list(_left_out(record)) + [""]
     for verdict in record["verdicts"]:
         if not verdict["passed"]:
             what = "not judged" if verdict["passed"] is None else "FAILED"
@@ -96,12 +97,19 @@ def markdown(record: dict) -> str:
         "Attacks without an accuracy of their own saw only the images that all before them",
         "left correct.",
     ]
+    lines += ["", *("- " + line for line in _left_out(record))] if record.get("left_out") else []
     for name, (title, x, y) in CURVES.items():
         points = _thinned(record["curves"].get(name, ()))
         if points:
             lines += ["", "%s:" % title, "", "| %s | %s |" % (x, y), "| ---: | ---: |"]
             lines += ["| %.4g | %.2f |" % (at, 100 * share) for at, share in points]
     return "\n".join(lines + ["", "Command: `%s`." % record["command"]])
+
+
+def _left_out(record):
+    """A line for each attack that could not be run; records of before have no such list."""
+    for attack in record.get("left_out", ()):
+        yield "not run: {attack}: {reason}".format(**attack)
 
 
 def _verdict_row(verdict):

@@ -94,7 +94,8 @@ def shipped(chosen: Experiment) -> Tuple[empir_flags.MemberSpec, ...]:
 
 def independent(chosen: Experiment, options: dict) -> Tuple[empir_flags.MemberSpec, ...]:
     """The network outside the ensembles in this repository, if there is one of that width."""
-    if "nb_filters" in options:
+    network = architecture(chosen.architecture)
+    if options.get("nb_filters", network.nb_filters) != network.nb_filters:
         return ()
     path = runtime.in_checkout(os.path.join("checkpoints", INDEPENDENT, chosen.dataset))
     return (empir_flags.MemberSpec(FULL, path),) if os.path.isdir(path) else ()

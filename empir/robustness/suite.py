@@ -21,7 +21,7 @@ from empir.progress import progress_bar
 from empir.results import score
 from empir.robustness import curves, probes, verdicts
 from empir.robustness.rounds import Graph, Setting, Subject, attack_chunk, graph_key
-from empir.robustness.trials import Effort, Trial, controls, default_suite
+from empir.robustness.trials import Effort, Trial, controls, default_suite, left_out
 
 log = logging.getLogger(__name__)
 
@@ -229,16 +229,19 @@ def run(
     setting.check()
     effort.check()
     _check_free(out)
+    missing = None  # the caller's own suite is not compared with the default one
     with setting.open() as subject:
         if trials is None:
             others, classes = len(subject.outside), setting.data.num_classes
+            missing = left_out(setting.norm, others, classes)
             trials = default_suite(subject.ensemble, setting.norm, others, effort, classes)
         head = setting.describe(subject)
         runs.claim(out, dict(head, trials=[t.describe() for t in trials]), True, "evaluation")
         analyses = analyses or _has_analyses(out)
         clean = clean_outputs(setting, subject)
         probe = probes.probe(setting, subject) if analyses else None
-    measured = {"curves": {}, "verdicts": []}
+    measured = {"left_out": [attack.describe() for attack in missing or ()]}
+    measured.update(curves={}, verdicts=[])
     compared = controls(setting.norm, setting.whole) if analyses else ()
     ahead = (*trials, *compared, *(curves.trials_of(setting, effort) if analyses else ()))
     with contextlib.closing(Evaluation(setting, out, clean, ahead, progress)) as evaluation:
@@ -246,7 +249,7 @@ def run(
             evaluation.run(trial)
         if analyses:
             measured["curves"] = curves.measure(evaluation, effort)
-            found = verdicts.judge(verdicts.Evidence.of(evaluation, probe))
+            found = verdicts.judge(verdicts.Evidence.of(evaluation, probe, missing))
             measured["verdicts"] = [verdict.describe() for verdict in found]
     record = _record(head, evaluation, measured)
     runs.write_json(os.path.join(out, "result.json"), record)

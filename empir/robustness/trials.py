@@ -150,6 +150,45 @@ def default_suite(
     return tuple(trials)
 
 
+class LeftOut(NamedTuple):
+    """An attack of the whole suite that cannot be run on what is evaluated.
+
+    Attributes:
+      attack: its name, without the number of a network.
+      reason: why it cannot be run, and what to give so that it can, as a clause.
+      curable: whether there is something to give.
+    """
+
+    attack: str
+    reason: str
+    curable: bool
+
+    def describe(self) -> dict:
+        """The attack that was left out as plain data."""
+        return dict(self._asdict())
+
+
+def left_out(norm: str, outside: int, classes: int) -> Tuple[LeftOut, ...]:
+    """The attacks that `default_suite` with these arguments does not have and others do.
+
+    A suite that lacks an attack may find less, so its record, report and checks name each one.
+    """
+    found = []
+    if classes <= 2:
+        reason = "the loss compares three classes, and there are %d" % classes
+        found += [LeftOut(name, reason, False) for name in ("apgd-dlr", "apgd-scaled-ce")]
+    if not outside:
+        reason = (
+            "there is no network outside the ensemble to transfer it from; name one of the "
+            "members' architecture and width: python -m empir.robustness "
+            "--outside=PRECISION:CHECKPOINT"
+        )
+        found.append(LeftOut("apgd-outside", reason, True))
+    if norm != "linf":
+        found.append(LeftOut("square", "it is there for the L-infinity norm only", False))
+    return tuple(found)
+
+
 def controls(norm: str, whole: float) -> Tuple[Trial, ...]:
     """What the verdicts compare the suite with.
 

@@ -4,12 +4,12 @@ The criteria follow Carlini et al. 2019 (arXiv 1902.06705) and AutoAttack's flag
 2020, arXiv 2003.01690); docs/robustness.md explains each, and what to do about it.
 """
 
-from typing import Callable, Dict, List, NamedTuple, Optional, Tuple
+from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
 from empir.robustness.probes import Probe
-from empir.robustness.trials import ITERATIONS
+from empir.robustness.trials import ITERATIONS, LeftOut
 
 #: Shares of images above which a sign counts.
 ZERO_IMAGES = 0.01  # whose gradient is zero
@@ -51,15 +51,20 @@ class Evidence(NamedTuple):
       success: trial -> bool [n], whether it broke each of the first n images, whatever n.
       correct: bool [all], images that are classified correctly when clean.
       num_classes: number of classes.
+      left_out: attacks of the whole suite that could not be run; None = the suite is not the
+        default one, so that nobody can say.
     """
 
     probe: Probe
     success: Dict[str, np.ndarray]
     correct: np.ndarray
     num_classes: int
+    left_out: Optional[Sequence[LeftOut]] = None
 
     @classmethod
-    def of(cls, evaluation, probe: Probe) -> "Evidence":
+    def of(
+        cls, evaluation, probe: Probe, left_out: Optional[Sequence[LeftOut]] = None
+    ) -> "Evidence":
         """The evidence of a `suite.Evaluation`."""
         success = {
             row["name"]: evaluation.arrays(row["name"], ["success"])["success"]
@@ -68,7 +73,7 @@ class Evidence(NamedTuple):
         }
         data = evaluation.setting.data
         correct = evaluation.clean["decision"] == data.labels
-        return cls(probe, success, correct, data.num_classes)
+        return cls(probe, success, correct, data.num_classes, left_out)
 
     def pair(self, *names: str) -> Tuple[np.ndarray, np.ndarray]:
         """Two trials' successes, on the images that both attacked."""
@@ -84,7 +89,7 @@ def judge(evidence: Evidence) -> List[Verdict]:
         missing = [trial for trial in needs if trial not in evidence.success]
         if missing:
             passed, reason = None, "Not judged: there was no %s." % ", ".join(missing)
-        elif not evidence.probe.images:
+        elif not evidence.probe.images and criterion is not _complete:  # it needs no images
             passed, reason = None, "Not judged: no clean image is classified correctly."
         else:
             passed, reason = criterion(evidence)
@@ -188,6 +193,16 @@ def _probabilities(evidence):
     return False, "Member %s gives numbers in [0, 1] that add up to one." % numbers
 
 
+def _complete(evidence):
+    if evidence.left_out is None:
+        return None, "Not judged: the attacks are not those of the default suite."
+    if not evidence.left_out:
+        return True, "No attack of the suite was left out."
+    names = ", ".join(attack.attack for attack in evidence.left_out)
+    curable = any(attack.curable for attack in evidence.left_out)
+    return False if curable else None, "Not run: %s. The table of attacks says why." % names
+
+
 def _percent(share):
     return "%.1f %%" % (100 * share)
 
@@ -208,4 +223,5 @@ VERDICTS: Dict[str, Tuple[str, Tuple[str, ...], Callable]] = {
     "chunk-size": ("Results do not depend on the chunk", (), _chunk_size),
     "seed": ("Results do not depend on the seed", ("apgd-ce", "control-seed"), _seed),
     "probabilities": ("Logits are logits", (), _probabilities),
+    "complete": ("Every attack of the suite was run", (), _complete),
 }
