@@ -19,7 +19,7 @@ from empir import runs, runtime
 from empir.errors import ResumeError
 from empir.progress import progress_bar
 from empir.results import score
-from empir.robustness import curves, probes, verdicts
+from empir.robustness import curves, pace, probes, verdicts
 from empir.robustness.rounds import Graph, Setting, Subject, attack_chunk, graph_key
 from empir.robustness.trials import Effort, Trial, controls, default_suite, left_out
 
@@ -90,7 +90,7 @@ class Evaluation:
         self.l2 = np.zeros(len(self.correct), np.float32)
         self.rows = []
         self._out, self._progress = out, progress
-        self._ahead, self._work = list(ahead), 0.0
+        self._ahead, self._done = list(ahead), []
         self._opened, self._graph, self._key = contextlib.ExitStack(), None, None
 
     def close(self):
@@ -126,15 +126,15 @@ class Evaluation:
         self.l2[images] = found["l2"][hit]
         row["worst_case"] = float(self.correct.mean())
         self.rows.append(row)
-        self._work += trial.work(len(seen))
+        self._done.append((trial, len(seen), row["seconds"]))
         names = [other.name for other in self._ahead]
         if trial.name in names:  # those before it are left out: a curve that ended early
             del self._ahead[: names.index(trial.name) + 1]
+        broken = "%d of %d images broken" % (row["broken"], len(seen))
         log.info(
-            "%s: %d of %d images broken, %.2f %% of all correct so far (%.0f s%s)",
+            "%s: %s, %.2f %% of all correct so far (%.0f s%s)",
             trial.name,
-            row["broken"],
-            len(seen),
+            broken if len(seen) else "no image was left for it",
             100 * row["worst_case"],
             row["seconds"],
             self._outlook(),
@@ -147,12 +147,10 @@ class Evaluation:
         return (everyone if trial.everyone else np.flatnonzero(self.correct))[: trial.images]
 
     def _outlook(self):
-        """The time that the trials ahead take at the pace so far, in words."""
-        if not self._ahead or not self._work:
-            return ""
-        work = sum(trial.work(len(self._seen(trial))) for trial in self._ahead)
-        seconds = work * sum(row["seconds"] for row in self.rows) / self._work
-        return "; about %d min left" % np.ceil(seconds / 60)
+        """The time that the trials ahead take, in words; nothing where that is not known yet."""
+        ahead = [(trial, len(self._seen(trial))) for trial in self._ahead]
+        seconds = pace.seconds_left(self._done, ahead) if ahead else None
+        return "; about %d min left" % max(1, np.ceil(round(seconds) / 60)) if seconds else ""
 
     def folder(self, name: str) -> str:
         """Folder of a trial."""
