@@ -74,7 +74,8 @@ def run(experiment: Experiment):
     from empir.evaluation import evaluate
     from empir.loading import load_member, member_from_arrays
 
-    with tf.Graph().as_default(), runtime.session(operations=1) as session:
+    operations = attacks.row(attack).operations
+    with tf.Graph().as_default(), runtime.session(operations=operations) as session:
         tf.set_random_seed(seed)
         if training:
             path = specs[0].path

@@ -20,20 +20,12 @@ from typing import List, Sequence
 
 from cleverhans.model import Model
 
+from empir import attacks
 from empir.backend import tf
 from empir.errors import EmpirError
 
 DECISION_RULES = ("mean_logits", "mean_probs", "vote")
 ATTACK_TARGETS = ("decision", "full_precision", "majority_probs", "released")
-
-#: What the authors' code differentiates, per attack (FACTS 2.1 #11 to #14).
-RELEASED_TARGETS = {
-    "cw": "full_precision",
-    "jsma": "full_precision",
-    "fgsm": "majority_probs",
-    "pgd": "majority_probs",
-    "bim": "full_precision",
-}
 
 
 class Member(Model):
@@ -218,7 +210,7 @@ class Ensemble(Model):
         """The view of this ensemble that an attack differentiates.
 
         Args:
-          attack: "cw", "fgsm", "bim", "pgd" or "jsma"; needed for the target "released".
+          attack: a name of `attacks.TABLE`; needed for the target "released".
         """
         return Target(self, self._resolve(attack))
 
@@ -227,12 +219,13 @@ class Ensemble(Model):
             return "decision"
         if self.attack_target != "released":
             return self.attack_target
-        if attack not in RELEASED_TARGETS:
+        released = {name: row.released for name, row in attacks.TABLE.items() if row.released}
+        if attack not in released:
             raise EmpirError(
                 "attack_target=released is defined for the attacks %s, not for %r"
-                % (", ".join(sorted(RELEASED_TARGETS)), attack)
+                % (", ".join(sorted(released)), attack)
             )
-        return RELEASED_TARGETS[attack]
+        return released[attack]
 
     def fprop(self, x):
         """Logits and probabilities of the attack target."""

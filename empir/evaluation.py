@@ -108,7 +108,13 @@ class Job(NamedTuple):
     @property
     def has_targets(self) -> bool:
         """Whether each example has a class that it is to become."""
-        return self.targeted or self.attack == "jsma"
+        return self.targeted or self.draws_targets
+
+    @property
+    def draws_targets(self) -> bool:
+        """Whether a run without targets draws them, as the attack takes nothing else (JSMA)."""
+        row = attacks.row(self.attack)
+        return not self.targeted and row.takes("y_target") and not row.takes("y")
 
     def describe(self) -> dict:
         """The head of the record: what is computed, as plain data."""
@@ -151,9 +157,7 @@ class _Graph:
         self.index = tf.placeholder(tf.int64, [None], "index")
         self.clean = self._outputs(ensemble, self.images)
         attack = attacks.create(job.attack, ensemble.target(job.attack), session)
-        feeds = {"y_target" if job.has_targets else "y": self.labels}
-        if job.attack == "pgd":
-            feeds["index"] = self.index
+        feeds = _feeds(job, self.labels, self.index)
         self.adversarial = attack.generate(self.images, **dict(job.parameters, **feeds))
         self.adversarial.set_shape(self.images.shape)
         self.attacked = self._outputs(ensemble, self.adversarial)
@@ -179,7 +183,7 @@ class _Graph:
         began = time.time()
         clean = self.session.run(self.clean, {self.images: images})
         cleaned = time.time()
-        if target is None and job.attack == "jsma":
+        if job.draws_targets:
             target = _random_targets(rows, clean[job.ensemble.combine], job)
         towards = clean[job.ensemble.combine] if target is None else target
         feed = {
@@ -205,6 +209,16 @@ class _Graph:
         if job.is_shown(rows).any():
             arrays["shown"] = adversarial[job.is_shown(rows)]
         return arrays
+
+
+def _feeds(job, labels, index):
+    """What the attack is given beside the images: of labels, targets and index what it takes."""
+    row = attacks.row(job.attack)
+    name = "y_target" if job.has_targets else "y"
+    if job.has_targets and not row.takes(name):
+        raise EmpirError("--targeted: the attack %s takes no targets" % job.attack)
+    feeds = {name: labels, "index": index}
+    return {name: tensor for name, tensor in feeds.items() if row.takes(name)}
 
 
 def _targets(rows, data):
@@ -235,7 +249,7 @@ def _check(job, rows, images, adversarial, clean, attacked):
             ~np.isfinite(clean["logits"]).all(axis=(1, 2)),
         ),
     ]
-    if job.attack in ("fgsm", "bim", "pgd"):
+    if attacks.row(job.attack).has_ball(job.parameters):
         radius = np.abs(adversarial - images).reshape(len(rows), -1).max(axis=1)
         problems.append(("leaves the ball of radius eps", radius > job.parameters["eps"] + 1e-6))
     for problem, bad in problems:

@@ -4,19 +4,14 @@ from typing import NamedTuple, Optional, Tuple
 
 from absl import flags
 
-from empir import defenses, precision
+from empir import attacks, defenses, precision
 from empir.errors import EmpirError
 from empir.protocols import ADAPTIVE, EXPERIMENTS, PROTOCOLS, Experiment
 
 FLAGS = flags.FLAGS
 
-#: Which attacks read a flag; given with another attack it is warned about.
-ATTACK_FLAGS = {
-    "eps": ("fgsm", "bim", "pgd"),
-    "eps_iter": ("bim", "pgd"),
-    "nb_iter": ("bim", "pgd"),
-    "attack_iterations": ("cw",),
-}
+#: Flags that some attacks read; given with another attack they are warned about.
+ATTACK_FLAGS = ("eps", "eps_iter", "nb_iter", "attack_iterations")
 EVALUATION_FLAGS = (
     "attack",
     "nb_samples",
@@ -159,7 +154,7 @@ def _define_training(experiment):
 
 
 def _define_attack(experiment):
-    flags.DEFINE_string("attack", "cw", "cw, jsma, fgsm, pgd, bim, or the original's 0..4")
+    flags.DEFINE_string("attack", "cw", ", ".join(attacks.TABLE) + ", or the original's 0..4")
     flags.DEFINE_integer(
         "nb_samples", experiment.nb_samples, "attack the first n test images", lower_bound=1
     )
@@ -351,8 +346,9 @@ def without_effect(attack: str, training: bool, experiment: Experiment):
         unread += () if in_training else ("nb_iter",)
         yield from ((n, "--protocol=adaptive sets its own attacks") for n in unread if given(n))
     else:
-        for name, readers in ATTACK_FLAGS.items():
-            if given(name) and attack not in readers and name not in in_training:
+        read = set(attacks.row(attack).sources().values()) | in_training
+        for name in ATTACK_FLAGS:
+            if given(name) and name not in read:
                 yield name, "--attack=%s does not read it" % attack
     if not training:
         for name in TRAINING_FLAGS + (experiment.learning_rate_flag,):

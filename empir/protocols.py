@@ -2,6 +2,7 @@
 
 from typing import Callable, NamedTuple, Optional, Tuple
 
+from empir import attacks
 from empir.data import cifar10, imagenet, mnist
 from empir.errors import EmpirError
 from empir.precision import FULL, Precision
@@ -191,30 +192,23 @@ def attack_parameters(
     """An attack's full parameters in the paper's setting (FACTS 2.7), by CleverHans' names.
 
     Args:
-      attack: canonical name.
+      attack: a name of `attacks.TABLE`.
       clip_range: lowest and highest value of an image.
       batch_size: CW's batch.
       eps, eps_iter, nb_iter, cw_iterations: see `Experiment`.
       seed: of PGD's random starts.
     """
-    clip = dict(clip_min=clip_range[0], clip_max=clip_range[1])
-    linf = dict(eps=eps, eps_iter=eps_iter, nb_iter=nb_iter)
-    own = {
-        "cw": dict(
-            binary_search_steps=1,
-            max_iterations=cw_iterations,
-            learning_rate=0.1,
-            initial_const=10.0,
-            confidence=0.0,
-            abort_early=True,
+    return attacks.row(attack).given_parameters(
+        clip_range,
+        dict(
+            eps=eps,
+            eps_iter=eps_iter,
+            nb_iter=nb_iter,
+            attack_iterations=cw_iterations,
             batch_size=batch_size,
+            seed=seed,
         ),
-        "fgsm": dict(eps=eps),
-        "bim": linf,
-        "pgd": dict(linf, rand_init=True, seed=seed),
-        "jsma": dict(theta=1.0, gamma=0.1),
-    }
-    return dict(own[attack], **clip)
+    )
 
 
 def default_parameters(chosen: Experiment, attack: str, batch_size: int) -> dict:

@@ -1,21 +1,197 @@
-"""The paper's attacks on CleverHans' interface, and the one registry of them."""
+"""The paper's attacks on CleverHans' interface, and the one table of what can be attacked with.
+
+`TABLE` has a row per attack. A class of CleverHans' interface becomes a choice of `--attack` by a
+row, or from a program by `register`:
+
+    attacks.register("mim", cleverhans.attacks.MomentumIterativeMethod)
+
+What the class takes is read from the class itself: labels (`y`), targets (`y_target`), and the
+index of each example (`index`), and the parameters that the experiment and the flags set.
+"""
+
+import importlib
+import inspect
+import math
+from typing import Dict, NamedTuple, Optional, Tuple, Union
 
 from empir.errors import EmpirError
 
-#: The original's `--attack` numbers (FACTS 2.4).
-NUMBERS = {"0": "cw", "1": "jsma", "2": "fgsm", "3": "pgd", "4": "bim"}
-NAMES = ("cw", "fgsm", "bim", "pgd", "jsma")
+#: What an experiment or a flag sets, by the flag's name. A class that has a parameter of such a
+#: name gets its value unless its row says otherwise.
+SETTINGS = ("eps", "eps_iter", "nb_iter", "attack_iterations", "batch_size", "seed")
+
+#: Largest number of steps, and of images of a batch. TensorFlow counts in 32 bits: beyond them a
+#: number would wrap to none at all.
+MOST = 10**6
+
+
+class Row(NamedTuple):
+    """An attack of `TABLE`. None means: read it from the class.
+
+    Attributes:
+      attack: the class, or "module:Class", which is imported when it is needed.
+      parameters: parameters with fixed values; None = the class's defaults that are plain data.
+      settings: other parameters, and for each the name in `SETTINGS` of what sets it.
+      released: what the authors' code differentiates on an ensemble (FACTS 2.1 #11 to #14), a name
+        of `empir.ensemble.ATTACK_TARGETS`; None = their code has no such attack.
+      number: the original's `--attack` number (FACTS 2.4), if it has one.
+    """
+
+    attack: Union[str, type]
+    parameters: Optional[dict] = None
+    settings: Optional[Dict[str, str]] = None
+    released: Optional[str] = None
+    number: Optional[str] = None
+
+    def load(self) -> type:
+        """The attack's class."""
+        if not isinstance(self.attack, str):
+            return self.attack
+        module, _, name = self.attack.partition(":")
+        return getattr(importlib.import_module(module), name)
+
+    def defaults(self) -> dict:
+        """The parameters that the class has, with their defaults."""
+        cls = self.load()
+        if hasattr(cls, "defaults"):
+            return dict(cls.defaults)
+        parameters = inspect.signature(cls.parse_params).parameters.values()
+        named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+        return {p.name: p.default for p in parameters if p.kind in named and p.name != "self"}
+
+    def takes(self, parameter: str) -> bool:
+        """Whether the class has a parameter of that name."""
+        return parameter in self.defaults()
+
+    def sources(self) -> Dict[str, str]:
+        """Parameters that a setting sets: parameter -> name in `SETTINGS`."""
+        if self.settings is not None:
+            return self.settings
+        return {name: name for name in SETTINGS if self.takes(name)}
+
+    def given_parameters(self, clip_range: Tuple[float, float], settings: dict) -> dict:
+        """The parameters of an evaluation, as plain data.
+
+        Args:
+          clip_range: lowest and highest value of an image.
+          settings: a value for each name in `SETTINGS`.
+        """
+        clip = {"clip_min": clip_range[0], "clip_max": clip_range[1]}
+        fixed = self.parameters
+        if fixed is None:
+            fixed = {name: value for name, value in self.defaults().items() if _is_plain(value)}
+        found = dict(fixed, **{name: settings[key] for name, key in self.sources().items()})
+        found.update({name: value for name, value in clip.items() if self.takes(name)})
+        return found
+
+    @property
+    def operations(self) -> int:
+        """Operations that must be able to run at once (`runtime.session`).
+
+        This project's attacks are operations of the graph. Others may call the session from within
+        an operation, which blocks for good where only one may run.
+        """
+        return 1 if self.load().__module__.startswith("empir.") else 2
+
+    def has_ball(self, parameters: dict) -> bool:
+        """Whether no pixel may change by more than the parameter eps."""
+        return "eps" in parameters and self.defaults().get("ord") == math.inf
+
+
+def _is_plain(value):
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return isinstance(value, (bool, int, str))
+
+
+_LINF = {"eps": "eps", "eps_iter": "eps_iter", "nb_iter": "nb_iter"}
+
+#: The attacks by name. The parameters are the paper's (FACTS 2.7).
+TABLE = {
+    "cw": Row(
+        "empir.attacks.cw:CarliniWagnerL2",
+        dict(
+            binary_search_steps=1,
+            learning_rate=0.1,
+            initial_const=10.0,
+            confidence=0.0,
+            abort_early=True,
+        ),
+        {"max_iterations": "attack_iterations", "batch_size": "batch_size"},
+        released="full_precision",
+        number="0",
+    ),
+    "fgsm": Row(
+        "empir.attacks.fgsm:FastGradientMethod",
+        {},
+        {"eps": "eps"},
+        released="majority_probs",
+        number="2",
+    ),
+    "bim": Row(
+        "empir.attacks.bim:BasicIterativeMethod",
+        {},
+        _LINF,
+        released="full_precision",
+        number="4",
+    ),
+    "pgd": Row(
+        "empir.attacks.pgd:ProjectedGradientDescent",
+        dict(rand_init=True),
+        dict(_LINF, seed="seed"),
+        released="majority_probs",
+        number="3",
+    ),
+    "jsma": Row(
+        "cleverhans.attacks:SaliencyMapMethod",
+        dict(theta=1.0, gamma=0.1),
+        {},
+        released="full_precision",
+        number="1",
+    ),
+}
+
+
+def register(name: str, attack, **fields):
+    """Add a row to `TABLE`.
+
+    Args:
+      name: of the attack, in lower case.
+      attack: its class, which follows CleverHans' interface, or "module:Class".
+      **fields: other fields of `Row`.
+
+    Raises:
+      EmpirError: if there is an attack of that name, or the name cannot be one.
+    """
+    if name in TABLE or name in numbers() or name != name.lower() or not name:
+        raise EmpirError("the attack %r cannot be added: take another name, in lower case" % name)
+    TABLE[name] = Row(attack, **fields)
+
+
+def numbers() -> Dict[str, str]:
+    """The original's `--attack` numbers: number -> name."""
+    return {row.number: name for name, row in TABLE.items() if row.number is not None}
 
 
 def canonical_name(name: str) -> str:
-    """Attack name from a name of `NAMES` or the original's 0..4; else `EmpirError`."""
-    name = NUMBERS.get(str(name), str(name).lower())
-    if name not in NAMES:
+    """Attack name from a name of `TABLE` or the original's 0..4; else `EmpirError`."""
+    known = numbers()
+    name = known.get(str(name), str(name).lower())
+    if name not in TABLE:
         raise EmpirError(
             "attack %r: choose from %s, or the original's %s"
-            % (name, ", ".join(NAMES), ", ".join("%s (%s)" % item for item in NUMBERS.items()))
+            % (
+                name,
+                ", ".join(TABLE),
+                ", ".join("%s (%s)" % item for item in sorted(known.items())),
+            )
         )
     return name
+
+
+def row(name: str) -> Row:
+    """The row of `TABLE` that a name or number means; `EmpirError` if there is none."""
+    return TABLE[canonical_name(name)]
 
 
 def create(name: str, model, session):
@@ -24,18 +200,4 @@ def create(name: str, model, session):
     Raises:
       EmpirError: for an unknown name.
     """
-    from cleverhans.attacks import SaliencyMapMethod
-
-    from empir.attacks.bim import BasicIterativeMethod
-    from empir.attacks.cw import CarliniWagnerL2
-    from empir.attacks.fgsm import FastGradientMethod
-    from empir.attacks.pgd import ProjectedGradientDescent
-
-    classes = {
-        "cw": CarliniWagnerL2,
-        "fgsm": FastGradientMethod,
-        "bim": BasicIterativeMethod,
-        "pgd": ProjectedGradientDescent,
-        "jsma": SaliencyMapMethod,
-    }
-    return classes[canonical_name(name)](model, sess=session)
+    return row(name).load()(model, sess=session)

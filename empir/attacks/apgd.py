@@ -120,7 +120,7 @@ class Ascent(Attack):
         if self.ord not in (np.inf, 2):
             raise EmpirError("ord=%r: choose from inf, 2" % (self.ord,))
         self._check_positive("eps", zero=True)
-        self._check_positive("nb_iter")
+        self._check_counts("nb_iter")
         self._check_seed()
         return True
 

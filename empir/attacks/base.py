@@ -6,6 +6,7 @@ from cleverhans.model import Model, NoSuchLayerError
 from tensorflow.python.eager.function import defun_with_attributes
 
 from empir import runtime
+from empir.attacks import MOST
 from empir.backend import keras, tf
 from empir.errors import EmpirError
 
@@ -84,6 +85,13 @@ class Attack(cleverhans_attacks.Attack):
                     "%s=%r must be finite and %s"
                     % (name, value, "at least 0" if zero else "greater than 0")
                 )
+
+    def _check_counts(self, *names):
+        for name in names:
+            value = getattr(self, name)
+            whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+            if not whole or not 1 <= value <= MOST:
+                raise EmpirError("%s=%r must be an integer of 1..%d" % (name, value, MOST))
 
     def _check_seed(self, bits: int = 63):
         if not 0 <= self.seed < 2**bits:
@@ -309,7 +317,8 @@ class IterativeAttack(GradientAttack):
     feedable = GradientAttack.feedable + ("eps", "eps_iter")
 
     def parse_params(self, **kwargs):
-        """See `GradientAttack.parse_params`; at least one iteration."""
+        """See `GradientAttack.parse_params`; 1 to `attacks.MOST` iterations."""
         super().parse_params(**kwargs)
-        self._check_positive("eps_iter", "nb_iter")
+        self._check_positive("eps_iter")
+        self._check_counts("nb_iter")
         return True

@@ -80,9 +80,8 @@ class CarliniWagnerL2(Attack):
     def parse_params(self, **kwargs):
         """See `Attack.parse_params`; counts, rate and constant must be positive."""
         super().parse_params(**kwargs)
-        self._check_positive(
-            "batch_size", "learning_rate", "binary_search_steps", "max_iterations", "initial_const"
-        )
+        self._check_counts("batch_size", "binary_search_steps", "max_iterations")
+        self._check_positive("learning_rate", "initial_const")
         self._check_positive("confidence", zero=True)
         if self.clip_min is None or not self.clip_min < self.clip_max:
             raise EmpirError(

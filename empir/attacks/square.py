@@ -66,7 +66,8 @@ class SquareAttack(Attack):
         if self.clip_min is None:
             raise EmpirError("clip_min=None: the square attack needs the range of images")
         self._check_positive("eps", zero=True)
-        self._check_positive("nb_iter", "p_init")
+        self._check_positive("p_init")
+        self._check_counts("nb_iter")
         if self.p_init > 1:
             raise EmpirError("p_init=%r must be at most 1" % self.p_init)
         self._check_seed(31)
