@@ -7,19 +7,11 @@ import shutil
 import numpy as np
 import pytest
 from conftest import GOLDEN, IMAGENET, needs_imagenet
+from records import SYNSETS, encode, everything, features, write_records
 
 from empir.backend import tf
 from empir.data import convert, distortion, imagenet, tfrecords
 from empir.errors import DataError, EmpirError, ResumeError
-
-SYNSETS = imagenet.synsets()
-
-
-def encode(image, kind="jpeg"):
-    """A uint8 image [h, w, 3] as JPEG or PNG bytes."""
-    with tf.Graph().as_default(), tf.Session() as session:
-        encoder = tf.image.encode_png if kind == "png" else tf.image.encode_jpeg
-        return session.run(encoder(tf.constant(image)))
 
 
 @pytest.fixture(scope="module")
@@ -57,12 +49,6 @@ def copy(original, tmp_path):
     """A copy to damage."""
     shutil.copytree(original, str(tmp_path / "copy"))
     return tmp_path / "copy"
-
-
-def everything(data):
-    """(images, labels) of all examples."""
-    rows = np.arange(len(data.labels))
-    return data.images[rows], data.labels[rows]
 
 
 #: split, naming -> the files' folder.
@@ -270,24 +256,6 @@ def test_a_damaged_file_is_named(copy, damage):
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(DataError, match="Val-00002-of-00003 is truncated or no TFRecord file"):
         imagenet.load("test", str(copy))
-
-
-def write_records(path, *examples):
-    with tf.io.TFRecordWriter(str(path)) as writer:
-        for example in examples:
-            writer.write(example)
-
-
-def features(**values):
-    """A serialized example of bytes and integers."""
-    feature = {}
-    for name, value in values.items():
-        if isinstance(value, bytes):
-            kept = tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
-        else:
-            kept = tf.train.Feature(int64_list=tf.train.Int64List(value=[value]))
-        feature[name.replace("__", "/")] = kept
-    return tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString()
 
 
 @pytest.mark.parametrize(

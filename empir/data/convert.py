@@ -22,8 +22,10 @@ from typing import List, NamedTuple
 import numpy as np
 
 from empir import runs, runtime
+from empir.data import pictures
+from empir.data.files import listing, read_regular
 from empir.data.imagenet import synsets
-from empir.data.tfrecords import LABEL_OFFSETS, NAMES, file_name
+from empir.data.tfrecords import LABEL_OFFSETS, LONGEST, NAMES, file_name
 from empir.errors import DataError, EmpirError
 from empir.progress import progress_bar
 
@@ -96,7 +98,7 @@ def find_sources(folder: str, labels=None, seed: int = 0) -> List[Source]:
     classes = {synset: label for label, synset in enumerate(synsets())}
     if labels:
         return _flat(folder, labels, classes)
-    folders = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir())
+    folders = [name for name in listing(folder) if os.path.isdir(os.path.join(folder, name))]
     unknown = [name for name in folders if name not in classes]
     if unknown:
         raise DataError("%s is no synset of ImageNet's 1,000" % os.path.join(folder, unknown[0]))
@@ -115,7 +117,7 @@ def find_sources(folder: str, labels=None, seed: int = 0) -> List[Source]:
 
 
 def _images(folder):
-    return sorted(name for name in os.listdir(folder) if name.lower().endswith(IMAGES))
+    return [name for name in listing(folder) if name.lower().endswith(IMAGES)]
 
 
 def _flat(folder, labels, classes):
@@ -123,10 +125,10 @@ def _flat(folder, labels, classes):
     if not names:
         raise DataError("%s has no images" % folder)
     try:
-        with open(labels) as file:
-            lines = [line.replace(",", " ").split() for line in file if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError("--labels=%s cannot be read (%s)" % (labels, error))
+        text = read_regular(labels, LONGEST).decode("utf8")
+    except (DataError, UnicodeDecodeError) as error:
+        raise DataError("--labels=%s: %s" % (labels, error))
+    lines = [line.replace(",", " ").split() for line in text.splitlines() if line.strip()]
     if all(len(words) == 1 for words in lines):
         if len(lines) != len(names):
             raise DataError(
@@ -248,13 +250,10 @@ class _Encoder:
 
     def example(self, source):
         """(example or None, problem or None) of one image."""
-        try:
-            with open(source.path, "rb") as file:
-                data = file.read()
-        except OSError as error:
-            raise DataError("%s cannot be read (%s)" % (source.path, error.strerror))
+        data = read_regular(source.path, LONGEST)
         feed, problem = {self._encoded: data}, None
         try:
+            pictures.check_size(data)
             if data.startswith(b"\x89PNG"):
                 data, shape = self._session.run(self._from_png, feed)
                 problem = "PNG, stored as JPEG"
@@ -263,6 +262,8 @@ class _Encoder:
                 problem = "CMYK, stored as RGB"
             else:
                 shape = self._session.run(self._shape, feed)
+        except ValueError as error:
+            return None, "left out, %s" % error
         except self._tf.errors.InvalidArgumentError as error:
             return None, "left out, cannot be decoded (%s)" % error.message.split("\n")[0]
         return self._features(source, data, shape), problem

@@ -19,7 +19,7 @@ from typing import Optional
 import numpy as np
 
 from empir import runtime
-from empir.data import Dataset, distortion
+from empir.data import Dataset, distortion, pictures
 from empir.data.tfrecords import LABEL_OFFSETS, Records, find_shards
 from empir.errors import DataError
 
@@ -288,7 +288,8 @@ class Decoder:
         return central_crop(tf.cast(tf.image.decode_jpeg(self._encoded, channels=3), tf.float32))
 
     def __call__(self, encoded: bytes) -> np.ndarray:
-        """Decode one image; ValueError if it is no JPEG."""
+        """Decode one image; ValueError if it is no JPEG, or claims too many pixels."""
+        pictures.check_size(encoded)
         return self._run(self._image, {self._encoded: encoded})
 
     def _run(self, tensor, feed):
@@ -315,7 +316,8 @@ class Distorter(Decoder):
         return tf.cond(self._flip, lambda: image[:, ::-1], lambda: image) + self._light
 
     def __call__(self, encoded: bytes, random: np.random.RandomState) -> np.ndarray:
-        """Decode one image, distorted as `random` draws; ValueError if it is no JPEG."""
+        """Decode one image, distorted as `random` draws; ValueError as of `Decoder`."""
+        pictures.check_size(encoded)
         height, width, _ = self._run(self._shape, {self._encoded: encoded})
         drawn = distortion.draw(random, int(height), int(width))
         feed = {self._window: drawn.window, self._flip: drawn.flip, self._light: drawn.light}

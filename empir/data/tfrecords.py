@@ -6,7 +6,8 @@ tensorflow/tpu): validation/validation-00000-of-00128 and train/train-00000-of-0
 in both. The files may lie in the folder itself, too.
 
 A TFRecord file is a sequence of records: length (8 bytes, little-endian), its checksum (4), the
-data, its checksum (4). Positions and checksums are read once, the data when it is asked for.
+data, its checksum (4). Positions and checksums are read once, and lengths compared with theirs; the
+data are read, and compared with their checksum, when they are asked for.
 """
 
 import hashlib
@@ -18,6 +19,8 @@ from typing import Dict, List, NamedTuple
 
 import numpy as np
 
+from empir.data import crc32c
+from empir.data.files import listing, open_regular
 from empir.errors import DataError
 
 #: Split -> names of the original and of its converter.
@@ -26,6 +29,7 @@ NAMES = {"train": ("Train", "train"), "test": ("Val", "validation")}
 LABEL_OFFSETS = {"Train": 1, "train": 1, "Val": 0, "validation": 1}
 
 HEADER, FOOTER = 12, 4
+LONGEST = 1 << 28  # bytes of a record; one that claims more is no image
 
 
 class Shards(NamedTuple):
@@ -84,7 +88,7 @@ def _shards_in(folder, name) -> Dict[int, Dict[str, str]]:
     """Number of shards -> base name -> path, of the files of that name in a folder."""
     found = {}
     if os.path.isdir(folder):
-        for base in os.listdir(folder):
+        for base in listing(folder):
             match = re.fullmatch(r"%s-\d{5}-of-(\d{5})" % name, base)
             if match:
                 found.setdefault(int(match.group(1)), {})[base] = os.path.join(folder, base)
@@ -97,8 +101,15 @@ class Records:
     Args:
       paths: files in order.
 
+    Attributes:
+      digest: sha256 of the files' base names and of each record's length and stored checksum. It
+        stands for the data too, of which nothing is read for it: what `read` returns has the
+        checksum that went into the digest, or is an error. (A CRC-32C finds damage; it is no
+        protection from data that were made to have the CRC of others.)
+
     Raises:
-      DataError: for a file that cannot be read, is truncated or is no TFRecord file.
+      DataError: for a file that cannot be read, is truncated or is no TFRecord file; for a record
+        whose length has not the checksum that is stored with it.
     """
 
     def __init__(self, paths):
@@ -144,35 +155,60 @@ class Records:
         return "record %d of %s" % (number, path)
 
     def read(self, index: int) -> bytes:
-        """A record's data."""
-        start, length, _ = (int(value) for value in self._table[index])
-        with open(self._place(index)[0], "rb") as file:
+        """A record's data; `DataError` if they are cut or have not the record's checksum."""
+        start, length, checksum = (int(value) for value in self._table[index])
+        with open_regular(self._place(index)[0]) as file:
             file.seek(start)
             data = file.read(length)
         if len(data) != length:
             raise DataError("%s is truncated: fetch or convert it again" % self.where(index))
+        if crc32c.masked(data) != checksum:
+            raise DataError(
+                "%s is damaged (its data have not the checksum stored with them): fetch or convert "
+                "the file again" % self.where(index)
+            )
         return data
 
 
 def _positions(path) -> np.ndarray:
     """Start, length and checksum of the data of each record of a file: int64 [n, 3]."""
     positions = []
-    try:
-        with open(path, "rb") as file:
-            size, position = os.fstat(file.fileno()).st_size, 0
-            while position < size:
-                file.seek(position)
-                header = file.read(HEADER)
-                length = struct.unpack("<Q", header[:8])[0] if len(header) == HEADER else size
-                start = position + HEADER
-                if start + length + FOOTER > size:
-                    raise DataError(
-                        "%s is truncated or no TFRecord file (at byte %d): fetch or convert it "
-                        "again" % (path, position)
-                    )
-                file.seek(start + length)
-                positions.append((start, length, struct.unpack("<I", file.read(FOOTER))[0]))
-                position = start + length + FOOTER
-    except OSError as error:
-        raise DataError("%s cannot be read (%s)" % (path, error.strerror))
+    with open_regular(path) as file:
+        size, position = os.fstat(file.fileno()).st_size, 0
+        while position < size:
+            file.seek(position)
+            length = _length(path, file.read(HEADER), position, len(positions))
+            start = position + HEADER
+            if start + length + FOOTER > size:
+                raise _truncated(path, position)
+            file.seek(start + length)
+            positions.append((start, length, struct.unpack("<I", file.read(FOOTER))[0]))
+            position = start + length + FOOTER
     return np.array(positions, np.int64).reshape(-1, 3)
+
+
+def _length(path, header, position, number) -> int:
+    """The length of a record's data by its header, which must have its checksum."""
+    if len(header) != HEADER:
+        raise _truncated(path, position)
+    length, checksum = struct.unpack("<QI", header)
+    if crc32c.masked(header[:8]) != checksum:
+        if number == 0:
+            raise _truncated(path, position)
+        raise DataError(
+            "record %d of %s is damaged (its length has not the checksum stored with it): fetch or "
+            "convert the file again" % (number, path)
+        )
+    if length > LONGEST:
+        raise DataError(
+            "record %d of %s claims %d bytes: an image's record has at most %d"
+            % (number, path, length, LONGEST)
+        )
+    return length
+
+
+def _truncated(path, position):
+    return DataError(
+        "%s is truncated or no TFRecord file (at byte %d): fetch or convert it again"
+        % (path, position)
+    )
