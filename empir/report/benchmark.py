@@ -222,39 +222,57 @@ def _bounds(measured, milliseconds):
     return dict(zip(BOUNDS, cells))
 
 
-def plot(folder: str, path: str):
-    """Draw milliseconds per image in batches of 100 as an SVG file.
+def times(record: dict, model: str) -> dict:
+    """Milliseconds per image in batches of 100: system -> one for each attack, in order.
 
-    Args:
-      folder: of a dataset's results, see `load`.
-      path: of the file to write.
+    NaN stands where an attack was not measured, or the system did not do all of its steps.
     """
-    import matplotlib
+    found = {}
+    for system in SYSTEMS:
+        cells = [cell(record, model, attack, BATCH) for attack in ATTACKS]
+        done = ["systems" in measured and did_all_steps(measured, system) for measured in cells]
+        found[system] = [
+            1e3 * np.median(measured["systems"][system]["seconds"]) / BATCH if ok else np.nan
+            for measured, ok in zip(cells, done)
+        ]
+    return found
 
-    matplotlib.use("svg")
-    matplotlib.rcParams.update({"svg.hashsalt": "empir", "font.size": 9})
-    from matplotlib import pyplot
+
+def draw(folder: str):
+    """The figure of `times`, a panel per model, of the comparison beside a dataset's results."""
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import FuncFormatter
 
     record = load(folder)
-    figure, all_axes = pyplot.subplots(1, len(MODELS), figsize=(10, 3.2), sharey=True)
-    for axes, model in zip(all_axes, MODELS):
-        for index, (system, title) in enumerate(SYSTEMS.items()):
-            bars = []
-            for attack in ATTACKS:
-                measured = cell(record, model.name, attack, BATCH)
-                shown = "systems" in measured and did_all_steps(measured, system)
-                seconds = measured["systems"][system]["seconds"] if shown else [np.nan]
-                bars.append(1e3 * np.median(seconds) / BATCH)
-            axes.bar(np.arange(len(bars)) + 0.2 * index - 0.3, bars, 0.2, label=title)
+    figure = Figure(figsize=(10, 3.6))
+    places = np.arange(len(ATTACKS))
+    all_axes = figure.subplots(1, len(MODELS), sharey=True)
+    drawn = [list(times(record, model.name).values()) for model in MODELS]
+    known = [value for value in np.ravel(drawn) if np.isfinite(value)] or [1.0]
+    for axes, model, columns in zip(all_axes, MODELS, drawn):
         axes.set_yscale("log")
-        axes.set_ylim(bottom=0.05)
+        axes.set_ylim(min(known) / 2, 2 * max(known))
+        for index, (title, column) in enumerate(zip(SYSTEMS.values(), columns)):
+            axes.bar(places + 0.2 * index - 0.3, column, 0.2, label=title)
         axes.set_title(model.title)
-        axes.set_xticks(np.arange(len(ATTACKS)))
+        axes.set_xticks(places)
         axes.set_xticklabels([ATTACK_TITLES[a].replace(", ", ",\n") for a in ATTACKS], fontsize=7)
-        axes.grid(axis="y", alpha=0.3)
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: "%g" % value))
+        axes.grid(axis="y", alpha=0.5)
+        axes.grid(axis="y", which="minor", alpha=0.15)
         axes.set_axisbelow(True)
     all_axes[0].set_ylabel("ms per image, batches of %d" % BATCH)
     all_axes[0].legend(fontsize=7, loc="upper left")
     figure.tight_layout()
-    figure.savefig(path, metadata={"Date": None})
-    pyplot.close(figure)
+    return figure
+
+
+def plot(folder: str, path: str):
+    """Write the figure of `draw` as an SVG file, the same bytes for the same record."""
+    import matplotlib
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+
+    with matplotlib.rc_context({"svg.hashsalt": "empir", "font.size": 9}):
+        figure = draw(folder)
+        FigureCanvasSVG(figure)
+        figure.savefig(path, metadata={"Date": None})

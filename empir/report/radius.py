@@ -8,6 +8,7 @@ from empir.runs import read_json
 
 #: Kind of record -> (colour, title).
 LINES = {"ensemble": ("C0", "EMPIR, adaptive"), "baseline": ("C1", "baseline, adaptive")}
+MARKER = 6  # points
 
 
 def points(folder: str, experiment: Experiment) -> dict:
@@ -41,28 +42,53 @@ def points(folder: str, experiment: Experiment) -> dict:
     return {name: sorted(of) for name, of in found.items()}
 
 
+def draw(folder: str, experiments):
+    """The figure of `points`, a panel per dataset.
+
+    Points of the two kinds of network that were measured at one radius stand side by side, half a
+    marker to the left and to the right of it, so that neither hides the other.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.transforms import ScaledTranslation
+
+    figure = Figure(figsize=(10, 3.2))
+    for axes, experiment in zip(figure.subplots(1, len(experiments)), experiments):
+        found = points(folder, experiment)
+        line = dict(color="C0", alpha=0.5, linewidth=1, label="EMPIR, Auto-PGD (200 images)")
+        axes.plot(*zip(*found["curve"] or [(0, 0)]), **line)
+        axes.axvline(experiment.eps, color="grey", linestyle=":", linewidth=1)
+        shown = dict(linestyle="", markersize=MARKER, markeredgewidth=0)
+        for side, (kind, (colour, title)) in zip((-1, 1), LINES.items()):
+            apart = ScaledTranslation(side * MARKER / 2 / 72, 0, figure.dpi_scale_trans)
+            place = dict(transform=axes.transData + apart, zorder=3)
+            x, y = zip(*found[kind] or [(0, 0)])
+            axes.plot(x, y, marker="o", color=colour, label=title, **place, **shown)
+        x, y = zip(*found["paper"] or [(0, 0)])
+        axes.plot(x, y, marker="^", color="C2", label="EMPIR, PGD, paper", **shown)
+        axes.set_title("%s (dotted: the paper's radius)" % experiment.title)
+        axes.set_xlabel("L-infinity radius, images in [0, 1]; points side by side share it")
+        # A shifted line leaves the limits as they are: they hold all that is drawn.
+        axes.set_xlim(*_limits([x for of in found.values() for x, _ in of] + [0, experiment.eps]))
+        axes.set_ylim(-4, 104)
+        axes.grid(alpha=0.3)
+    figure.axes[0].set_ylabel("accuracy, %")
+    figure.axes[0].legend()
+    figure.tight_layout()
+    return figure
+
+
+def _limits(values):
+    """The range of some values with a twentieth of it to either side."""
+    room = (max(values) - min(values)) / 20
+    return min(values) - room, max(values) + room
+
+
 def plot(folder: str, experiments, path: str):
-    """Draw a panel per dataset as an SVG file, the same bytes for the same records."""
+    """Write the figure of `draw` as an SVG file, the same bytes for the same records."""
     import matplotlib
     from matplotlib.backends.backend_svg import FigureCanvasSVG
-    from matplotlib.figure import Figure
 
     with matplotlib.rc_context({"svg.hashsalt": "empir", "font.size": 9}):
-        figure = Figure(figsize=(10, 3.2))
+        figure = draw(folder, experiments)
         FigureCanvasSVG(figure)
-        for axes, experiment in zip(figure.subplots(1, len(experiments)), experiments):
-            found = points(folder, experiment)
-            line = dict(color="C0", alpha=0.5, linewidth=1, label="EMPIR, Auto-PGD (200 images)")
-            axes.plot(*zip(*found["curve"] or [(0, 0)]), **line)
-            for kind, (colour, title) in LINES.items():
-                axes.plot(*zip(*found[kind] or [(0, 0)]), "o", color=colour, label=title)
-            axes.plot(*zip(*found["paper"] or [(0, 0)]), "^", color="C2", label="EMPIR, PGD, paper")
-            axes.axvline(experiment.eps, color="grey", linestyle=":", linewidth=1)
-            axes.set_title("%s (dotted: the paper's radius)" % experiment.title)
-            axes.set_xlabel("L-infinity radius, images in [0, 1]")
-            axes.set_ylim(-3, 103)
-            axes.grid(alpha=0.3)
-        figure.axes[0].set_ylabel("accuracy, %")
-        figure.axes[0].legend()
-        figure.tight_layout()
         figure.savefig(path, metadata={"Date": None})

@@ -1,0 +1,139 @@
+"""Figures: axes that their data fill, and points of which none hides another."""
+
+import json
+import os
+import re
+
+import numpy as np
+import pytest
+
+from empir.protocols import EXPERIMENTS
+from empir.report import benchmark, radius
+from empir.report.page import HEIGHT, MARGINS, WIDTH, page
+from empir.results import RESULTS
+from empir.runs import read_json
+
+ROBUSTNESS = os.path.join(RESULTS, "robustness")
+FIGURES = {
+    "attacks": lambda: benchmark.draw(os.path.join(RESULTS, "mnist")),
+    "radius": lambda: radius.draw(ROBUSTNESS, [EXPERIMENTS[d] for d in ("mnist", "cifar10")]),
+}
+
+
+@pytest.fixture(scope="module", params=FIGURES)
+def figure(request):
+    """A figure of the committed records, laid out."""
+    made = FIGURES[request.param]()
+    made.canvas.draw()
+    return made
+
+
+def series(axes):
+    """Pixels [n, 2] of each series of points, and of the tops of bars, by its title."""
+    found = {}
+    for line in axes.lines:
+        if not line.get_label().startswith("_"):
+            found[line.get_label()] = line.get_transform().transform(line.get_xydata())
+    for bars in axes.containers:
+        tops = [(bar.get_x() + bar.get_width() / 2, bar.get_height()) for bar in bars]
+        tops = np.array([top for top in tops if np.isfinite(top[1])])
+        found[bars.get_label()] = axes.transData.transform(tops)
+    return found
+
+
+def test_data_fill_their_axes(figure):
+    """Half of each side at least: limits of 1e16 for bars of 500 left them all looking alike."""
+    assert figure.axes
+    for axes in figure.axes:
+        points = np.concatenate(list(series(axes).values()))
+        box = axes.get_window_extent()
+        assert (points >= box.min).all() and (points <= box.max).all()
+        assert (np.ptp(points, axis=0) >= 0.5 * box.size).all()
+
+
+def test_no_point_hides_another(figure):
+    for axes in figure.axes:
+        size = {line.get_label(): line.get_markersize() for line in axes.lines}
+        shape = {line.get_label(): line.get_marker() for line in axes.lines}
+        for one, at in series(axes).items():
+            for other, there in series(axes).items():
+                if one < other and "None" not in (shape.get(one, "o"), shape.get(other, "o")):
+                    apart = np.linalg.norm(at[:, np.newaxis] - there, axis=2).min()
+                    width = size.get(one, 6) * figure.dpi / 72
+                    # A hundredth: places are rounded.
+                    assert apart >= 0.99 * width, (axes.get_title(), one, other)
+
+
+def test_what_differs_by_a_fifth_looks_different():
+    """Measured times of two systems that are this far apart, in the columns of the figure."""
+    made = FIGURES["attacks"]()
+    made.canvas.draw()
+    for axes in made.axes:
+        tops = axes.transData.transform([(0, 10), (0, 12)])
+        assert tops[1, 1] - tops[0, 1] > 4  # pixels, of about 250
+
+
+def test_text_lies_inside_the_figure(figure):
+    width, height = figure.canvas.get_width_height()
+    renderer = figure.canvas.get_renderer()
+    for axes in figure.axes:
+        box = axes.get_tightbbox(renderer)
+        assert 0 <= box.x0 < box.x1 <= width and 0 <= box.y0 < box.y1 <= height
+
+
+@pytest.mark.parametrize("attack", [None, "fgsm"])
+def test_a_comparison_of_little_has_limits_too(tmp_path, attack):
+    """Of nothing, and of a single attack of one model."""
+    (tmp_path / "benchmark").mkdir()
+    record = {"attacks": {}}
+    if attack:
+        systems = {"empir": {"seconds": [5.0], "forward_passes": None}}
+        measured = {"systems": systems, "parameters": {}}
+        record["attacks"]["mnist-ensemble/fgsm/100"] = measured
+    (tmp_path / "benchmark" / "comparison.json").write_text(json.dumps(record))
+    for axes in benchmark.draw(str(tmp_path / "mnist")).axes:
+        low, high = axes.get_ylim()
+        assert 0 < low < high < 1e4
+
+
+def curves_of(name):
+    """(curve, svg) of the page of a committed record, its images left out."""
+    record = read_json(os.path.join(ROBUSTNESS, name))
+    text = page(record, [])
+    for svg in re.findall("<svg.*?</svg>", text, re.DOTALL):
+        yield re.search(r'aria-label="([^"]*?)\.', svg).group(1), svg
+
+
+def drawn(svg):
+    """Pixels [n, 2] of a curve of the page."""
+    found = re.findall(r'<use xlink:href="[^"]*" x="([\d.]+)" y="([\d.]+)"', svg)
+    if not found:
+        path = max(re.findall(r'<path d="([^"]*)"', svg), key=len)
+        found = re.findall(r"[ML] ([\d.]+) ([\d.]+)", path)
+    return np.array(found, float)
+
+
+RECORDS = sorted(name for name in os.listdir(ROBUSTNESS) if name.endswith(".json"))
+
+
+@pytest.mark.parametrize("name", RECORDS)
+def test_curves_of_the_page_fill_their_axes(name):
+    left, bottom, right, top = MARGINS
+    for title, svg in curves_of(name):
+        points = drawn(svg)
+        assert len(points) > 1
+        low, high = (left, top), (WIDTH - right, HEIGHT - bottom)
+        # A pixel in a hundred: lines are as wide.
+        assert (points >= np.subtract(low, 1)).all() and (points <= np.add(high, 1)).all(), title
+        across, up = np.ptp(points, axis=0) / np.subtract(high, low)
+        assert across >= 0.6, title
+        # An accuracy may be level, which is what it is to show, but not at the bottom.
+        assert max(high[1] - points[:, 1]) >= 0.35 * (high[1] - low[1]), title
+
+
+def test_a_curve_that_is_zero_everywhere_is_told_in_words():
+    titles = [title for title, _ in curves_of("mnist-ensemble-0.3.json")]
+    assert titles == ["Accuracy against the radius", "Images by the distance of an adversarial one"]
+    text = page(read_json(os.path.join(ROBUSTNESS, "mnist-ensemble-0.3.json")), [])
+    assert "No image is left at 10 to 160 iterations" in text
+    assert "No image is left at 1 to 10 random starts" in text
