@@ -22,7 +22,7 @@ setup(
     packages=find_packages(include=["empir", "empir.*"]),
     package_data={
         "empir.data": ["samples/*", "imagenet_synsets.txt"],
-        "empir.report": ["page.html"],
+        "empir.report": ["page.html", "checks.md"],
     },
     python_requires=">=3.7,<3.8",
     # TensorFlow comes with an extra, cpu or gpu: two builds of it cannot be installed together.

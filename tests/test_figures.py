@@ -6,10 +6,12 @@ import re
 
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from empir.protocols import EXPERIMENTS
 from empir.report import benchmark, radius
-from empir.report.page import HEIGHT, MARGINS, WIDTH, page
+from empir.report.curves import HEIGHT, MARGINS, WIDTH
+from empir.report.page import page
 from empir.results import RESULTS
 from empir.runs import read_json
 
@@ -24,6 +26,7 @@ FIGURES = {
 def figure(request):
     """A figure of the committed records, laid out."""
     made = FIGURES[request.param]()
+    FigureCanvasAgg(made)
     made.canvas.draw()
     return made
 

@@ -15,10 +15,14 @@ from html.parser import HTMLParser
 import matplotlib
 import numpy as np
 import pytest
+from conftest import ROOT
 from PIL import Image
 
 from empir.errors import EmpirError
-from empir.report.page import Shown, page, precision
+from empir.report.checks import PATH, explanations
+from empir.report.networks import precision
+from empir.report.page import Shown, page
+from empir.robustness.verdicts import VERDICTS
 
 CHROMIUM = shutil.which("chromium")
 FLAGS = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-sync"
@@ -267,6 +271,54 @@ def test_head_tells_how_the_checks_ended(passed, told):
     assert told in parsed.texts("header")[0]
 
 
+def test_checks_lead_to_what_they_mean():
+    verdicts = [
+        dict(
+            name="seed", title="Seeds", passed=False, reason="All.", see="docs/robustness.md#seed"
+        ),
+        RECORD["verdicts"][0],  # of a name that nothing explains
+    ]
+    parsed = Parsed(page(record(verdicts=verdicts), []))
+    (link,) = parsed.all("a", href="#check-seed")
+    assert link[2].strip() == "docs/robustness.md#seed"
+    (meaning,) = parsed.all("section", **{"aria-labelledby": "meaning"})
+    text = " ".join(meaning[2].split())
+    assert text.startswith("What the checks mean Seeds seed Another seed decides otherwise")
+    assert "#check-a" not in page(record(verdicts=verdicts), [])
+    assert "What the checks mean" not in PAGES["full"]
+
+
+def test_every_check_is_explained_as_in_the_documentation():
+    assert list(explanations()) == list(VERDICTS)
+    with open(os.path.join(ROOT, "docs", "robustness.md"), encoding="utf8") as file:
+        documented = file.read()
+    with open(PATH, encoding="utf8") as file:
+        assert file.read() in documented, "copy the verdicts of docs/robustness.md to %s" % PATH
+    for paragraphs in explanations().values():
+        assert paragraphs and not re.search(r"`|\]\(|&lt;|http", "".join(paragraphs))
+
+
+KERAS = dict(path="nets/mine <1>.h5", sha256="ab" * 32, keras=True)
+KERAS.update(weight_bits=None, activation_bits=None)
+
+
+@pytest.mark.parametrize(
+    "paths, told",
+    [
+        (["nets/mine <1>.h5"], "mine <1>.h5"),
+        (["a.h5", "nets/b.h5"], "a.h5, b.h5, 2 members"),
+        (["x/a.h5", "y/a.h5"], "x/a.h5, y/a.h5, 2 members"),
+        (["a.h5", "a.h5"], "a.h5 (1), a.h5 (2), 2 members"),
+        ([None, None], "member 1, member 2, 2 members"),
+    ],
+)
+def test_keras_models_are_called_by_their_files(paths, told):
+    members = [dict(KERAS, path=path) for path in paths]
+    parsed = Parsed(page(record(architecture="Keras", members=members), []))
+    assert parsed.texts("p", **{"class": "above"}) == ["Robustness of %s, on mnist" % told]
+    assert parsed.texts("title")[0].endswith(": %s, mnist" % told)
+
+
 def test_attacks_that_left_nothing_are_not_called_weak():
     verdicts = [dict(RECORD["verdicts"][0], passed=False)]
     for worst, says in ((0.0, "no image is left"), (0.01, "may have been too weak")):
@@ -324,8 +376,8 @@ def test_a_broken_image_stands_beside_what_broke_it():
     card = parsed.texts("article")[0]
     assert "Image 17, label 3 broken by apgd-ce" in card and "\N{PLUS-MINUS SIGN} 0.9" in card
     assert "clean decided 3" in card and "adversarial decided 8 \N{BALLOT X} (wrong)" in card
-    assert "1, w2a4 3 8 \N{BALLOT X} (wrong)" in card
-    assert card.endswith("2, full precision 3 3")
+    assert "a, w2a4 3 8 \N{BALLOT X} (wrong)" in card
+    assert card.endswith("b, full precision 3 3")
 
 
 def test_an_image_that_no_attack_broke_says_so():
@@ -382,6 +434,8 @@ addEventListener("load", () => {
       width: root.scrollWidth,
       images: seen.images.length,
       undecoded: [...seen.images].filter((image) => !image.naturalWidth).length,
+      cut: [...seen.querySelectorAll(".trials .worst")].filter(
+        (cell) => cell.getBoundingClientRect().right > root.clientWidth).length,
       drawn: [...seen.querySelectorAll("svg path")].filter(
         (path) => path.getBoundingClientRect().width > 0).length,
     };
@@ -416,8 +470,25 @@ class TestInABrowser:
         for window, room in zip(windows, (360, 1200)):
             assert window["width"] <= window["room"] <= room
             assert window["images"] == len(Parsed(PAGES[name]).all("img"))
-            assert window["undecoded"] == 0
+            assert window["undecoded"] == window["cut"] == 0
             assert (window["drawn"] > 0) == ("<svg" in PAGES[name])
+
+    def test_prints_on_few_pages_with_its_table_whole(self, tmp_path):
+        """Of a usual evaluation: 22 attacks, 11 checks, 4 curves, 8 images."""
+        trials = [dict(TRIAL, name="apgd-attack%d" % n) for n in range(22)]
+        verdicts = [dict(RECORD["verdicts"][2], name=name) for name in VERDICTS]
+        shown = [broken(row=n) for n in range(8)]
+        text = page(record(trials=trials, verdicts=verdicts), shown)
+        (tmp_path / "page.html").write_text(text, encoding="utf8")
+        command = [CHROMIUM] + FLAGS.split() + ["--user-data-dir=%s" % (tmp_path / "profile")]
+        command += ["--print-to-pdf=%s" % (tmp_path / "page.pdf"), "--no-pdf-header-footer"]
+        subprocess.run(
+            command + ["file://%s" % (tmp_path / "page.html")],
+            timeout=120,
+            check=True,
+            stderr=subprocess.DEVNULL,
+        )
+        assert len(re.findall(rb"/Type\s*/Page\b", (tmp_path / "page.pdf").read_bytes())) <= 4
 
     def test_long_words_do_not_widen_it(self, tmp_path):
         word = "x" * 300
