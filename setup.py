@@ -7,23 +7,41 @@ from setuptools import find_packages, setup
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 
-with open(os.path.join(HERE, "README.md"), encoding="utf8") as file:
-    README = file.read()
-with open(os.path.join(HERE, "empir", "__init__.py"), encoding="utf8") as file:
-    VERSION = re.search(r'__version__ = "(.*)"', file.read()).group(1)
+
+def read(*path):
+    """Text of a file of this repository."""
+    with open(os.path.join(HERE, *path), encoding="utf8") as file:
+        return file.read()
+
+
+def pinned(path):
+    """Requirements of a file, without its comments."""
+    lines = (line.partition("#")[0].strip() for line in read(path).splitlines())
+    return [line for line in lines if line]
+
 
 setup(
     name="empir",
-    version=VERSION,
+    version=re.search(r'__version__ = "(.*)"', read("empir", "__init__.py")).group(1),
     description="EMPIR: ensembles of mixed-precision networks against adversarial attacks",
-    long_description=README,
+    long_description=read("README.md"),
     long_description_content_type="text/markdown",
     license="MIT",
+    license_files=["LICENSE"],
+    classifiers=[
+        "Intended Audience :: Science/Research",
+        "License :: OSI Approved :: MIT License",
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3.7",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+    ],
     packages=find_packages(include=["empir", "empir.*"]),
     package_data={
         "empir.data": ["samples/*", "imagenet_synsets.txt"],
+        "empir.published": ["*.json"],
         "empir.report": ["page.html", "checks.md"],
     },
+    zip_safe=False,  # data files are opened by their paths
     python_requires=">=3.7,<3.8",
     # TensorFlow comes with an extra, cpu or gpu: two builds of it cannot be installed together.
     install_requires=[
@@ -39,10 +57,11 @@ setup(
         "matplotlib>=3.3,<3.6",
         "foolbox==2.4.0",  # the last that attacks any function, and needs no PyTorch
         "jinja2>=3.0,<3.2",
+        "pillow",
     ],
     extras_require={
         "cpu": ["intel-tensorflow==1.15.2"],
         "gpu": ["tensorflow-gpu==1.15.*"],
-        "test": ["pytest", "pytest-timeout", "black==23.3.0", "isort==5.11.5", "flake8==5.0.4"],
+        "test": pinned("requirements-test.txt"),
     },
 )

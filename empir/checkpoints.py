@@ -20,13 +20,12 @@ from typing import Dict
 
 import numpy as np
 
-from empir import runtime
+from empir import clone, runtime
 from empir.errors import CheckpointError, EmpirError
 from empir.models import Architecture, architectures, family, weights
+from empir.published import MANIFEST
 from empir.runs import write_json
 from empir.runtime import ROOT
-
-MANIFEST = os.path.join(ROOT, "checkpoints", "manifest.json")
 
 FAMILIES = {"fp": "full-precision", "lp": "low-precision"}
 _NOT_WEIGHTS = ("global_step", "beta1_power", "beta2_power")
@@ -260,7 +259,7 @@ def released_arrays(network: Architecture, precisions, model, session) -> Dict[s
 
 
 def manifest() -> dict:
-    """checkpoints/manifest.json of this checkout: our members and the authors' nine."""
+    """The manifest that comes with the package: our members and the authors' nine."""
     with open(MANIFEST) as file:
         return json.load(file)
 
@@ -274,7 +273,7 @@ def describe(path: str) -> str:
     arrays = read(path)
     sha256 = digest(arrays)
     known = [
-        "%s of checkpoints/manifest.json" % entry["path"]
+        "%s of empir/published/manifest.json" % entry["path"]
         for entry in (manifest()["members"] if os.path.exists(MANIFEST) else ())
         if entry["sha256"] == sha256
     ]
@@ -287,7 +286,7 @@ def describe(path: str) -> str:
                     network.name,
                     sum(array.size for array in arrays.values()),
                     sha256,
-                    known[0] if known else "not one of checkpoints/manifest.json",
+                    known[0] if known else "not one of empir/published/manifest.json",
                 )
     raise CheckpointError(
         "%s is of no network that this project knows; its variables: %s"
@@ -296,7 +295,12 @@ def describe(path: str) -> str:
 
 
 def update_manifest():
-    """Write the members below checkpoints/, as their training.json say, to the manifest."""
+    """Write the members below checkpoints/, as their training.json say, to the manifest.
+
+    Raises:
+      EmpirError: if the package is not run from a clone, or weights are not those of training.json.
+    """
+    clone.require("python -m empir.checkpoints manifest")
     entries = []
     pattern = os.path.join(ROOT, "checkpoints", "**", "training.json")
     for path in sorted(glob.glob(pattern, recursive=True)):

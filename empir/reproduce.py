@@ -14,7 +14,7 @@ import os
 from absl import flags
 
 from empir import flags as empir_flags
-from empir import runtime
+from empir import checkpoints, clone, runtime
 from empir.errors import EmpirError
 from empir.models import architecture
 from empir.protocols import PROTOCOLS, TABLE_ATTACKS, Experiment, default_parameters, experiment
@@ -45,6 +45,7 @@ def run(_):
       EmpirError: for bad input; `runtime.run_main` prints it as one line.
     """
     chosen = experiment(FLAGS.dataset)
+    folder = _members(chosen)
     runtime.configure(FLAGS.num_threads, images=chosen.attack_batch or chosen.batch_size)
     data = empir_flags.load_data(chosen, "test", FLAGS.sample)
     fast = data if FLAGS.nb_samples is None else data.first(FLAGS.nb_samples)
@@ -52,10 +53,22 @@ def run(_):
         raise EmpirError("--slow_samples=%d is more than --nb_samples" % FLAGS.slow_samples)
     slow = fast if FLAGS.slow_samples is None else fast.first(FLAGS.slow_samples)
     out = FLAGS.out or os.path.join("results", chosen.dataset)
-    folder = FLAGS.members or os.path.join("checkpoints", chosen.dataset)
-    folder = runtime.in_checkout(folder)
     reproduce(chosen, folder, fast, slow, out, FLAGS.progress)
     print(tables.terminal(out, chosen))
+
+
+def _members(chosen):
+    """Folder of the members; `EmpirError` if one of them is not there."""
+    folder = FLAGS.members
+    if folder == "":
+        raise EmpirError("an empty --members names no folder")
+    if folder is None:
+        folder = clone.shipped(os.path.join("checkpoints", chosen.dataset), "--members=FOLDER")
+    elif not os.path.isdir(folder):
+        folder = os.path.join(clone.root(), folder)
+    for name, _ in chosen.members:
+        checkpoints.find_prefix(os.path.join(folder, name))
+    return folder
 
 
 def reproduce(chosen: Experiment, folder: str, fast, slow, out: str, progress: bool):

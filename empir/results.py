@@ -1,6 +1,5 @@
 """Records on disk, the paper's numbers, and what a row of its tables holds."""
 
-import json
 import math
 import os
 from typing import Dict, List, NamedTuple, Optional, Tuple
@@ -9,6 +8,7 @@ import numpy as np
 
 from empir.errors import EmpirError
 from empir.protocols import TABLE_ATTACKS, Experiment
+from empir.published import paper
 from empir.runs import read_json
 from empir.runtime import ROOT
 
@@ -114,24 +114,19 @@ def average(scores: Dict[str, Score]) -> Optional[float]:
     return sum(scores[attack].percent for attack in TABLE_ATTACKS) / len(TABLE_ATTACKS)
 
 
-def _paper() -> dict:
-    with open(os.path.join(RESULTS, "paper.json")) as file:
-        return json.load(file)
-
-
 def paper_row(dataset: str, model: str) -> Dict[str, float]:
     """The paper's figures of a row in percent: clean, per attack, average."""
-    return _paper()["rows"][dataset][model]
+    return paper()["rows"][dataset][model]
 
 
 def paper_overhead() -> float:
     """Percent that the paper says the ensemble's compute and memory overhead is below."""
-    return _paper()["overhead"]["below"]
+    return paper()["overhead"]["below"]
 
 
 def released_members(dataset: str) -> Dict[str, float]:
     """Clean accuracy in percent of each released member, by our name of it; {} where unknown."""
-    return _paper()["members"].get(dataset, {}).get("clean", {})
+    return paper()["members"].get(dataset, {}).get("clean", {})
 
 
 def epoch_accuracies(folder: str, experiment: Experiment) -> Dict[str, List[float]]:

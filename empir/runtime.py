@@ -24,7 +24,7 @@ DEFAULT_SEED = 1237  # the graph seed of the original's MNIST script (FACTS 2.4)
 #: Most shares of a chunk of images, and least images of a share.
 MOST_SHARES, LEAST_SHARE = 8, 4
 
-#: The checkout that holds this package.
+#: The folder that this package lies in: that of the checkout, or of an environment's packages.
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 log = logging.getLogger("empir")
@@ -262,8 +262,14 @@ def command() -> str:
 
 
 def git_commit():
-    """Commit of the checkout that holds this package, or None outside one."""
+    """Commit of the checkout that holds this package, or None outside one.
+
+    An environment that an installed package is in may lie inside somebody else's repository, whose
+    commits say nothing of this package.
+    """
     try:
+        if os.path.realpath(_git("rev-parse", "--show-toplevel").strip()) != os.path.realpath(ROOT):
+            return None
         commit = _git("rev-parse", "HEAD").strip()
         dirty = _git("status", "--porcelain", "--untracked-files=no").strip()
     except (OSError, subprocess.CalledProcessError):
@@ -275,11 +281,6 @@ def _git(*arguments):
     return subprocess.check_output(
         ["git", "-C", ROOT] + list(arguments), stderr=subprocess.DEVNULL, universal_newlines=True
     )
-
-
-def in_checkout(folder: str) -> str:
-    """A relative folder as it is, or where there is none, that of this checkout."""
-    return folder if os.path.isdir(folder) else os.path.join(ROOT, folder)
 
 
 def run_main(setup, argv=None):

@@ -336,19 +336,19 @@ def test_verify_says_what_a_checkpoint_is(saved, tmp_path, manifest, capsys):
         saved,
         count,
         checkpoints.digest(narrow("fp")),
-        "checkpoints/mnist/narrow of checkpoints/manifest.json",
+        "checkpoints/mnist/narrow of empir/published/manifest.json",
     )
     assert second == "%s: low-precision MNISTconv, %d weights, sha256 %s, %s" % (
         other,
         count,
         checkpoints.digest(narrow("lp")),
-        "not one of checkpoints/manifest.json",
+        "not one of empir/published/manifest.json",
     )
 
 
 def test_verify_works_without_a_manifest(saved, monkeypatch, tmp_path):
     monkeypatch.setattr(checkpoints, "MANIFEST", str(tmp_path / "missing.json"))
-    assert checkpoints.describe(saved).endswith("not one of checkpoints/manifest.json")
+    assert checkpoints.describe(saved).endswith("not one of empir/published/manifest.json")
 
 
 def test_verify_tells_the_bad_ones_and_goes_on(saved, tmp_path, manifest, capsys):

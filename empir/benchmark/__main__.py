@@ -14,7 +14,7 @@ import tempfile
 from absl import flags
 
 from empir import flags as empir_flags
-from empir import runs, runtime
+from empir import clone, runs, runtime
 from empir.benchmark import comparison, startup
 from empir.errors import EmpirError
 from empir.report import benchmark as report
@@ -44,6 +44,7 @@ def run(_):
     Raises:
       EmpirError: for bad input, or a system that fails or computes other logits.
     """
+    clone.require("python -m empir.benchmark")
     runtime.configure(FLAGS.num_threads)
     pytorch = comparison.pytorch_program(FLAGS.pytorch)
     try:

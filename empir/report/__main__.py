@@ -9,7 +9,7 @@ import os
 import re
 import sys
 
-from empir import runtime
+from empir import clone, runtime
 from empir.errors import EmpirError
 from empir.protocols import EXPERIMENTS
 from empir.report import benchmark, cost, defenses, outside, radius, robustness, tables
@@ -63,6 +63,7 @@ def main(argv) -> int:
     """Update or check README.md; returns the exit status."""
     if argv not in ([], ["--check"]):
         raise EmpirError("usage: python -m empir.report [--check]")
+    clone.require("python -m empir.report")
     with open(README) as file:
         before = file.read()
     after = render(before)

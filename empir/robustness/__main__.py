@@ -63,7 +63,7 @@ def run(_):
     options = _options(models)
     source = subjects.Source(
         architecture=chosen.architecture,
-        members=() if models else _members(subjects.shipped(chosen)),
+        members=() if models else _members(chosen),
         models=models,
         outside=_outside(subjects.independent(chosen, options)),
         combine=FLAGS.combine,
@@ -100,8 +100,10 @@ def run(_):
     print(report.terminal(outcome.record))
 
 
-def _members(default):
-    return default if FLAGS.members is None else empir_flags.listed_members()
+def _members(chosen):
+    from empir.robustness import subjects
+
+    return subjects.shipped(chosen) if FLAGS.members is None else empir_flags.listed_members()
 
 
 def _outside(default):

@@ -18,7 +18,7 @@ import numpy as np
 from absl import flags
 
 from empir import flags as empir_flags
-from empir import runs, runtime
+from empir import clone, runs, runtime
 from empir.benchmark import comparison, wire
 from empir.data import Dataset
 from empir.errors import EmpirError, ResumeError
@@ -174,7 +174,7 @@ def export(record: dict, data: Dataset, path: str) -> np.ndarray:
 def _checkpoint(path):
     """A checkpoint's path as the run gave it, or else in this checkout."""
     there = any(os.path.exists(path + end) for end in ("", ".index"))
-    return path if there else os.path.join(ROOT, path)
+    return path if there else os.path.join(clone.root(), path)
 
 
 def _transferred(worker, attacked, broken, folder) -> dict:

@@ -5,7 +5,7 @@ import os
 from typing import NamedTuple, Optional, Sequence, Tuple
 
 from empir import flags as empir_flags
-from empir import runtime
+from empir import clone, runtime
 from empir.data import Dataset
 from empir.errors import EmpirError
 from empir.models import architecture
@@ -84,8 +84,9 @@ class Source(NamedTuple):
 
 
 def shipped(chosen: Experiment) -> Tuple[empir_flags.MemberSpec, ...]:
-    """The dataset's ensemble in this repository."""
-    folder = runtime.in_checkout(os.path.join("checkpoints", chosen.dataset))
+    """The dataset's ensemble in this repository; `EmpirError` if it is not there."""
+    instead = "--members=PRECISION:CHECKPOINT,... or --checkpoint=MODEL.h5"
+    folder = clone.shipped(os.path.join("checkpoints", chosen.dataset), instead)
     return tuple(
         empir_flags.MemberSpec(precision, os.path.join(folder, name))
         for name, precision in chosen.members
@@ -97,8 +98,11 @@ def independent(chosen: Experiment, options: dict) -> Tuple[empir_flags.MemberSp
     network = architecture(chosen.architecture)
     if options.get("nb_filters", network.nb_filters) != network.nb_filters:
         return ()
-    path = runtime.in_checkout(os.path.join("checkpoints", INDEPENDENT, chosen.dataset))
-    return (empir_flags.MemberSpec(FULL, path),) if os.path.isdir(path) else ()
+    try:
+        path = clone.shipped(os.path.join("checkpoints", INDEPENDENT, chosen.dataset), "--outside")
+    except EmpirError:  # `trials.left_out` tells what is missing then
+        return ()
+    return (empir_flags.MemberSpec(FULL, path),)
 
 
 def keras_files(paths: Optional[Sequence[str]]) -> Tuple[str, ...]:
