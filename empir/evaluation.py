@@ -137,11 +137,7 @@ class Job(NamedTuple):
             "num_examples": self.num_examples,
             "batch_size": self.batch_size,
             "seed": self.seed,
-            "data": {
-                "source": "embedded sample" if self.data.is_sample else "whole split",
-                "split": self.data.split,
-                "sha256": self.data.digest(),
-            },
+            "data": self.data.describe(),
         }
 
 

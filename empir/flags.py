@@ -5,7 +5,9 @@ from typing import NamedTuple, Optional, Tuple
 from absl import flags
 
 from empir import attacks, defenses, precision
+from empir.data import own
 from empir.errors import EmpirError
+from empir.models import architecture
 from empir.protocols import ADAPTIVE, EXPERIMENTS, PROTOCOLS, Experiment
 
 FLAGS = flags.FLAGS
@@ -28,6 +30,7 @@ def define(experiment: Experiment):
     """Define every flag of an example script with the experiment's defaults."""
     defenses.define(experiment)
     define_data(experiment.data_flag)
+    define_own_data(experiment.data_flag)
     _define_run()
     _define_networks(experiment)
     _define_training(experiment)
@@ -70,15 +73,43 @@ def define_data(*names: str):
         )
 
 
-def load_data(experiment: Experiment, split: str, sample: bool = False):
-    """The split of the experiment's data that the flags of `define_data` name.
+def define_own_data(*names: str):
+    """Define --data and, beside --data_dir, --any_data: images that are not the dataset's.
+
+    Args:
+      names: as of `define_data`.
+    """
+    text = "your own images and labels: an .npz file with x_test and y_test, or images and labels; "
+    text += "for training x_train and y_train too; default: the dataset's"
+    flags.DEFINE_string("data", None, text)
+    if "data_dir" in names:
+        text = "accept files in --data_dir of the dataset's format that are not the dataset's"
+        flags.DEFINE_bool("any_data", False, text)
+
+
+def load_data(experiment: Experiment, split: str, sample: bool = False, any_shape: bool = False):
+    """The split of the data that the flags of `define_data` and `define_own_data` name.
+
+    Args:
+      experiment: whose data, and whose network own data must fit.
+      split: "train" or "test".
+      sample: take the embedded sample.
+      any_shape: own data may have any shape, range and number of classes.
 
     Raises:
       DataError: see `empir.data`.
+      EmpirError: for flags that contradict each other.
     """
     path = FLAGS[experiment.data_flag].value
+    if "data" in FLAGS and FLAGS.data is not None:
+        return _own_data(experiment, split, sample, any_shape)
+    more = {}
+    if "any_data" in FLAGS and FLAGS.any_data:
+        if experiment.data_flag != "data_dir" or not path:
+            raise EmpirError("--any_data needs --data_dir, the folder of files that it accepts")
+        more["any_data"] = True
     if experiment.data_flag != "imagenet_path":
-        return experiment.load(split, path, sample)
+        return experiment.load(split, path, sample, **more)
     return experiment.load(
         split,
         path,
@@ -86,6 +117,24 @@ def load_data(experiment: Experiment, split: str, sample: bool = False):
         label_offset=FLAGS.val_label_offset if split == "test" else FLAGS.train_label_offset,
         allow_missing_shards=FLAGS.allow_missing_shards,
         correct_channels=FLAGS.correct_channels,
+    )
+
+
+def _own_data(experiment, split, sample, any_shape):
+    """The split in the file of --data."""
+    others = [name for name in ("data_dir", "imagenet_path", "any_data") if given(name)]
+    for name in others + (["sample"] if sample else []):
+        raise EmpirError("--data and --%s exclude each other" % name)
+    if not FLAGS.data:
+        raise EmpirError("--data is empty: name an .npz file")
+    network = architecture(experiment.architecture)
+    return own.load(
+        split,
+        FLAGS.data,
+        experiment.clip_range,
+        shape=None if any_shape else network.input_shape,
+        num_classes=None if any_shape else network.num_classes,
+        channels="BGR" if experiment.data_flag == "imagenet_path" else "RGB",
     )
 
 

@@ -121,12 +121,24 @@ def test_idx_files_load_gzipped_or_not(folder, compressed):
 #: Damage to the uncompressed images: what it is -> (bytes -> bytes, what the error says).
 DAMAGED_IDX = {
     "wrong checksum": (lambda data: data[:5000] + b"\x7f" + data[5001:], "sha256"),
-    "truncated": (lambda data: data[:-1], "784015 bytes"),
+    "truncated": (
+        lambda data: data[:-1],
+        "holds 783999 bytes uncompressed after its header, expected 784000",
+    ),
     "empty": (lambda data: b"", "0 bytes"),
-    "longer": (lambda data: data + b"\0", "784017 bytes"),
-    "wrong dims": (lambda data: data[:11] + b"\x0e\0\0\0\x38" + data[16:], "1000x28x28"),
-    "wrong type": (lambda data: b"\0\0\x0d\3" + data[4:], "1000x28x28"),
-    "labels": (lambda data: sample_bytes(LABELS), "1008 bytes"),
+    "longer": (
+        lambda data: data + b"\0",
+        "holds more bytes uncompressed after its header, expected 784000",
+    ),
+    "wrong dims": (
+        lambda data: data[:11] + b"\x0e\0\0\0\x38" + data[16:],
+        "holds 1000x14x56, expected 1000x28x28",
+    ),
+    "wrong type": (
+        lambda data: b"\0\0\x0d\3" + data[4:],
+        "starts with the bytes 00000d03, expected 00000803",
+    ),
+    "labels": (lambda data: sample_bytes(LABELS), "00000801, expected 00000803"),
 }
 
 

@@ -3,18 +3,23 @@
 import contextlib
 import hashlib
 import sys
-from typing import NamedTuple, Tuple
+from typing import Dict, NamedTuple, Tuple
 
 import numpy as np
 
 from empir.errors import DataError, EmpirError
+
+#: Name of data that are not one of the known datasets.
+OWN = "own data"
+#: How to use such data, for messages of what refuses them.
+WAYS = "pass --any_data to use what is in it, or give images of your own by --data=FILE.npz"
 
 
 class Dataset(NamedTuple):
     """Images and labels of one split.
 
     Attributes:
-      name: "mnist", "cifar10".
+      name: "mnist", "cifar10", "imagenet", or `OWN`.
       split: "train" or "test".
       images: float32 [n, height, width, channels] in [clip_min, clip_max]; an array, or what gives
         arrays where it is indexed with an array of rows (`imagenet.load`).
@@ -24,6 +29,7 @@ class Dataset(NamedTuple):
       source: where the data came from, for logs and records.
       is_sample: whether this is the embedded sample and not the whole split.
       channels: "RGB" or "BGR", the order of an image's channels if there are three.
+      files: base name -> sha256 of each file of data of one's own; empty for known datasets.
     """
 
     name: str
@@ -35,6 +41,7 @@ class Dataset(NamedTuple):
     source: str
     is_sample: bool = False
     channels: str = "RGB"
+    files: Dict[str, str] = {}
 
     def first(self, n: int) -> "Dataset":
         """The first n examples; `EmpirError` if there are fewer than n, or n < 1."""
@@ -69,6 +76,12 @@ class Dataset(NamedTuple):
                 sha.update(array.digest.encode("utf8"))
         return sha.hexdigest()
 
+    def describe(self) -> dict:
+        """What a record says of the data: what they are, split, `digest` and, if own, `files`."""
+        source = "embedded sample" if self.is_sample else "whole split"
+        own = {"files": dict(self.files)} if self.files else {}
+        return dict(source=OWN if own else source, split=self.split, sha256=self.digest(), **own)
+
 
 def _first(array, n):
     return array[:n] if isinstance(array, np.ndarray) else array.first(n)
@@ -82,6 +95,8 @@ def check(dataset: Dataset) -> Dataset:
         raise DataError(
             "%s: expected float32 [n, h, w, c], got %s %s" % (where, images.dtype, images.shape)
         )
+    if not len(images):
+        raise DataError("%s: there are none" % where)
     if len(images) != len(labels):
         raise DataError("%s: %d images but %d labels" % (where, len(images), len(labels)))
     low, high = dataset.clip_range
@@ -101,17 +116,21 @@ def check(dataset: Dataset) -> Dataset:
     return dataset
 
 
-def from_bytes(name, split, images, labels, source, is_sample=False) -> Dataset:
+def from_bytes(name, split, images, labels, source, is_sample=False, files=None) -> Dataset:
     """A checked dataset of ten classes from uint8 images [n, h, w, c], which are scaled to [0, 1].
+
+    Args:
+      name, split, source, is_sample: see `Dataset`.
+      images, labels: arrays.
+      files: `Dataset.files` if the data are not those of that name; their name is `OWN` then.
 
     Raises:
       DataError: if a label is not in 0..9.
     """
     scaled = images.astype(np.float32)
     scaled /= np.float32(255)
-    return check(
-        Dataset(name, split, scaled, labels.astype(np.int64), 10, (0.0, 1.0), source, is_sample)
-    )
+    data = Dataset(name, split, scaled, labels.astype(np.int64), 10, (0.0, 1.0), source, is_sample)
+    return check(data._replace(name=OWN, files=files) if files else data)
 
 
 def keras_file(name: str, url: str) -> str:

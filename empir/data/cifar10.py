@@ -1,16 +1,17 @@
 """CIFAR-10: binary or Python version, in a folder or its official tarball, or by Keras."""
 
 import hashlib
-import io
+import lzma
 import os
-import pickle
 import tarfile
 import zlib
 from typing import Callable, NamedTuple
 
 import numpy as np
 
-from empir.data import Dataset, from_bytes, keras_file
+from empir.data import WAYS, Dataset, from_bytes, keras_file
+from empir.data.archives import open_tarball, unpickle
+from empir.data.files import listing, read_regular, sha256
 from empir.errors import DataError
 
 #: Files of each split, without the binary version's ".bin".
@@ -41,16 +42,28 @@ URL = "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"
 KERAS_FOLDER = os.path.join(os.path.expanduser("~"), ".keras", "datasets", "cifar-10-batches-py")
 
 
+#: Bytes that a file may hold, and a tarball unpacked; of official files, and of others.
+MOST_BYTES, MOST_OTHER_BYTES = 4 * PER_FILE * RECORD, 1 << 32
+MOST_UNPACKED = 1 << 30
+
+
 class _Version(NamedTuple):
-    """One of the two official versions: its folder, its tarballs' names, how a file is read."""
+    """One of the two official versions: its folder, its tarballs' names, how a file is read.
+
+    `parse(data, where)` gives the records of a file, uint8 [n, RECORD], and
+    `is_official(name, data, records)` says whether they are CIFAR-10's.
+    """
 
     folder: str
     suffix: str
     tarballs: tuple
     parse: Callable
+    is_official: Callable
 
 
-def load(split: str = "test", data_dir=None, sample: bool = False) -> Dataset:
+def load(
+    split: str = "test", data_dir=None, sample: bool = False, any_data: bool = False
+) -> Dataset:
     """Load a split of CIFAR-10.
 
     Sources, in this order: `data_dir`: a folder with the files of the binary or the Python version,
@@ -61,6 +74,8 @@ def load(split: str = "test", data_dir=None, sample: bool = False) -> Dataset:
       split: "train" (50,000) or "test" (10,000).
       data_dir: folder or tarball; if given, nothing else is tried.
       sample: must be False: no sample of CIFAR-10 is embedded.
+      any_data: accept files of either format in `data_dir` that are not CIFAR-10: any number of
+        images of 32 x 32, labels 0..9. The dataset's name is "own data" then.
 
     Returns:
       Images float32 [n, 32, 32, 3], RGB, in [0, 1], not standardised; labels int64 [n].
@@ -74,7 +89,7 @@ def load(split: str = "test", data_dir=None, sample: bool = False) -> Dataset:
     if sample:
         raise DataError("no sample of CIFAR-10 is embedded: pass --data_dir=FOLDER with its files")
     if data_dir:
-        return _read(split, data_dir)
+        return _read(split, data_dir, any_data)
     if os.path.isdir(KERAS_FOLDER):
         return _read(split, KERAS_FOLDER)
     try:
@@ -87,64 +102,85 @@ def load(split: str = "test", data_dir=None, sample: bool = False) -> Dataset:
     return _read(split, path)
 
 
-def _read(split, path):
-    images, labels = [], []
-    for name, version, data, where in _contents(split, path):
-        records = version.parse(name, data, where)
+def _read(split, path, any_data=False):
+    images, labels, files, official = [], [], {}, True
+    for name, version, data, where in _contents(split, path, any_data):
+        records = version.parse(data, where)
+        _check_count(records, where, any_data)
+        if not version.is_official(name, data, records):
+            official = False
+            if not any_data:
+                raise DataError(
+                    "%s is not the official CIFAR-10 file (the sha256 of its images and labels "
+                    "differs): fetch it again, "
+                    "or %s" % (where, WAYS)
+                )
+        if any_data:
+            files[name + version.suffix] = sha256(data)
         labels.append(records[:, 0])
         planes = records[:, 1:].reshape((-1,) + IMAGE)
         images.append(np.ascontiguousarray(planes.transpose(0, 2, 3, 1)))
-    return from_bytes("cifar10", split, np.concatenate(images), np.concatenate(labels), path)
+    arrays = np.concatenate(images), np.concatenate(labels)
+    return from_bytes("cifar10", split, *arrays, path, files=None if official else files)
 
 
-def _contents(split, path):
+def _check_count(records, where, any_data):
+    if len(records) != PER_FILE and not any_data:
+        raise DataError(
+            "%s holds %d images, expected %d: fetch it again, or %s"
+            % (where, len(records), PER_FILE, WAYS)
+        )
+
+
+def _contents(split, path, any_data):
     """(name, version, bytes, path for messages) of each of a split's files."""
-    if os.path.isfile(path):
-        return _from_tarball(split, path)
-    if not os.path.isdir(path):
+    if os.path.isdir(path):
+        listing(path)  # an error if it may not be read
+    elif os.path.exists(path):
+        return _from_tarball(split, path, any_data)
+    else:
         raise DataError("--data_dir=%s is neither a folder nor a tarball" % path)
     for version in VERSIONS:
         for folder in (path, os.path.join(path, version.folder)):
             if any(os.path.exists(os.path.join(folder, n + version.suffix)) for n in FILES[split]):
-                return _from_folder(split, folder, version)
+                return _from_folder(split, folder, version, any_data)
     for version in VERSIONS:
         for tarball in version.tarballs:
             if os.path.exists(os.path.join(path, tarball)):
-                return _from_tarball(split, os.path.join(path, tarball))
+                return _from_tarball(split, os.path.join(path, tarball), any_data)
     raise DataError(
         "%s holds no CIFAR-10: neither %s.bin nor %s, nor a folder or tarball of them"
         % (path, FILES[split][0], FILES[split][0])
     )
 
 
-def _from_folder(split, folder, version):
+def _from_folder(split, folder, version, any_data):
     for name in FILES[split]:
         where = os.path.join(folder, name + version.suffix)
-        try:
-            with open(where, "rb") as file:
-                data = file.read()
-        except OSError as error:
-            raise DataError("%s cannot be read (%s): fetch it again" % (where, error.strerror))
+        data = read_regular(where, MOST_OTHER_BYTES if any_data else MOST_BYTES)
         yield name, version, data, where
 
 
-def _from_tarball(split, path):
+def _from_tarball(split, path, any_data):
     found = {}
     wanted = {
         "%s/%s%s" % (version.folder, name, version.suffix): (name, version)
         for version in VERSIONS
         for name in FILES[split]
     }
+    most = MOST_OTHER_BYTES if any_data else MOST_BYTES
     try:
-        with tarfile.open(path, "r|*") as archive:  # a stream: nothing is unpacked to the disk
+        with open_tarball(path, MOST_OTHER_BYTES if any_data else MOST_UNPACKED) as archive:
             for entry in archive:
                 if entry.isfile() and entry.name in wanted:
                     name, version = wanted[entry.name]
-                    data = archive.extractfile(entry).read()
-                    found[name] = (name, version, data, "%s in %s" % (entry.name, path))
+                    where = "%s in %s" % (entry.name, path)
+                    if entry.size > most:
+                        raise DataError("%s claims %d bytes" % (where, entry.size))
+                    found[name] = (name, version, archive.extractfile(entry).read(), where)
                 if len(found) == len(FILES[split]):
                     break
-    except (OSError, EOFError, zlib.error, tarfile.TarError) as error:
+    except (OSError, EOFError, zlib.error, lzma.LZMAError, tarfile.TarError) as error:
         raise DataError("%s cannot be read as a tarball (%s): fetch it again" % (path, error))
     missing = [name for name in FILES[split] if name not in found]
     if missing:
@@ -155,72 +191,50 @@ def _from_tarball(split, path):
     return [found[name] for name in FILES[split]]
 
 
-def _parse_binary(name, data, where):
-    if len(data) != PER_FILE * RECORD:
+def _parse_binary(data, where):
+    if not data or len(data) % RECORD:
         raise DataError(
-            "%s holds %d bytes, expected %d: fetch it again" % (where, len(data), PER_FILE * RECORD)
+            "%s holds %d bytes, expected %d, or with --any_data a multiple of %d: fetch it again"
+            % (where, len(data), PER_FILE * RECORD, RECORD)
         )
-    if hashlib.sha256(data).hexdigest() != SHA256[name]:
-        raise DataError(
-            "%s is not the official CIFAR-10 file (sha256 differs): fetch it again" % where
-        )
-    return np.frombuffer(data, np.uint8).reshape(PER_FILE, RECORD)
+    return np.frombuffer(data, np.uint8).reshape(-1, RECORD)
 
 
-def _parse_pickle(name, data, where):
+def _parse_pickle(data, where):
     """The records of a Python file, in the binary version's layout."""
+    content = unpickle(data, where)
     try:
-        content = _ArraysOnly(io.BytesIO(data), encoding="latin1").load()
         images, labels = np.asarray(content["data"]), np.asarray(content["labels"])
-    except DataError as error:
-        raise DataError("%s: %s" % (where, error))
-    except Exception as error:  # a damaged pickle raises whatever its bytes happen to mean
+    except Exception as error:  # whatever is no such dictionary raises something of its own
         raise DataError(
-            "%s cannot be read as a batch of CIFAR-10 (%s: %s): fetch it again"
-            % (where, type(error).__name__, str(error).split("\n")[0])
+            "%s is no batch of CIFAR-10 (%s: %s): fetch it again"
+            % (where, type(error).__name__, " ".join(str(error).split()))
         )
-    valid = images.dtype == np.uint8 and images.shape == (PER_FILE, RECORD - 1)
-    valid = valid and labels.dtype.kind in "iu" and labels.shape == (PER_FILE,)
-    if not valid or labels.min() < 0 or labels.max() > 9:
+    valid = images.dtype == np.uint8 and images.ndim == 2 and images.shape[1] == RECORD - 1
+    valid = valid and labels.dtype.kind in "iu" and labels.shape == images.shape[:1]
+    if not valid or not len(labels) or labels.min() < 0 or labels.max() > 9:
         found = (images.dtype, images.shape, labels.dtype, labels.shape)
         raise DataError(
             "%s: expected uint8 data (%d, %d) and %d labels 0..9, found %s %s and %s %s: fetch it "
             "again" % ((where, PER_FILE, RECORD - 1, PER_FILE) + found)
         )
-    records = np.concatenate([labels.astype(np.uint8)[:, np.newaxis], images], axis=1)
-    official = hashlib.md5(data).hexdigest() == MD5[name]
-    if not official and hashlib.sha256(records.tobytes()).hexdigest() != SHA256[name]:
-        raise DataError(
-            "%s is not the official CIFAR-10 file (neither its md5 nor its images and labels "
-            "match): fetch it again" % where
-        )
-    return records
-
-
-class _ArraysOnly(pickle.Unpickler):
-    """Unpickles NumPy arrays and built-in containers; anything else is refused, not run."""
-
-    ALLOWED = {
-        "numpy": ("ndarray", "dtype"),
-        "numpy.core.multiarray": ("_reconstruct",),
-        "builtins": ("list", "dict", "tuple", "set", "frozenset", "bytearray"),
-    }
-
-    def find_class(self, module, name):
-        """The global of that name if it is needed for an array or a container."""
-        if name not in self.ALLOWED.get(module, ()):
-            raise DataError(
-                "a pickle that asks for %s.%s is not CIFAR-10, and was not run" % (module, name)
-            )
-        return super().find_class(module, name)
+    return np.concatenate([labels.astype(np.uint8)[:, np.newaxis], images], axis=1)
 
 
 VERSIONS = (
-    _Version("cifar-10-batches-bin", ".bin", ("cifar-10-binary.tar.gz",), _parse_binary),
+    _Version(
+        "cifar-10-batches-bin",
+        ".bin",
+        ("cifar-10-binary.tar.gz",),
+        _parse_binary,
+        lambda name, data, records: sha256(data) == SHA256[name],
+    ),
     _Version(
         "cifar-10-batches-py",
         "",
         ("cifar-10-python.tar.gz", "cifar-10-batches-py.tar.gz"),
         _parse_pickle,
+        lambda name, data, records: hashlib.md5(data).hexdigest() == MD5[name]
+        or sha256(records.tobytes()) == SHA256[name],
     ),
 )

@@ -79,3 +79,13 @@ def sha256(data) -> str:
         for block in iter(lambda: data.read(1 << 20), b""):
             sha.update(block)
     return sha.hexdigest()
+
+
+def check_memory(what: str, size: int):
+    """Raise `DataError` if what takes `size` bytes cannot fit into this machine's memory."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if size > memory:
+        raise DataError(
+            "%s claims %.3g GB; this machine has %.3g GB of memory"
+            % (what, size / 1e9, memory / 1e9)
+        )

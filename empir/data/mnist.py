@@ -5,12 +5,13 @@ import hashlib
 import logging
 import os
 import struct
-import zipfile
 import zlib
 
 import numpy as np
 
-from empir.data import Dataset, from_bytes, keras_file
+from empir.data import WAYS, Dataset, from_bytes, keras_file
+from empir.data.arrays import open_arrays
+from empir.data.files import check_memory, listing, open_regular
 from empir.errors import DataError
 
 log = logging.getLogger(__name__)
@@ -29,7 +30,9 @@ SHA256 = {
 KERAS_URL = "https://storage.googleapis.com/tensorflow/tf-keras-datasets/mnist.npz"
 
 
-def load(split: str = "test", data_dir=None, sample: bool = False) -> Dataset:
+def load(
+    split: str = "test", data_dir=None, sample: bool = False, any_data: bool = False
+) -> Dataset:
     """Load a split of MNIST.
 
     Sources, in this order: `data_dir` (idx files, gzipped or not, or mnist.npz); the Keras cache
@@ -40,6 +43,8 @@ def load(split: str = "test", data_dir=None, sample: bool = False) -> Dataset:
       split: "train" (60,000) or "test" (10,000).
       data_dir: folder; if given, nothing else is tried.
       sample: True = the embedded sample and nothing else.
+      any_data: accept files of MNIST's format in `data_dir` that are not MNIST: any number of
+        images of 28 x 28, labels 0..9. The dataset's name is "own data" then.
 
     Returns:
       Images float32 [n, 28, 28, 1] in [0, 1], labels int64 [n].
@@ -53,11 +58,10 @@ def load(split: str = "test", data_dir=None, sample: bool = False) -> Dataset:
     if sample and split != "test":
         raise DataError("the embedded sample is of the test split; there is none of %r" % split)
     if sample:
-        return _dataset(
-            split, *_read_idx_pair(SAMPLES, "t10k", 1000), source="sample", is_sample=True
-        )
+        pair = [_read_idx(SAMPLES, name, 1000, True) for name in _names(split)]
+        return _dataset(split, *pair, source="sample", is_sample=True)
     if data_dir:
-        return _from_folder(split, data_dir)
+        return _from_folder(split, data_dir, any_data)
     try:
         path = keras_file("mnist.npz", KERAS_URL)
     except Exception as error:  # Keras raises whatever the download met
@@ -71,22 +75,55 @@ def load(split: str = "test", data_dir=None, sample: bool = False) -> Dataset:
             "10,000 test images. For all of them pass --data_dir=FOLDER with the MNIST files."
         )
         return load(split, sample=True)
-    return _from_npz(split, path)
+    return _from_npz(split, path, False)
 
 
-def _dataset(split, images, labels, source, is_sample=False):
-    return from_bytes("mnist", split, images[..., np.newaxis], labels, source, is_sample)
+def _dataset(split, images, labels, source, is_sample=False, files=None):
+    images = images[..., np.newaxis]
+    return from_bytes("mnist", split, images, labels, source, is_sample, files)
 
 
-def _from_folder(split, folder):
+def _names(split):
+    """Names of a split's idx files: images, labels."""
+    return ["%s-%s" % (FILES[split], kind) for kind in ("images-idx3-ubyte", "labels-idx1-ubyte")]
+
+
+def _shape(name, count):
+    return (count, 28, 28) if "images" in name else (count,)
+
+
+def _from_folder(split, folder, any_data):
     if not os.path.isdir(folder):
         raise DataError("--data_dir=%s is not a folder" % folder)
+    listing(folder)  # an error if it may not be read
     npz = os.path.join(folder, "mnist.npz")
-    names = ["%s-%s" % (FILES[split], kind) for kind in ("images-idx3-ubyte", "labels-idx1-ubyte")]
-    if os.path.exists(npz) and not any(_find(folder, name) for name in names):
-        return _from_npz(split, npz)
-    pair = _read_idx_pair(folder, FILES[split], SIZES[split], SHA256)
-    return _dataset(split, *pair, source=folder)
+    if os.path.exists(npz) and not any(_find(folder, name) for name in _names(split)):
+        return _from_npz(split, npz, any_data)
+    pair, digests = [], {}
+    for name in _names(split):
+        array = _read_idx(folder, name, SIZES[split], any_data)
+        pair.append(array)
+        digests[name] = _digest(array)
+    official = all(digests[name] == SHA256[name] for name in digests)
+    for name in digests:
+        if not any_data and digests[name] != SHA256[name]:
+            raise DataError(
+                "%s is not the official MNIST file (sha256 differs): fetch it again, or %s"
+                % (_find(folder, name), WAYS)
+            )
+    return _dataset(split, *pair, source=folder, files=None if official else digests)
+
+
+def _header(shape):
+    """The start of an idx file of bytes."""
+    return struct.pack(">BBBB%dI" % len(shape), 0, 0, 8, len(shape), *shape)
+
+
+def _digest(array):
+    """sha256 of the idx file of an array."""
+    sha = hashlib.sha256(_header(array.shape))
+    sha.update(np.ascontiguousarray(array).data)
+    return sha.hexdigest()
 
 
 def _find(folder, name):
@@ -94,52 +131,76 @@ def _find(folder, name):
     return next((path for path in paths if os.path.exists(path)), None)
 
 
-def _read_idx_pair(folder, prefix, count, checksums=None):
-    images = _read_idx(folder, prefix + "-images-idx3-ubyte", (count, 28, 28), checksums)
-    labels = _read_idx(folder, prefix + "-labels-idx1-ubyte", (count,), checksums)
-    return images, labels
+def _read_idx(folder, name, count, any_data):
+    """The array of an idx file, gzipped or not, of `count` examples or, if `any_data`, any number.
 
-
-def _read_idx(folder, name, shape, checksums):
+    No more is read than the array's bytes and one: a small file can unpack to any size.
+    """
     path = _find(folder, name)
     if path is None:
         raise DataError("%s holds neither %s nor %s.gz (nor mnist.npz)" % (folder, name, name))
     try:
-        with (gzip.open if path.endswith(".gz") else open)(path, "rb") as file:
-            data = file.read()
-    except (OSError, EOFError, zlib.error) as error:
+        with open_regular(path) as file:
+            if path.endswith(".gz"):
+                with gzip.GzipFile(fileobj=file) as unpacked:
+                    return _parse_idx(path, unpacked, _shape(name, count), any_data)
+            return _parse_idx(path, file, _shape(name, count), any_data)
+    except (EOFError, zlib.error) as error:
         raise DataError("%s cannot be read (%s): fetch it again" % (path, error))
-    header = struct.pack(">BBBB%dI" % len(shape), 0, 0, 8, len(shape), *shape)
-    expected = len(header) + int(np.prod(shape))
-    if len(data) != expected or not data.startswith(header):
+
+
+def _parse_idx(path, file, expected, any_data):
+    magic = file.read(4)
+    wanted = _header(expected)[:4]
+    if len(magic) < 4:
+        raise DataError("%s holds %d bytes, no idx file: fetch it again" % (path, len(magic)))
+    if magic != wanted:
         raise DataError(
-            "%s holds %d bytes uncompressed, expected an idx file of %s with %d: fetch it again"
-            % (path, len(data), "x".join(map(str, shape)), expected)
+            "%s starts with the bytes %s, expected %s of an idx file of bytes in %d dimensions: "
+            "fetch it again" % (path, magic.hex(), wanted.hex(), len(expected))
         )
-    if checksums and hashlib.sha256(data).hexdigest() != checksums[name]:
-        raise DataError("%s is not the official MNIST file (sha256 differs): fetch it again" % path)
-    return np.frombuffer(data, np.uint8, offset=len(header)).reshape(shape)
+    lengths = file.read(4 * len(expected))
+    if len(lengths) < 4 * len(expected):
+        raise DataError("%s ends inside its header: fetch it again" % path)
+    shape = struct.unpack(">%dI" % len(expected), lengths)
+    if shape[1:] != expected[1:] or (shape[0] != expected[0] and not any_data):
+        hint = "" if shape[1:] != expected[1:] else ", or " + WAYS
+        raise DataError(
+            "%s holds %s, expected %s: fetch it again%s"
+            % (path, "x".join(map(str, shape)), "x".join(map(str, expected)), hint)
+        )
+    size = int(np.prod(shape, dtype=np.int64))
+    check_memory(path, 5 * size)  # as bytes, then as float32
+    data = file.read(size + 1)
+    if len(data) != size:
+        held = "%d bytes" % len(data) if len(data) < size else "more bytes"
+        raise DataError(
+            "%s holds %s uncompressed after its header, expected %d: fetch it again"
+            % (path, held, size)
+        )
+    return np.frombuffer(data, np.uint8).reshape(shape)
 
 
-def _from_npz(split, path):
-    if not zipfile.is_zipfile(path):
-        raise DataError("%s cannot be read as mnist.npz (no zip file): fetch it again" % path)
-    arrays = []
-    for key, kind in (("x", "images-idx3-ubyte"), ("y", "labels-idx1-ubyte")):
-        key = "%s_%s" % (key, split)
-        try:
-            with np.load(path, allow_pickle=False) as archive:
-                array = archive[key]
-        except (OSError, KeyError, ValueError, EOFError, zlib.error, zipfile.BadZipFile) as error:
-            raise DataError("%s cannot be read as mnist.npz (%s): fetch it again" % (path, error))
-        shape = (SIZES[split], 28, 28) if key[0] == "x" else (SIZES[split],)
-        if array.shape != shape or array.dtype != np.uint8:
-            raise DataError(
-                "%s: %s is %s %s, expected uint8 %s" % (path, key, array.dtype, array.shape, shape)
-            )
-        arrays.append(array)
-        header = struct.pack(">BBBB%dI" % len(shape), 0, 0, 8, len(shape), *shape)
-        name = "%s-%s" % (FILES[split], kind)
-        if hashlib.sha256(header + array.tobytes()).hexdigest() != SHA256[name]:
-            raise DataError("%s: %s is not MNIST's (sha256 differs): fetch it again" % (path, key))
-    return _dataset(split, *arrays, source=path)
+def _from_npz(split, path, any_data):
+    pair, official = [], True
+    with open_arrays(path) as archive:
+        digests = {os.path.basename(path): archive.sha256()}
+        for key, name in zip("xy", _names(split)):
+            key = "%s_%s" % (key, split)
+            dtype, shape = archive.header(key)
+            expected = _shape(name, SIZES[split])
+            fits = dtype == np.uint8 and shape[1:] == expected[1:] and len(shape) == len(expected)
+            if not fits or (shape != expected and not any_data):
+                raise DataError(
+                    "%s: %s is %s %s, expected uint8 %s; fetch it again, or %s"
+                    % (path, key, dtype, shape, expected, WAYS)
+                )
+            pair.append(archive.read(key))
+            if _digest(pair[-1]) != SHA256[name]:
+                official = False
+                if not any_data:
+                    raise DataError(
+                        "%s: %s is not MNIST's (sha256 differs): fetch it again, or %s"
+                        % (path, key, WAYS)
+                    )
+    return _dataset(split, *pair, source=path, files=None if official else digests)

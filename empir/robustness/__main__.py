@@ -3,6 +3,7 @@
     python -m empir.robustness --dataset=mnist --data_dir=FOLDER --out=runs/robustness
     python -m empir.robustness --dataset=cifar10 --members=w2a2:PATH,fp:PATH --eps=0.0313 --out=DIR
     python -m empir.robustness --dataset=mnist --checkpoint=mine.h5 --out=DIR
+    python -m empir.robustness --checkpoint=mine.h5 --data=mine.npz --eps=0.03 --out=DIR
 
 --out gets report.html, report.md, result.json, and per attack a folder with its record and its
 images. The same command goes on where it stopped.
@@ -22,6 +23,7 @@ FLAGS = flags.FLAGS
 def setup():
     """Define the flags; returns the main function."""
     empir_flags.define_command()
+    empir_flags.define_own_data("data_dir")
     empir_flags.define_members("default: the dataset's in checkpoints")
     flags.DEFINE_list("checkpoint", None, "your own Keras models (keras.Model.save), as members")
     flags.DEFINE_list(
@@ -74,7 +76,8 @@ def run(_):
     whole = FLAGS.stocRound or FLAGS.rand
     images = 1 if whole else min(FLAGS.batch_size, FLAGS.nb_samples)
     runtime.configure(FLAGS.num_threads, images)
-    data = empir_flags.load_data(chosen, "test", FLAGS.sample).first(FLAGS.nb_samples)
+    data = empir_flags.load_data(chosen, "test", FLAGS.sample, any_shape=bool(models))
+    data = data.first(FLAGS.nb_samples)
 
     from empir.report import robustness as report
     from empir.robustness import rounds, suite, trials

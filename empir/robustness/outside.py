@@ -25,7 +25,7 @@ from empir.errors import EmpirError, ResumeError
 from empir.models import architecture
 from empir.precision import Precision
 from empir.progress import progress_bar
-from empir.protocols import experiment
+from empir.protocols import EXPERIMENTS
 from empir.robustness.kept import HEAD, Attacked, inside, read_images, read_record
 from empir.runtime import ROOT
 
@@ -46,6 +46,7 @@ def setup():
     """Define the flags; returns the main function."""
     flags.DEFINE_string("run", None, "folder that was --out of python -m empir.robustness")
     empir_flags.define_data("data_dir")
+    empir_flags.define_own_data("data_dir")
     flags.DEFINE_bool("sample", False, "as of the run: images embedded in the repository")
     flags.DEFINE_integer("nb_samples", None, "the first n of the run's images; default: all")
     flags.DEFINE_string("out", None, "JSON file of the result")
@@ -68,13 +69,19 @@ def main(_):
     pytorch = comparison.pytorch_program(FLAGS.pytorch)
     record = read_record(FLAGS.run)
     runtime.configure(FLAGS.num_threads)
-    data = empir_flags.load_data(experiment(record["dataset"]), "test", FLAGS.sample)
+    data = empir_flags.load_data(_experiment(record), "test", FLAGS.sample)
     attacked = read_images(FLAGS.run, record, data, FLAGS.nb_samples)
     record = check(attacked, pytorch, FLAGS.out, progress=FLAGS.progress)
 
     from empir.report.outside import terminal
 
     print(terminal(record))
+
+
+def _experiment(record):
+    """The experiment on the record's network, which may have been attacked on own data."""
+    (found,) = (e for e in EXPERIMENTS.values() if e.architecture == record["architecture"])
+    return found
 
 
 def check(

@@ -102,7 +102,7 @@ class Setting(NamedTuple):
             "seed": self.seed,
             "batch_size": self.batch_size,
             "num_examples": len(self.data.labels),
-            "data": {"split": self.data.split, "sha256": self.data.digest()},
+            "data": {k: v for k, v in self.data.describe().items() if k != "source"},
         }
 
 
