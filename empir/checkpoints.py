@@ -14,13 +14,12 @@ import hashlib
 import json
 import os
 import shutil
-import sys
 import tempfile
 from typing import Dict
 
 import numpy as np
 
-from empir import clone, runtime
+from empir import clone, commandline, process
 from empir.errors import CheckpointError, EmpirError
 from empir.models import Architecture, architectures, family, weights
 from empir.published import MANIFEST
@@ -344,17 +343,16 @@ def main(argv):
     if argv == ["manifest"]:
         update_manifest()
         return 0
-    if len(argv) < 2 or argv[0] != "verify":
+    if len(argv) < 2 or argv[0] != "verify" or any(word.startswith("-") for word in argv):
         raise EmpirError("usage: python -m empir.checkpoints verify PATH... (or: manifest)")
     status = 0
     for path in argv[1:]:
         try:
-            print(describe(path))
+            print(process.one_line(describe(path)))
         except CheckpointError as error:
-            print("error: %s" % error, file=sys.stderr)
-            status = 2
+            status = process.complain(str(error))
     return status
 
 
 if __name__ == "__main__":
-    runtime.exit_with(lambda: main(sys.argv[1:]))
+    commandline.run_words(main, __doc__)

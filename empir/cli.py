@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import os
+import re
 import sys
 import tempfile
 
@@ -24,9 +25,6 @@ def attack_script(dataset: str):
     """Define the flags of an example script; returns its main function."""
     chosen = experiment(dataset)
     empir_flags.define(chosen)
-    for module in (empir_flags, defenses):
-        for flag in FLAGS.get_key_flags_for_module(module.__name__):
-            FLAGS.register_key_flag_for_module(sys.argv[0], flag)  # for --help
     return lambda _: run(chosen)
 
 
@@ -34,7 +32,7 @@ def run(experiment: Experiment):
     """What an example script does once its flags are parsed.
 
     Raises:
-      EmpirError: for bad input; `runtime.run_main` prints it as one line.
+      EmpirError: for bad input; `process.exit_with` prints it as one line.
     """
     configure()
     specs = empir_flags.members()
@@ -53,13 +51,13 @@ def run(experiment: Experiment):
         raise EmpirError("--eps=%g: --protocol=adaptive needs a radius above 0" % FLAGS.eps)
     if training:
         defenses.chosen()  # refuses flags that exclude each other
+    if (FLAGS.out or FLAGS.viz_enabled) and not FLAGS.train_only:
+        runs.check_writable(FLAGS.out or ".")
     network = architecture(experiment.architecture)
     precisions = [per_layer(spec.precision, len(network.quantized_layers)) for spec in specs]
     options = _options(experiment)
     seed = experiment.seed if FLAGS.seed is None else FLAGS.seed
     data = None if FLAGS.train_only else _test_data(experiment)
-    if (FLAGS.out or FLAGS.viz_enabled) and not FLAGS.train_only:
-        runs.check_writable(FLAGS.out or ".")
     arrays = None
     if training:
         arrays = _train(experiment, network, precisions[0], options, specs[0].path, seed)
@@ -201,8 +199,14 @@ def _parameters(attack, data, batch_size, seed):
 
 
 def configure():
-    """Apply the flags that must be known before TensorFlow is loaded."""
+    """Apply the flags that must be known before TensorFlow is loaded.
+
+    Raises:
+      EmpirError: for a --gpu that names no GPU's number.
+    """
     if FLAGS.gpu is not None:
+        if not re.match(r"(-1|[0-9]{1,3}(,[0-9]{1,3})*)?\Z", FLAGS.gpu):
+            raise EmpirError("--gpu=%s: write a GPU's number, e.g. 0, or nothing" % FLAGS.gpu)
         os.environ["CUDA_VISIBLE_DEVICES"] = FLAGS.gpu
     if FLAGS.debug:
         logging.getLogger("empir").setLevel(logging.DEBUG)

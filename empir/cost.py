@@ -28,8 +28,9 @@ from typing import List, NamedTuple, Optional, Sequence, Tuple
 
 from absl import flags
 
-from empir import runs, runtime
+from empir import commandline, runs, runtime
 from empir.errors import EmpirError
+from empir.flag_types import define_count
 from empir.models import Architecture, architecture
 from empir.precision import FULL, FULL_PRECISION_BITS, parse_layers, per_layer
 from empir.protocols import EXPERIMENTS, Experiment
@@ -224,11 +225,9 @@ def setup():
     flags.DEFINE_list(
         "members", None, "precisions, e.g. w2a4,w2a4/w2a2/fp,fp; default: the paper's"
     )
-    flags.DEFINE_integer(
-        "nb_filters", None, "width; default: the network's", lower_bound=1, upper_bound=10**6
-    )
+    define_count("nb_filters", None, "width; default: the network's")
     flags.DEFINE_bool("layers", False, "each member's layers too")
-    flags.DEFINE_string("out", None, "file for the numbers, JSON")
+    flags.DEFINE_string("out", None, "file for the numbers, JSON; default: none")
     return run
 
 
@@ -258,4 +257,4 @@ def run(_):
 
 
 if __name__ == "__main__":
-    runtime.run_main(setup)
+    commandline.run_main(setup)

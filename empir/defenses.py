@@ -11,7 +11,9 @@ import os
 from absl import flags
 
 from empir import checkpoints
+from empir.attacks import MOST
 from empir.errors import EmpirError
+from empir.flag_types import define_count, define_number
 from empir.precision import FULL
 from empir.protocols import DELAY, STUDENT_EPOCHS, Experiment
 
@@ -31,18 +33,21 @@ PARAMETERS = {
 
 def define(experiment: Experiment):
     """Define the flags that the original's script of this experiment has, and the new ones."""
-    flags.DEFINE_string("initial_path", None, "checkpoint whose weights a training starts from")
+    text = "checkpoint whose weights a training starts from; default: weights drawn at random"
+    flags.DEFINE_string("initial_path", None, text)
     flags.DEFINE_integer(
         "adv", 0, "adversarial training: 0 none, 1 PGD, 2 FGSM", lower_bound=0, upper_bound=2
     )
-    flags.DEFINE_integer("delay", DELAY, "plain epochs before adversarial ones", lower_bound=0)
-    flags.DEFINE_float(
+    text = "plain epochs before adversarial ones"
+    flags.DEFINE_integer("delay", DELAY, text, lower_bound=0, upper_bound=MOST)
+    define_number(
         "adv_eps",
         None,
-        "radius of --adv; default %g, or with --adv_radius=released the original's %g"
+        "radius of --adv; default: %g, or with --adv_radius=released the original's %g"
         % (experiment.eps, RELEASED_EPS),
+        zero=False,
     )
-    flags.DEFINE_float("adv_eps_iter", experiment.eps_iter, "step of --adv=1")
+    define_number("adv_eps_iter", experiment.eps_iter, "step of --adv=1", zero=False)
     flags.DEFINE_string(
         "adv_radius",
         "scaled",
@@ -52,9 +57,8 @@ def define(experiment: Experiment):
     if experiment.distilling is None:
         return
     flags.DEFINE_bool("distill", False, "defensive distillation")
-    flags.DEFINE_integer(
-        "student_epochs", STUDENT_EPOCHS, "the student's epochs; --nb_epochs are the teacher's"
-    )
+    text = "the student's epochs; --nb_epochs are the teacher's"
+    define_count("student_epochs", STUDENT_EPOCHS, text)
     flags.DEFINE_string(
         "teacher_path",
         None,
@@ -62,8 +66,8 @@ def define(experiment: Experiment):
         "--model_path",
     )
     flags.DEFINE_bool("inpgradreg", False, "input-gradient regularisation")
-    flags.DEFINE_float("l2dbl", 0, "its weight of the loss's gradient, e.g. 1000")
-    flags.DEFINE_float("l2cs", 0, "its weight of the certainty's gradient, e.g. 1")
+    define_number("l2dbl", 0, "its weight of the loss's gradient, e.g. 1000")
+    define_number("l2cs", 0, "its weight of the certainty's gradient, e.g. 1")
 
 
 def asked(name: str) -> bool:

@@ -16,6 +16,7 @@ models. The decision rules and attack targets (DESIGN of the project, FACTS 2.1 
                      majority_probs for FGSM and PGD
 """
 
+import math
 from typing import List, Sequence
 
 from cleverhans.model import Model
@@ -147,7 +148,7 @@ class Ensemble(Model):
 
     Raises:
       EmpirError: for an unknown rule or target, no members, the target full_precision without a
-        full-precision member, or a temperature that is not positive.
+        full-precision member, or a temperature that is not positive and finite.
     """
 
     def __init__(
@@ -158,8 +159,8 @@ class Ensemble(Model):
         temperature: float = 1.0,
     ):
         super().__init__()
-        if not temperature > 0:
-            raise EmpirError("temperature=%r must be positive" % temperature)
+        if not 0 < temperature < math.inf:
+            raise EmpirError("temperature=%r must be positive and finite" % temperature)
         if not members:
             raise EmpirError("an ensemble needs at least one member")
         _check_choice("combine", combine, DECISION_RULES)

@@ -4,13 +4,17 @@ from typing import NamedTuple, Optional, Tuple
 
 from absl import flags
 
-from empir import attacks, defenses, precision
+from empir import attacks, defenses, precision, runtime
 from empir.data import own
 from empir.errors import EmpirError
+from empir.flag_types import define_count, define_number, define_seed
 from empir.models import architecture
 from empir.protocols import ADAPTIVE, EXPERIMENTS, PROTOCOLS, Experiment
 
 FLAGS = flags.FLAGS
+
+#: Widest networks, as filters of the first convolution.
+MOST_FILTERS = 4096
 
 #: Flags that some attacks read; given with another attack they are warned about.
 ATTACK_FLAGS = ("eps", "eps_iter", "nb_iter", "attack_iterations")
@@ -31,7 +35,7 @@ def define(experiment: Experiment):
     defenses.define(experiment)
     define_data(experiment.data_flag)
     define_own_data(experiment.data_flag)
-    _define_run()
+    _define_run(experiment)
     _define_networks(experiment)
     _define_training(experiment)
     _define_attack(experiment)
@@ -40,7 +44,7 @@ def define(experiment: Experiment):
 def define_command():
     """Define the flags that commands on any dataset share."""
     flags.DEFINE_string("dataset", "mnist", "one of: " + ", ".join(EXPERIMENTS))
-    define_data("data_dir", "imagenet_path")
+    define_data("data_dir", "imagenet_path", training=False)
     flags.DEFINE_bool("sample", False, "attack the images embedded in the repository")
     define_threads()
     flags.DEFINE_bool("progress", True, "progress bars on a terminal")
@@ -48,23 +52,36 @@ def define_command():
 
 def define_threads():
     """Define --num_threads."""
-    text = "threads; default: this machine's processors"
-    flags.DEFINE_integer("num_threads", None, text, lower_bound=1)
+    text = "threads to compute with; default: OMP_NUM_THREADS, or this machine's processors"
+    define_count("num_threads", None, text, runtime.MOST_THREADS)
 
 
-def define_data(*names: str):
-    """Define the flags that say where data are: "data_dir", "imagenet_path", or both."""
+#: Flags that are read with --imagenet_path only.
+IMAGENET_FLAGS = ("imagenet_path", "val_label_offset", "allow_missing_shards", "correct_channels")
+
+
+def define_data(*names: str, training: bool = True):
+    """Define the flags that say where data are: "data_dir", "imagenet_path", or both.
+
+    Args:
+      training: whether the command reads training images too.
+    """
     if "data_dir" in names:
-        flags.DEFINE_string("data_dir", None, "folder with the dataset's files")
+        text = "folder with the dataset's files; default: Keras' cache, into which it is downloaded"
+        flags.DEFINE_string("data_dir", None, text)
     if "imagenet_path" in names:
-        flags.DEFINE_string("imagenet_path", None, "folder with ImageNet's TFRecords")
+        text = "folder with ImageNet's TFRecords; no default, as they cannot be downloaded"
+        flags.DEFINE_string("imagenet_path", None, text)
         for split, default in (("val", "0 for files named Val, else 1"), ("train", "1")):
-            flags.DEFINE_integer(
-                split + "_label_offset",
-                None,
-                "what is subtracted from the labels of the %s files; default: %s"
-                % ("validation" if split == "val" else "training", default),
-            )
+            if split == "val" or training:
+                flags.DEFINE_integer(
+                    split + "_label_offset",
+                    None,
+                    "what is subtracted from the labels of the %s files; default: %s"
+                    % ("validation" if split == "val" else "training", default),
+                    lower_bound=-1000,
+                    upper_bound=1000,
+                )
         flags.DEFINE_bool("allow_missing_shards", False, "use the TFRecord files that are there")
         flags.DEFINE_bool(
             "correct_channels",
@@ -98,11 +115,17 @@ def load_data(experiment: Experiment, split: str, sample: bool = False, any_shap
 
     Raises:
       DataError: see `empir.data`.
-      EmpirError: for flags that contradict each other.
+      EmpirError: if flags contradict each other, or are of another dataset.
     """
     path = FLAGS[experiment.data_flag].value
     if "data" in FLAGS and FLAGS.data is not None:
         return _own_data(experiment, split, sample, any_shape)
+    if sample and path:
+        raise EmpirError("--sample and --%s exclude each other" % experiment.data_flag)
+    others = ("data_dir",) if experiment.data_flag == "imagenet_path" else IMAGENET_FLAGS
+    for name in others:
+        if given(name):
+            raise EmpirError("--%s is not for %s: drop it" % (name, experiment.title))
     more = {}
     if "any_data" in FLAGS and FLAGS.any_data:
         if experiment.data_flag != "data_dir" or not path:
@@ -148,19 +171,17 @@ def define_members(note: str):
     )
 
 
-def _define_run():
-    flags.DEFINE_string("gpu", None, "GPU to use (CUDA_VISIBLE_DEVICES)")
-    flags.DEFINE_integer(
-        "num_threads", None, "threads; default: this machine's processors", lower_bound=1
-    )
-    flags.DEFINE_integer(
-        "seed",
+def _define_run(experiment):
+    text = "number of the GPU to use, empty for none; default: CUDA_VISIBLE_DEVICES, or all"
+    flags.DEFINE_string("gpu", None, text)
+    define_threads()
+    define_seed(
         None,
-        "seed of training, random starts and random targets",
-        lower_bound=0,
-        upper_bound=2**31 - 1,
+        "seed of training, random starts and random targets; default: the original's %d"
+        % experiment.seed,
     )
-    flags.DEFINE_string("out", None, "folder for result.json and examples.npz")
+    text = "folder for result.json and examples.npz; default: nothing is kept"
+    flags.DEFINE_string("out", None, text)
     flags.DEFINE_bool(
         "resume", False, "continue a killed run in --out, or training in --model_path"
     )
@@ -170,66 +191,64 @@ def _define_run():
 
 def _define_networks(experiment):
     flags.DEFINE_string(
-        "model_path", None, "checkpoint of one network, or an empty folder to train in"
+        "model_path",
+        None,
+        "checkpoint of one network, or an empty folder to train in; default: a network is trained "
+        "and not kept",
     )
     for number in (1, 2, 3):
         flags.DEFINE_string(
-            "model_path%d" % number, None, "checkpoint of the ensemble's model %d" % number
+            "model_path%d" % number,
+            None,
+            "checkpoint of model %d of --ensembleThree, which has no default" % number,
         )
     flags.DEFINE_bool(
         "ensembleThree", False, "attack the ensemble of models 1, 2 (quantized) and 3"
     )
-    define_members("in place of --ensembleThree")
+    define_members("in place of --ensembleThree; default: the networks of the other flags")
     flags.DEFINE_bool("lowprecision", False, "the network of --model_path is quantized")
     for suffix, which in (("", "model 1 or the single network"), ("2", "model 2")):
-        flags.DEFINE_integer("wbits" + suffix, 0, "weight bits of %s, 1..31" % which)
-        flags.DEFINE_integer("abits" + suffix, 0, "activation bits of %s, 1..31" % which)
-        flags.DEFINE_list("wbits%sList" % suffix, None, "weight bits per layer of %s" % which)
-        flags.DEFINE_list("abits%sList" % suffix, None, "activation bits per layer of %s" % which)
-    flags.DEFINE_integer(
-        "nb_filters", experiment.nb_filters, "width of the networks", lower_bound=1
-    )
+        for letter, what in (("w", "weight"), ("a", "activation")):
+            name, text = letter + "bits" + suffix, "%s bits of %s, 1..31" % (what, which)
+            flags.DEFINE_integer(name, 0, text + "; 0 stands for none")
+            text = "%s bits per layer of %s; default: --%s in all" % (what, which, name)
+            flags.DEFINE_list(name + "List", None, text)
+    define_count("nb_filters", experiment.nb_filters, "width of the networks", MOST_FILTERS)
     flags.DEFINE_bool("stocRound", False, "quantize with stochastic rounding")
     flags.DEFINE_bool("rand", False, "draw the third convolution's quantized weights at every pass")
 
 
 def _define_training(experiment):
-    flags.DEFINE_integer("nb_epochs", experiment.nb_epochs, "training epochs", lower_bound=1)
-    flags.DEFINE_integer("batch_size", experiment.batch_size, "training batch", lower_bound=1)
-    flags.DEFINE_float(experiment.learning_rate_flag, experiment.learning_rate, "Adam's rate")
+    define_count("nb_epochs", experiment.nb_epochs, "training epochs")
+    define_count("batch_size", experiment.batch_size, "images of a training step")
+    name = experiment.learning_rate_flag
+    define_number(name, experiment.learning_rate, "Adam's learning rate", zero=False)
     flags.DEFINE_bool("train_only", False, "train the network of --model_path, then stop")
     flags.DEFINE_bool("test", False, "log the test accuracy after each epoch")
-    flags.DEFINE_string("logdir", None, "folder for TensorBoard summaries of training")
+    text = "folder for TensorBoard summaries of training; default: none are written"
+    flags.DEFINE_string("logdir", None, text)
 
 
 def _define_attack(experiment):
     flags.DEFINE_string("attack", "cw", ", ".join(attacks.TABLE) + ", or the original's 0..4")
-    flags.DEFINE_integer(
-        "nb_samples", experiment.nb_samples, "attack the first n test images", lower_bound=1
-    )
+    define_count("nb_samples", experiment.nb_samples, "attack the first n test images")
     flags.DEFINE_bool("targeted", False, "attack towards every class but the true one")
-    flags.DEFINE_float("eps", experiment.eps, "radius of FGSM, BIM and PGD", lower_bound=0)
-    flags.DEFINE_float("eps_iter", experiment.eps_iter, "step of BIM and PGD")
-    flags.DEFINE_integer(
-        "nb_iter",
-        experiment.nb_iter,
-        "steps of BIM and PGD, also of PGD in training",
-        lower_bound=1,
-    )
-    flags.DEFINE_integer(
-        "attack_iterations", experiment.cw_iterations, "steps of CW", lower_bound=1
-    )
-    flags.DEFINE_float(
-        "temperature", 1.0, "factor on members' logits inside an ensemble's softmax", lower_bound=0
-    )
-    flags.DEFINE_string(
-        "protocol", None, "paper, whitebox (the default), or adaptive: a suite of attacks"
-    )
-    flags.DEFINE_string("combine", None, "decision rule: mean_logits, mean_probs, vote")
+    define_number("eps", experiment.eps, "radius of FGSM, BIM and PGD, e.g. 0.1 or 8/255")
+    define_number("eps_iter", experiment.eps_iter, "step of BIM and PGD", zero=False)
+    text = "steps of BIM and PGD, also of PGD in training"
+    define_count("nb_iter", experiment.nb_iter, text)
+    define_count("attack_iterations", experiment.cw_iterations, "steps of CW")
+    text = "factor on members' logits inside an ensemble's softmax"
+    define_number("temperature", 1.0, text, zero=False)
+    text = "paper, whitebox, or adaptive (a suite of attacks); default: whitebox"
+    flags.DEFINE_string("protocol", None, text)
+    text = "decision rule: mean_logits, mean_probs, vote; default: the protocol's"
+    flags.DEFINE_string("combine", None, text)
     flags.DEFINE_string(
         "attack_target",
         None,
-        "what is differentiated: decision, full_precision, majority_probs, released",
+        "what is differentiated: decision, full_precision, majority_probs, released; default: the "
+        "protocol's",
     )
     flags.DEFINE_bool(
         "engine",

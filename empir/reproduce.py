@@ -13,9 +13,11 @@ import os
 
 from absl import flags
 
+from empir import checkpoints, clone, commandline
 from empir import flags as empir_flags
-from empir import checkpoints, clone, runtime
+from empir import runtime
 from empir.errors import EmpirError
+from empir.flag_types import define_count
 from empir.models import architecture
 from empir.protocols import PROTOCOLS, TABLE_ATTACKS, Experiment, default_parameters, experiment
 from empir.report import tables
@@ -31,10 +33,10 @@ FAST_ATTACKS = ("fgsm",)
 def setup():
     """Define the flags; returns the main function."""
     empir_flags.define_command()
-    flags.DEFINE_string("members", None, "folder of the members; default checkpoints/DATASET")
-    flags.DEFINE_string("out", None, "folder of the records; default results/DATASET")
-    flags.DEFINE_integer("nb_samples", None, "attack the first n test images; default: all")
-    flags.DEFINE_integer("slow_samples", None, "images for CW, BIM and PGD; default nb_samples")
+    flags.DEFINE_string("members", None, "folder of the members; default: checkpoints/DATASET")
+    flags.DEFINE_string("out", None, "folder of the records; default: results/DATASET")
+    define_count("nb_samples", None, "attack the first n test images; default: all")
+    define_count("slow_samples", None, "images for CW, BIM and PGD; default: --nb_samples")
     return run
 
 
@@ -42,7 +44,7 @@ def run(_):
     """Evaluate every row and print the table.
 
     Raises:
-      EmpirError: for bad input; `runtime.run_main` prints it as one line.
+      EmpirError: for bad input; `process.exit_with` prints it as one line.
     """
     chosen = experiment(FLAGS.dataset)
     folder = _members(chosen)
@@ -129,4 +131,4 @@ def _job(chosen, row, attack, members, data):
 
 
 if __name__ == "__main__":
-    runtime.run_main(setup)
+    commandline.run_main(setup)

@@ -1,4 +1,4 @@
-"""What surrounds every run: version checks, threads, seeds, sessions, provenance, exit statuses.
+"""What surrounds every run: version checks, threads, seeds, sessions, provenance.
 
 Imports neither TensorFlow nor NumPy at the top, so that a wrong environment is told in one line
 and thread counts are set before TensorFlow's runtime reads them.
@@ -6,7 +6,6 @@ and thread counts are set before TensorFlow's runtime reads them.
 
 import contextlib
 import io
-import logging
 import os
 import re
 import shlex
@@ -19,15 +18,18 @@ from empir.errors import EmpirError
 PYTHON = (3, 7)
 TENSORFLOW = "1.15"
 KERAS = "2.2.4"
+#: Keras' backend, float type and order of axes that the networks are written for.
+KERAS_SETTINGS = ("tensorflow", "float32", "channels_last")
 DEFAULT_SEED = 1237  # the graph seed of the original's MNIST script (FACTS 2.4)
+
+#: Most threads to compute with: at many more the process would do nothing but start them.
+MOST_THREADS = 512
 
 #: Most shares of a chunk of images, and least images of a share.
 MOST_SHARES, LEAST_SHARE = 8, 4
 
 #: The folder that this package lies in: that of the checkout, or of an environment's packages.
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-
-log = logging.getLogger("empir")
 
 _shares = 1  # see `configure`
 
@@ -49,11 +51,15 @@ def configure(num_threads=None, images=1):
     """Set what TensorFlow and oneDNN read once, when they are loaded: log level, threads.
 
     Args:
-      num_threads: threads to compute with; None = $OMP_NUM_THREADS, or else the processors this
-        process may use. Other variables that the user's environment already sets are left alone.
+      num_threads: threads to compute with; None = $OMP_NUM_THREADS (of a list as 4,2 the first),
+        or else the processors this process may use. Other variables that the user's environment
+        already sets are left alone.
       images: in a chunk, for attacks: their operations are too short for several threads, so on
         CPUs each thread computes a share of the chunk if there are enough images (`share_count`).
         For everything else, training above all, operations take all threads.
+
+    Raises:
+      EmpirError: for a number of threads that is not 1..`MOST_THREADS`.
     """
     global _shares
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -67,11 +73,26 @@ def configure(num_threads=None, images=1):
     if num_threads:
         os.environ["OMP_NUM_THREADS"], _shares = str(num_threads), 1
     else:
-        os.environ.setdefault("OMP_NUM_THREADS", str(available_cpus()))
+        os.environ["OMP_NUM_THREADS"] = str(_asked_threads() or min(available_cpus(), MOST_THREADS))
     if _shares == 1:
         total = threads()
         _shares = max(min(total, MOST_SHARES, images // LEAST_SHARE), 1)
         os.environ["OMP_NUM_THREADS"] = str(total // _shares)
+
+
+def _asked_threads():
+    """Threads of $OMP_NUM_THREADS, whose first level counts here; None if it is not set."""
+    text = os.environ.get("OMP_NUM_THREADS", "").strip()
+    if not text:
+        return None
+    levels = [level.strip() for level in text.split(",")]
+    if not all(re.match(r"[0-9]{1,9}\Z", level) and int(level) for level in levels):
+        levels = ["0"]
+    if not 1 <= int(levels[0]) <= MOST_THREADS:
+        raise EmpirError(
+            "OMP_NUM_THREADS=%s: set it to a number of 1..%d, or unset it" % (text, MOST_THREADS)
+        )
+    return int(levels[0])
 
 
 def _is_amd():
@@ -86,7 +107,7 @@ def _is_amd():
 
 def threads() -> int:
     """Number of threads to compute with."""
-    return int(os.environ["OMP_NUM_THREADS"]) * _shares
+    return _asked_threads() * _shares
 
 
 def share_count() -> int:
@@ -111,7 +132,7 @@ def load_tensorflow():
     configure()
     fix = "run scripts/setup.sh, or pip install -e .[cpu] (or .[gpu])"
     try:
-        with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
+        with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()), _own_keras():
             warnings.simplefilter("ignore")
             import keras
             import tensorflow as tf
@@ -125,8 +146,32 @@ def load_tensorflow():
         raise UnsupportedEnvironment(
             "EMPIR needs Keras %s, found %s: %s" % (KERAS, keras.__version__, fix)
         )
+    backend = keras.backend
+    found = (backend.backend(), backend.floatx(), backend.image_data_format())
+    if found != KERAS_SETTINGS:
+        raise UnsupportedEnvironment(
+            "Keras was imported with the settings %s, but EMPIR needs %s: import empir.backend "
+            "first, or change KERAS_BACKEND and keras.json"
+            % (", ".join(found), ", ".join(KERAS_SETTINGS))
+        )
     tf.compat.v1.logging.set_verbosity(tf.compat.v1.logging.ERROR)
     return tf, keras
+
+
+@contextlib.contextmanager
+def _own_keras():
+    """Imports in it find neither KERAS_BACKEND nor a keras.json, only Keras' own defaults."""
+    names = {"KERAS_BACKEND": "tensorflow", "KERAS_HOME": os.devnull}
+    before = {name: os.environ.get(name) for name in names}
+    os.environ.update(names)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def session(graph=None, operations: int = 2, rewriting=None):
@@ -254,10 +299,8 @@ def command() -> str:
         name = spec.name[: -len(".__main__")] if spec.name.endswith(".__main__") else spec.name
         head = ["python", "-m", name]
     else:
-        head = [
-            "python",
-            os.path.relpath(sys.argv[0]) if os.path.exists(sys.argv[0]) else sys.argv[0],
-        ]
+        path = os.path.relpath(sys.argv[0]) if os.path.exists(sys.argv[0]) else sys.argv[0]
+        head = ["empir"] if os.path.basename(path) == "empir" else ["python", path]
     return " ".join(shlex.quote(word) for word in head + sys.argv[1:])
 
 
@@ -284,78 +327,7 @@ def _git(*arguments):
 
 
 def run_main(setup, argv=None):
-    """Run a script: bad input becomes one line on standard error and exit status 2.
+    """See `commandline.run_main`."""
+    from empir import commandline
 
-    Args:
-      setup: called once the Python version is known to be right; defines the absl flags and
-        returns the script's `main(argv)`.
-      argv: command line; default: this process's. The original's `--wbitsList 2 4 2` is accepted
-        beside `--wbitsList=2,4,2`.
-    """
-
-    def run():
-        from absl import app, flags
-
-        main = setup()
-
-        def parse(arguments):
-            try:
-                rest = flags.FLAGS(arguments)
-            except flags.Error as error:
-                raise EmpirError(str(error).replace("\n", " "))
-            if len(rest) > 1:
-                raise EmpirError("unexpected argument %r; flags are written --name=value" % rest[1])
-            return rest
-
-        app.run(main, join_bit_lists(sys.argv if argv is None else argv), parse)
-
-    exit_with(run)
-
-
-def exit_with(run):
-    """Exit with `run()`'s status; bad input is one line on standard error and status 2."""
-    try:
-        require_python()
-        _log_to_stderr()
-        sys.exit(run())
-    except EmpirError as error:
-        sys.exit(_fail(str(error)))
-    except KeyboardInterrupt:
-        again = "the same command goes on from what it kept, attack scripts with --resume"
-        sys.exit(_fail("interrupted; " + again, 130))
-
-
-def _log_to_stderr():
-    """Plain messages on standard error, also where absl has taken over the root logger."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(message)s"))
-    log.addHandler(handler)
-    log.setLevel(logging.INFO)
-    log.propagate = False
-
-
-def _fail(message, status=2):
-    sys.stderr.flush()
-    print("error: " + message, file=sys.stderr)
-    return status
-
-
-_BIT_LIST = re.compile(r"--?(wbits2?List|abits2?List)$")
-
-
-def join_bit_lists(argv):
-    """`--wbitsList 2 4 2` (argparse's way, the original's) -> `--wbitsList=2,4,2` (absl's)."""
-    joined, values = [], None
-    for argument in argv:
-        if values is not None and re.match(r"-?\d+(,\d+)*$", argument):
-            values.append(argument)
-            continue
-        if values is not None:
-            joined[-1] += "=" + ",".join(values)
-            values = None
-        joined.append(argument)
-        if _BIT_LIST.match(argument):
-            values = []
-    if values is not None:
-        joined[-1] += "=" + ",".join(values)
-    return joined
+    commandline.run_main(setup, argv)

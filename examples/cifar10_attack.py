@@ -13,7 +13,7 @@ import sys
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
-from empir import runtime  # noqa: E402
+from empir import commandline  # noqa: E402
 
 
 def setup():
@@ -24,4 +24,4 @@ def setup():
 
 
 if __name__ == "__main__":
-    runtime.run_main(setup)
+    commandline.run_main(setup)

@@ -9,9 +9,8 @@ import pytest
 from cleverhans import attacks as cleverhans_attacks
 from released import save_members
 
-from empir import attacks, cli
+from empir import attacks, cli, commandline
 from empir import flags as empir_flags
-from empir import runtime
 from empir.errors import EmpirError
 from empir.protocols import EXPERIMENTS, default_parameters
 from scripts import RESULT, remove_flags
@@ -94,7 +93,8 @@ def run(tmp_path, monkeypatch, capfd):
     def run_script(line):
         status = 0
         try:
-            runtime.run_main(lambda: cli.attack_script("mnist"), ["mnist_attack.py"] + line.split())
+            argv = ["mnist_attack.py"] + line.split()
+            commandline.run_main(lambda: cli.attack_script("mnist"), argv)
         except SystemExit as error:
             status = error.code or 0
         finally:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from released import save_members
 
-from empir import checkpoints, cli, runtime
+from empir import checkpoints, cli, commandline, runtime
 from empir.data import mnist
 from empir.progress import progress_bar
 from scripts import RESULT, remove_flags
@@ -78,7 +78,7 @@ def run(workspace, monkeypatch, capfd):
     def run_script(line, setup=lambda: cli.attack_script("mnist")):
         status = 0
         try:
-            runtime.run_main(setup, ["mnist_attack.py"] + line.split())
+            commandline.run_main(setup, ["mnist_attack.py"] + line.split())
         except SystemExit as error:
             status = error.code or 0
         finally:
@@ -185,7 +185,7 @@ BAD = [
     ("--train_only " + ENSEMBLE, ["--train_only"]),
     ("--train_only --model_path=empty --nb_epochs=0" + DATA, ["epochs=0"]),
     ("--train_only --model_path=empty --batch_size=-1" + DATA, ["batch_size=-1"]),
-    ("--train_only --model_path=empty --lr=0 --data_dir=data", ["learning_rate=0"]),
+    ("--train_only --model_path=empty --lr=0 --data_dir=data", ["--lr=0", "number > 0"]),
     (BASELINE + FAST + "--eps=inf", ["eps=inf"]),
     (BASELINE + FAST + "--eps=-0.1 --out=out", ["eps=-0.1"]),
     (BASELINE + DATA + " --attack=jsma --seed=-1", ["seed"]),

@@ -3,9 +3,8 @@
 import pytest
 from absl import flags
 
-from empir import attacks
+from empir import attacks, commandline
 from empir import flags as empir_flags
-from empir import runtime
 from empir.precision import FULL, Precision
 from empir.protocols import EXPERIMENTS
 from scripts import remove_flags
@@ -20,7 +19,7 @@ def parse():
 
     def parse_line(line):
         empir_flags.define(EXPERIMENTS["mnist"])
-        assert flags.FLAGS(runtime.join_bit_lists(["script"] + line.split())) == ["script"]
+        assert flags.FLAGS(commandline.join_bit_lists(["script"] + line.split())) == ["script"]
 
     yield parse_line
     remove_flags()
@@ -131,7 +130,7 @@ def test_flags_that_a_run_does_not_read_are_told(parse, line, attack, training, 
     ],
 )
 def test_lists_of_bits_may_be_separated_by_spaces(argv, joined):
-    assert runtime.join_bit_lists(["script"] + argv.split()) == ["script"] + joined.split()
+    assert commandline.join_bit_lists(["script"] + argv.split()) == ["script"] + joined.split()
 
 
 @pytest.mark.parametrize(

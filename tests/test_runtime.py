@@ -96,3 +96,49 @@ def test_each_session_has_its_own_threads():
     environment = dict(os.environ, PYTHONPATH=runtime.ROOT)
     told = subprocess.check_output([sys.executable, "-c", script], env=environment, timeout=120)
     assert told.split() == [b"[2.]"]
+
+
+@pytest.mark.parametrize(
+    "value, threads", [("7", 7), ("2,1", 2), (" 3 , 4", 3), ("", None), ("  ", None), ("512", 512)]
+)
+def test_the_first_level_of_openmps_variable_counts(monkeypatch, value, threads):
+    monkeypatch.setenv("OMP_NUM_THREADS", value)
+    runtime.configure()
+    assert runtime.threads() == (threads or runtime.available_cpus())
+
+
+@pytest.mark.parametrize("value", ["abc", "0", "-1", "2,", "2,0", "513", "1e3", "\u0663", "9" * 30])
+def test_a_wrong_number_of_threads_is_named(monkeypatch, value):
+    monkeypatch.setenv("OMP_NUM_THREADS", value)
+    with pytest.raises(EmpirError, match="OMP_NUM_THREADS=%s: set it to a number of 1" % value):
+        runtime.configure()
+
+
+KERAS_JSON = {
+    '{"floatx": "float64", "image_data_format": "channels_first", "epsilon": 0.5}': "theano",
+    '{"floatx": "none of them", "backend": "theano"}': "",
+}
+
+
+def test_keras_is_as_the_networks_need_it_whatever_its_settings(tmp_path):
+    """Of a process for each: Keras reads its settings once."""
+    script = "from empir.backend import keras, tf; import os; b = keras.backend; "
+    script += "print(b.backend(), b.floatx(), b.image_data_format(), b.epsilon(), "
+    script += "tf.keras.backend.floatx(), os.environ['KERAS_BACKEND'])"
+    for text, variable in KERAS_JSON.items():
+        (tmp_path / ".keras").mkdir(exist_ok=True)
+        (tmp_path / ".keras" / "keras.json").write_text(text)
+        environment = dict(os.environ, PYTHONPATH=runtime.ROOT, HOME=str(tmp_path))
+        environment["KERAS_BACKEND"] = variable
+        told = subprocess.check_output([sys.executable, "-c", script], env=environment, timeout=120)
+        expected = "tensorflow float32 channels_last 1e-07 float32 " + variable
+        assert told.decode().strip() == expected.strip()
+
+
+def test_keras_that_was_imported_with_other_settings_is_refused(monkeypatch):
+    from empir.backend import keras
+
+    monkeypatch.setattr(keras.backend, "floatx", lambda: "float64")
+    message = "imported with the settings tensorflow, float64, channels_last, but EMPIR needs"
+    with pytest.raises(runtime.UnsupportedEnvironment, match=message):
+        runtime.load_tensorflow()

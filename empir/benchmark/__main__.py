@@ -13,10 +13,12 @@ import tempfile
 
 from absl import flags
 
+from empir import clone, commandline
 from empir import flags as empir_flags
-from empir import clone, runs, runtime
+from empir import runs, runtime
 from empir.benchmark import comparison, startup
 from empir.errors import EmpirError
+from empir.flag_types import define_count, define_number
 from empir.report import benchmark as report
 
 FLAGS = flags.FLAGS
@@ -25,12 +27,13 @@ log = logging.getLogger("empir")
 
 def setup():
     """Define the flags; returns the main function."""
-    flags.DEFINE_string("data_dir", None, "folder that holds mnist and cifar-10-batches-bin")
-    flags.DEFINE_string("pytorch", None, "Python with PyTorch; default .venv-pytorch/bin/python")
+    text = "folder that holds mnist and cifar-10-batches-bin; default: Keras' cache"
+    flags.DEFINE_string("data_dir", None, text)
+    flags.DEFINE_string("pytorch", None, "Python with PyTorch; default: .venv-pytorch/bin/python")
     flags.DEFINE_string("out", os.path.join("results", "benchmark"), "folder of the measurements")
-    flags.DEFINE_integer("repeats", 5, "timed calls of each system, at most", lower_bound=1)
-    flags.DEFINE_float("budget", 30.0, "seconds after which an attack's third turn is its last")
-    flags.DEFINE_float("limit", 900.0, "leave out what would take all systems more seconds")
+    define_count("repeats", 5, "timed calls of each system, at most")
+    define_number("budget", 30.0, "seconds after which an attack's third turn is its last")
+    define_number("limit", 900.0, "leave out what would take all systems more seconds")
     flags.DEFINE_list("batch_sizes", ["100", "1", "32", "500"], "images per call")
     attacks = list(comparison.ATTACKS)
     flags.DEFINE_list("attacks", attacks, "of " + ", ".join(attacks))
@@ -81,4 +84,4 @@ def run(_):
 
 
 if __name__ == "__main__":
-    runtime.run_main(setup)
+    commandline.run_main(setup)

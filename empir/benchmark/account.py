@@ -12,9 +12,11 @@ import time
 import numpy as np
 from absl import flags
 
+from empir import commandline
 from empir import flags as empir_flags
 from empir import runs, runtime
 from empir.benchmark import throughput
+from empir.flag_types import define_count
 from empir.protocols import EXPERIMENTS, experiment
 
 FLAGS = flags.FLAGS
@@ -47,9 +49,9 @@ CALLS = ("PartitionedCall", "StatefulPartitionedCall")
 def setup():
     """Define the flags; returns the main function."""
     flags.DEFINE_string("dataset", "mnist", "whose ensemble: " + ", ".join(EXPERIMENTS))
-    flags.DEFINE_integer("batch_size", 100, "images", lower_bound=1)
+    define_count("batch_size", 100, "images")
     empir_flags.define_threads()
-    flags.DEFINE_string("out", None, "file for the account, JSON")
+    flags.DEFINE_string("out", None, "file for the account, JSON; default: none")
     return run
 
 
@@ -129,4 +131,4 @@ def _kind(label, name):
 
 
 if __name__ == "__main__":
-    runtime.run_main(setup)
+    commandline.run_main(setup)

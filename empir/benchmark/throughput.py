@@ -12,11 +12,12 @@ import time
 import numpy as np
 from absl import flags
 
-from empir import attacks
+from empir import attacks, commandline
 from empir import flags as empir_flags
 from empir import runs, runtime
 from empir.cost import multiplications
 from empir.errors import EmpirError
+from empir.flag_types import define_count
 from empir.models import architecture
 from empir.precision import per_layer
 from empir.protocols import (
@@ -37,10 +38,10 @@ def setup():
     flags.DEFINE_string("dataset", "mnist", "whose ensemble: " + ", ".join(EXPERIMENTS))
     flags.DEFINE_string("attack", "pgd", "fgsm, bim, pgd or cw")
     flags.DEFINE_string("protocol", "whitebox", "whitebox or paper")
-    flags.DEFINE_integer("batch_size", 100, "images per graph call", lower_bound=1)
-    flags.DEFINE_integer("repeats", 5, "timed calls; the median counts", lower_bound=1)
+    define_count("batch_size", 100, "images per graph call")
+    define_count("repeats", 5, "timed calls; the median counts")
     empir_flags.define_threads()
-    flags.DEFINE_string("out", None, "file for the measurement, JSON")
+    flags.DEFINE_string("out", None, "file for the measurement, JSON; default: none")
     return run
 
 
@@ -175,4 +176,4 @@ def _interleaved(calls, repeats):
 
 
 if __name__ == "__main__":
-    runtime.run_main(setup)
+    commandline.run_main(setup)

@@ -48,6 +48,7 @@ class Source(NamedTuple):
 def main(argv) -> int:
     """Run `convert` with the flags of the module's docstring; returns the exit status."""
     flags = _parse(argv)
+    runs.check_writable(flags.out)
     sources = find_sources(flags.source, flags.labels, flags.seed)
     convert(sources, flags.out, flags.split, flags.naming, flags.shards, not flags.noprogress)
     return 0

@@ -12,7 +12,6 @@ instead (`distortion`): a random crop is resized to 224x224, flipped, and lit.
 import collections
 import logging
 import os
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from typing import Optional
 
@@ -345,6 +344,7 @@ def normalize(image, correct_channels: bool = False):
 
 
 if __name__ == "__main__":
+    from empir import commandline
     from empir.data.convert import main
 
-    runtime.exit_with(lambda: main(sys.argv[1:]))
+    commandline.run_words(main)

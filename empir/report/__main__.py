@@ -7,9 +7,8 @@ standard error says in which tables.
 import logging
 import os
 import re
-import sys
 
-from empir import clone, runtime
+from empir import clone, commandline
 from empir.errors import EmpirError
 from empir.protocols import EXPERIMENTS
 from empir.report import benchmark, cost, defenses, outside, radius, robustness, tables
@@ -85,4 +84,4 @@ def main(argv) -> int:
 
 
 if __name__ == "__main__":
-    runtime.exit_with(lambda: main(sys.argv[1:]))
+    commandline.run_words(main, __doc__)

@@ -11,13 +11,17 @@ images. The same command goes on where it stopped.
 
 from absl import flags
 
+from empir import commandline
 from empir import flags as empir_flags
 from empir import runs, runtime
 from empir.errors import EmpirError
+from empir.flag_types import define_count, define_number, define_seed
 from empir.protocols import experiment
 from empir.robustness.ball import NORMS
 
 FLAGS = flags.FLAGS
+
+MOST_RESTARTS = 1000
 
 
 def setup():
@@ -25,23 +29,26 @@ def setup():
     empir_flags.define_command()
     empir_flags.define_own_data("data_dir")
     empir_flags.define_members("default: the dataset's in checkpoints")
-    flags.DEFINE_list("checkpoint", None, "your own Keras models (keras.Model.save), as members")
+    text = "your own Keras models (keras.Model.save), in place of --members; default: none"
+    flags.DEFINE_list("checkpoint", None, text)
     flags.DEFINE_list(
         "outside", None, "networks to transfer attacks from, as --members; default: the shipped one"
     )
     flags.DEFINE_string("combine", "mean_logits", "decision rule: mean_logits, mean_probs, vote")
-    flags.DEFINE_integer("nb_filters", None, "width; default: the network's", lower_bound=1)
+    text = "width; default: the network's"
+    define_count("nb_filters", None, text, empir_flags.MOST_FILTERS)
     flags.DEFINE_bool("stocRound", False, "quantize with stochastic rounding")
     flags.DEFINE_bool("rand", False, "draw the third convolution's quantized weights at every pass")
-    flags.DEFINE_float("eps", None, "radius; default: the paper's (L-infinity)")
+    text = "radius, e.g. 0.1 or 8/255; default: the paper's (L-infinity)"
+    define_number("eps", None, text, zero=False)
     flags.DEFINE_string("norm", "linf", "linf or l2")
-    flags.DEFINE_integer("nb_samples", 1000, "the first n test images", lower_bound=1)
-    flags.DEFINE_integer("batch_size", 100, "images per graph call", lower_bound=1)
-    flags.DEFINE_integer("seed", runtime.DEFAULT_SEED, "of everything random", lower_bound=0)
-    flags.DEFINE_integer("nb_iter", 100, "Auto-PGD's iterations on what is left", lower_bound=1)
-    flags.DEFINE_integer("restarts", 5, "its random starts on what is left", lower_bound=1)
+    define_count("nb_samples", 1000, "the first n test images")
+    define_count("batch_size", 100, "images per graph call")
+    define_seed(runtime.DEFAULT_SEED, "of everything random")
+    define_count("nb_iter", 100, "Auto-PGD's iterations on what is left")
+    define_count("restarts", 5, "its random starts on what is left", MOST_RESTARTS)
     flags.DEFINE_bool("analyses", True, "curves and verdicts too")
-    flags.DEFINE_string("out", None, "folder of the records and the report")
+    flags.DEFINE_string("out", None, "folder of the records and the report; no default")
     return run
 
 
@@ -49,7 +56,7 @@ def run(_):
     """Evaluate, write the report, and print its table.
 
     Raises:
-      EmpirError: for bad input; `runtime.run_main` prints it as one line.
+      EmpirError: for bad input; `process.exit_with` prints it as one line.
     """
     from empir.robustness import subjects
 
@@ -130,4 +137,4 @@ def _options(models):
 
 
 if __name__ == "__main__":
-    runtime.run_main(setup)
+    commandline.run_main(setup)

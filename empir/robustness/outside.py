@@ -17,11 +17,13 @@ from typing import Optional
 import numpy as np
 from absl import flags
 
+from empir import clone, commandline
 from empir import flags as empir_flags
-from empir import clone, runs, runtime
+from empir import runs, runtime
 from empir.benchmark import comparison, wire
 from empir.data import Dataset
 from empir.errors import EmpirError, ResumeError
+from empir.flag_types import define_count
 from empir.models import architecture
 from empir.precision import Precision
 from empir.progress import progress_bar
@@ -44,13 +46,15 @@ WORKER = os.path.join(ROOT, "empir", "robustness", "twin_worker.py")
 
 def setup():
     """Define the flags; returns the main function."""
-    flags.DEFINE_string("run", None, "folder that was --out of python -m empir.robustness")
+    flags.DEFINE_string(
+        "run", None, "folder that was --out of python -m empir.robustness; no default"
+    )
     empir_flags.define_data("data_dir")
     empir_flags.define_own_data("data_dir")
     flags.DEFINE_bool("sample", False, "as of the run: images embedded in the repository")
-    flags.DEFINE_integer("nb_samples", None, "the first n of the run's images; default: all")
-    flags.DEFINE_string("out", None, "JSON file of the result")
-    flags.DEFINE_string("pytorch", None, "Python with PyTorch; default .venv-pytorch/bin/python")
+    define_count("nb_samples", None, "the first n of the run's images; default: all")
+    flags.DEFINE_string("out", None, "JSON file of the result, which has no default")
+    flags.DEFINE_string("pytorch", None, "Python with PyTorch; default: .venv-pytorch/bin/python")
     empir_flags.define_threads()
     flags.DEFINE_bool("progress", True, "progress bars on a terminal")
     return main
@@ -60,7 +64,7 @@ def main(_):
     """Check the run, write the record, and print it in short.
 
     Raises:
-      EmpirError: for bad input; `runtime.run_main` prints it as one line.
+      EmpirError: for bad input; `process.exit_with` prints it as one line.
     """
     for name, what in (("run", "the folder of a run"), ("out", "a JSON file for the result")):
         if not FLAGS[name].value:
@@ -326,4 +330,4 @@ class AutoAttack:
 
 
 if __name__ == "__main__":
-    runtime.run_main(setup)
+    commandline.run_main(setup)

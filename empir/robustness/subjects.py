@@ -4,8 +4,9 @@ import contextlib
 import os
 from typing import NamedTuple, Optional, Sequence, Tuple
 
+from empir import clone
 from empir import flags as empir_flags
-from empir import clone, runtime
+from empir import runtime
 from empir.data import Dataset
 from empir.errors import EmpirError
 from empir.models import architecture
