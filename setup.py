@@ -35,6 +35,9 @@ setup(
         "Programming Language :: Python :: 3.7",
         "Topic :: Scientific/Engineering :: Artificial Intelligence",
     ],
+    # With the folder named, an editable install is a path, not a hook that comes after all paths: a
+    # script beside a clone called empir would import that folder instead of the package in it.
+    package_dir={"": "."},
     packages=find_packages(include=["empir", "empir.*"]),
     package_data={
         "empir.data": ["samples/*", "imagenet_synsets.txt"],

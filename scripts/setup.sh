@@ -21,7 +21,9 @@ done
 . scripts/find_python.sh
 
 stamp=.venv/.installed
-wanted=$(cat "$requirements" ${test:+"$test"} setup.py | cksum)
+# What decides the environment: the folder too, whose path the installed package holds.
+state() { { pwd -P; cat "$@" setup.py; } | cksum; }
+wanted=$(state "$requirements" ${test:+"$test"})
 if [ -f "$stamp" ] && works .venv/bin/python 3.7 && grep -qxF "$wanted" "$stamp"; then
   exit 0
 fi
@@ -40,5 +42,5 @@ pip install --no-deps --no-build-isolation -e .
 # Without --test the environment may hold the test tools already: note both states.
 echo "$wanted" >"$stamp"
 if [ -n "$test" ]; then
-  cat "$requirements" setup.py | cksum >>"$stamp"
+  state "$requirements" >>"$stamp"
 fi
