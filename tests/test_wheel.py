@@ -142,7 +142,7 @@ COMMANDS = {
         "empir.checkpoints verify %s" % os.path.join(MEMBERS, "model3-fp"),
         "checkpoints/mnist/model3-fp of empir/published/manifest.json",
     ),
-    "convert": ("empir.data.imagenet convert --help", "usage: python -m empir.data.imagenet convert"),
+    "convert": ("empir.data.imagenet convert --help", "usage: python -m empir.data.imagenet"),
 }
 REFUSED = {
     "reproduce": ("empir.reproduce --sample --out=out", "give --members=FOLDER, or " + CLONE),
