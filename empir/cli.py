@@ -16,6 +16,7 @@ from empir.errors import EmpirError
 from empir.models import architecture, family
 from empir.precision import per_layer
 from empir.protocols import ADAPTIVE, ADAPTIVE_SAMPLES, Experiment, attack_parameters, experiment
+from empir.report import networks
 
 log = logging.getLogger("empir")
 FLAGS = flags.FLAGS
@@ -291,14 +292,19 @@ def _train(experiment, network, precisions, options, path, seed):
 
 
 def report(record: dict):
-    """Print the result's three lines, and before them what the record holds besides."""
-    lines = list(record["accuracy"].items())
-    lines += [("member %d" % n, of) for n, of in enumerate(record["member_accuracy"], 1)]
-    for name, accuracy in lines:
-        text = "%-12s clean %.4f, adversarial %.4f"
-        log.info(text, name, accuracy["clean"], accuracy["adversarial"])
+    """Print the result's three lines, and log what each decision rule and each member says.
+
+    Of one network there is nothing to combine, so that a single line says it all.
+    """
+    members = list(zip(networks.titles(record["members"]), record["member_accuracy"]))
+    rules = list(record["accuracy"].items()) if len(members) > 1 else []
+    width = max(12, *(len(name) for name, _ in rules + members))
+    for name, accuracy in rules + members:
+        text = "%s clean %.4f, adversarial %.4f"
+        log.info(text, name.ljust(width), accuracy["clean"], accuracy["adversarial"])
         if "clean_top5" in accuracy:
-            log.info(text, "  top-5", accuracy["clean_top5"], accuracy["adversarial_top5"])
+            top5 = (accuracy["clean_top5"], accuracy["adversarial_top5"])
+            log.info(text, "  top-5".ljust(width), *top5)
     if "targeted_success" in record:
         print("Avg. rate of successful targeted adv. examples: %.4f" % record["targeted_success"])
     _print_result(record["clean_accuracy"], record["adversarial_accuracy"], record["mean_l2"])

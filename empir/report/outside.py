@@ -4,6 +4,7 @@ import glob
 import os
 
 from empir.precision import Precision
+from empir.report import escape
 from empir.report.robustness import NORMS, percent
 from empir.report.tables import aligned
 from empir.runs import read_json
@@ -32,15 +33,24 @@ def terminal(record: dict) -> str:
             percent(record["suite_accuracy"]),
         )
     )
-    lines.append(
-        "AutoAttack is stronger by %.2f points: %d images broken by it alone, %d by the suite alone"
-        % (record["stronger_by"], auto["broken_by_it_alone"], auto["broken_by_suite_alone"])
-    )
+    alone = (auto["broken_by_it_alone"], auto["broken_by_suite_alone"])
+    counts = "%d images broken by AutoAttack alone, %d by the suite alone" % alone
+    lines.append("%s: %s" % (_stronger(record["stronger_by"]), counts))
     lines.append(_transferred(record) + " adversarial images of the suite fool PyTorch's networks")
     for attack in auto["attacks"]:
         for text, count in sorted(attack["warnings"].items()):
             lines.append("AutoAttack warns, %s, %d times: %s" % (attack["name"], count, text))
     return "\n".join(lines)
+
+
+def _stronger(points):
+    """Which of AutoAttack and the suite leaves fewer images, in words."""
+    if not points:
+        return "AutoAttack and the suite are equally strong"
+    return "%s is stronger by %.2f points" % (
+        "AutoAttack" if points > 0 else "The suite",
+        abs(points),
+    )
 
 
 def table(folder: str, _) -> str:
@@ -58,7 +68,8 @@ def table(folder: str, _) -> str:
             str(Precision(member["weight_bits"], member["activation_bits"]))
             for member in record["members"]
         ]
-        cells = ["`%s`" % "`, `".join(folders), ", ".join(bits), NORMS[record["norm"]]]
+        cells = [", ".join(escape.code(folder, cell=True) for folder in folders)]
+        cells += [", ".join(bits), NORMS[record["norm"]]]
         cells += ["%.4g" % record["eps"], "{:,}".format(record["images"])]
         cells += [percent(record["suite_accuracy"]), percent(record["autoattack"]["accuracy"])]
         cells += ["%+.2f" % record["stronger_by"], _transferred(record)]

@@ -9,6 +9,7 @@ import numpy as np
 from empir import runs
 from empir.data import Dataset
 from empir.protocols import Experiment
+from empir.report import escape, networks
 from empir.report.tables import aligned
 from empir.results import paper_row
 from empir.runs import read_json
@@ -49,19 +50,20 @@ def _rows(record):
         alone = "" if trial["accuracy"] is None else "%.2f" % (100 * trial["accuracy"])
         name = "%s, %d steps" % (trial["name"], trial["steps"])
         cells = [name if trial["steps"] > 1 else trial["name"], ", ".join(words)]
-        cells += ["%d" % trial["attacked"], "%d" % trial["broken"], alone]
+        seen = ["%d" % trial["attacked"], "%d" % trial["broken"]]
+        cells += (seen if trial["attacked"] else ["none left", ""]) + [alone]
         yield cells + ["%.2f" % (100 * trial["worst_case"]), "%.0f" % trial["seconds"]]
 
 
 def _finding(record):
-    count = len(record["members"])
+    several = len(record["members"]) > 1
     low, high = (100 * limit for limit in record["interval"])
     return (
         "%s, %s: worst case %.2f %% (95 %% interval %.2f to %.2f) of %d images at %s "
         "radius %g; clean %.2f %%"
         % (
-            record["architecture"],
-            "one network" if count == 1 else "%d members, %s" % (count, record["combine"]),
+            networks.title(record),
+            record["combine"] if several else "one network",
             100 * record["worst_case_accuracy"],
             low,
             high,
@@ -74,36 +76,50 @@ def _finding(record):
 
 
 def terminal(record: dict) -> str:
-    """The record of `robustness.suite.run` as an aligned table, with the verdicts that failed."""
+    """The record of `robustness.suite.run` as an aligned table, and how its checks ended."""
     lines = aligned([list(HEADS)] + list(_rows(record)))
     lines += list(_left_out(record)) + [""]
+    titles = networks.titles(record["members"])
+    if len(titles) > 1:
+        lines += ["member%d: %s" % pair for pair in enumerate(titles, 1)] + [""]
     for verdict in record["verdicts"]:
         if not verdict["passed"]:
             what = "not judged" if verdict["passed"] is None else "FAILED"
             lines.append("{}: {title}. {reason} See {see}".format(what, **verdict))
+    passed = sum(verdict["passed"] is True for verdict in record["verdicts"])
+    if record["verdicts"] and passed == len(record["verdicts"]):
+        lines.append("All %d checks of the attacks passed." % passed)
     return "\n".join(lines + [_finding(record)])
 
 
 def markdown(record: dict) -> str:
     """The record as a Markdown page."""
-    lines = ["# Robustness", "", _finding(record) + ".", ""]
+    lines = ["# Robustness", "", escape.plain(_finding(record)) + ".", ""]
     if record["verdicts"]:
         lines += ["| verdict | | measured |", "| --- | --- | --- |"]
         lines += [_verdict_row(verdict) for verdict in record["verdicts"]] + [""]
     lines += ["| %s |" % " | ".join(HEADS), "| --- | --- |" + " ---: |" * (len(HEADS) - 2)]
-    lines += ["| %s |" % " | ".join(row) for row in _rows(record)]
+    lines += ["| %s |" % " | ".join(map(escape.plain, row)) for row in _rows(record)]
     lines += [
         "",
         "Attacks without an accuracy of their own saw only the images that all before them",
         "left correct.",
     ]
-    lines += ["", *("- " + line for line in _left_out(record))] if record.get("left_out") else []
+    if record.get("left_out"):
+        lines += ["", *("- " + escape.plain(line) for line in _left_out(record))]
     for name, (title, x, y) in CURVES.items():
         points = _thinned(record["curves"].get(name, ()))
-        if points:
+        if points and not any(share for _, share in points):
+            ends = (title, x, points[0][0], points[-1][0])
+            lines += ["", "%s: no image is left, at %s %.4g to %.4g." % ends]
+        elif points:
             lines += ["", "%s:" % title, "", "| %s | %s |" % (x, y), "| ---: | ---: |"]
             lines += ["| %.4g | %.2f |" % (at, 100 * share) for at, share in points]
-    return "\n".join(lines + ["", "Command: `%s`." % record["command"]])
+    lines += ["", "Members:", ""]
+    for number, member in enumerate(record["members"], 1):
+        path = [escape.code(member["path"])] if member.get("path") else []
+        lines.append("%d. %s" % (number, ", ".join(path + [networks.precision(member)])))
+    return "\n".join(lines + ["", "Command: %s." % escape.code(record["command"])])
 
 
 def _left_out(record):
@@ -114,7 +130,13 @@ def _left_out(record):
 
 def _verdict_row(verdict):
     what = {True: "passed", False: "**failed**", None: "not judged"}[verdict["passed"]]
-    return "| {title} | {} | {reason} See `{see}`. |".format(what, **verdict)
+    title, reason = escape.plain(verdict["title"]), escape.plain(verdict["reason"])
+    return "| %s | %s | %s See %s. |" % (
+        title,
+        what,
+        reason,
+        escape.code(verdict["see"], cell=True),
+    )
 
 
 def _thinned(points):
