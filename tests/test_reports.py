@@ -112,8 +112,8 @@ def test_a_curve_of_nothing_is_a_sentence():
 @pytest.mark.parametrize(
     "points, told",
     [
-        (2.5, "AutoAttack is stronger by 2.50 points: 3 images broken by AutoAttack alone, 1 by"),
-        (-2.5, "The suite is stronger by 2.50 points: 3 images broken by AutoAttack alone, 1 by"),
+        (2.5, "AutoAttack is stronger by 2.50 points: 3 images broken by it alone, 1 by the suite"),
+        (-2.5, "The suite is stronger by 2.50 points: 1 images broken by it alone, 3 by AutoAtt"),
         (0.0, "AutoAttack and the suite are equally strong: 3 images broken by AutoAttack alone"),
     ],
 )

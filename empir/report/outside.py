@@ -33,9 +33,7 @@ def terminal(record: dict) -> str:
             percent(record["suite_accuracy"]),
         )
     )
-    alone = (auto["broken_by_it_alone"], auto["broken_by_suite_alone"])
-    counts = "%d images broken by AutoAttack alone, %d by the suite alone" % alone
-    lines.append("%s: %s" % (_stronger(record["stronger_by"]), counts))
+    lines.append(_stronger(record["stronger_by"], auto))
     lines.append(_transferred(record) + " adversarial images of the suite fool PyTorch's networks")
     for attack in auto["attacks"]:
         for text, count in sorted(attack["warnings"].items()):
@@ -43,13 +41,23 @@ def terminal(record: dict) -> str:
     return "\n".join(lines)
 
 
-def _stronger(points):
-    """Which of AutoAttack and the suite leaves fewer images, in words."""
-    if not points:
-        return "AutoAttack and the suite are equally strong"
-    return "%s is stronger by %.2f points" % (
-        "AutoAttack" if points > 0 else "The suite",
-        abs(points),
+def _stronger(points, auto):
+    """Which of AutoAttack and the suite leaves fewer images, and how many either broke alone."""
+    counts = [("AutoAttack", auto["broken_by_it_alone"])]
+    counts += [("the suite", auto["broken_by_suite_alone"])]
+    if points < 0:
+        counts.reverse()
+    (leader, alone), (other, by_other) = counts
+    text = "AutoAttack and the suite are equally strong"
+    if points:
+        text = "%s is stronger by %.2f points" % (leader[0].upper() + leader[1:], abs(points))
+        leader = "it"
+    return "%s: %d images broken by %s alone, %d by %s alone" % (
+        text,
+        alone,
+        leader,
+        by_other,
+        other,
     )
 
 
