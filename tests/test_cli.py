@@ -1,6 +1,7 @@
 """What the example script does: results are kept and resumed, bad input is one line."""
 
 import gzip
+import hashlib
 import json
 import logging
 import os
@@ -73,7 +74,9 @@ def run(workspace, monkeypatch, capfd):
     monkeypatch.setenv("OMP_NUM_THREADS", os.environ["OMP_NUM_THREADS"])  # configure() sets these
     monkeypatch.setattr(runtime, "_shares", 1)
     monkeypatch.setattr(mnist, "SIZES", {"train": 1000, "test": 1000})
-    monkeypatch.setattr(mnist, "SHA256", {})
+    for name in mnist.SHA256:
+        with open(os.path.join(workspace, "data", name), "rb") as file:
+            monkeypatch.setitem(mnist.SHA256, name, hashlib.sha256(file.read()).hexdigest())
 
     def run_script(line, setup=lambda: cli.attack_script("mnist")):
         status = 0

@@ -123,12 +123,12 @@ DAMAGED_IDX = {
     "wrong checksum": (lambda data: data[:5000] + b"\x7f" + data[5001:], "sha256"),
     "truncated": (
         lambda data: data[:-1],
-        "holds 783999 bytes uncompressed after its header, expected 784000",
+        "784015 bytes uncompressed, expected 784016",
     ),
     "empty": (lambda data: b"", "0 bytes"),
     "longer": (
         lambda data: data + b"\0",
-        "holds more bytes uncompressed after its header, expected 784000",
+        "holds more bytes uncompressed, expected 784016",
     ),
     "wrong dims": (
         lambda data: data[:11] + b"\x0e\0\0\0\x38" + data[16:],

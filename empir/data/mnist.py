@@ -173,10 +173,11 @@ def _parse_idx(path, file, expected, any_data):
     check_memory(path, 5 * size)  # as bytes, then as float32
     data = file.read(size + 1)
     if len(data) != size:
-        held = "%d bytes" % len(data) if len(data) < size else "more bytes"
+        start = len(magic) + len(lengths)
+        held = "more" if len(data) > size else start + len(data)
         raise DataError(
-            "%s holds %s uncompressed after its header, expected %d: fetch it again"
-            % (path, held, size)
+            "%s holds %s bytes uncompressed, expected %d: fetch it again"
+            % (path, held, start + size)
         )
     return np.frombuffer(data, np.uint8).reshape(shape)
 
