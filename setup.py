@@ -44,6 +44,7 @@ setup(
         "empir.published": ["*.json"],
         "empir.report": ["page.html", "checks.md"],
     },
+    entry_points={"console_scripts": ["empir = empir.__main__:main"]},
     zip_safe=False,  # data files are opened by their paths
     python_requires=">=3.7,<3.8",
     # TensorFlow comes with an extra, cpu or gpu: two builds of it cannot be installed together.

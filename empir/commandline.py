@@ -29,7 +29,8 @@ def run_main(setup, argv=None, about=None):
         returns the command's `main(argv)`.
       argv: command line; default: this process's. The original's `--wbitsList 2 4 2` is accepted
         beside `--wbitsList=2,4,2`.
-      about: what --help says before the flags; default: the docstring of the module of `setup`.
+      about: what --help says before the flags, or a function that returns it; default: the
+        docstring of the module of `setup`.
     """
 
     def run():
@@ -42,7 +43,7 @@ def run_main(setup, argv=None, about=None):
         own = sorted(set(flags.FLAGS) - before)
         if asks_for_help(words[1:]):
             text = sys.modules[setup.__module__].__doc__ if about is None else about
-            print(help_text(text, [flags.FLAGS[name] for name in own]))
+            print(help_text(_text(text), [flags.FLAGS[name] for name in own]))
             return 0
         return main(_parse(flags, join_bit_lists(words), own))
 
@@ -54,7 +55,7 @@ def run_words(main, about=None, argv=None):
 
     Args:
       main: takes the command line without the program, and returns the exit status.
-      about: what --help prints; None leaves it to `main`.
+      about: what --help prints, or a function that returns it; None leaves it to `main`.
       argv: command line; default: this process's.
     """
 
@@ -62,11 +63,15 @@ def run_words(main, about=None, argv=None):
         _require_python()
         words = checked(sys.argv if argv is None else argv)[1:]
         if about is not None and asks_for_help(words):
-            print(about.strip())
+            print(_text(about))
             return 0
         return main(words)
 
     exit_with(run)
+
+
+def _text(about):
+    return (about() if callable(about) else about or "").strip()
 
 
 def _require_python():
@@ -172,7 +177,7 @@ def help_text(about: str, flags) -> str:
     note = "Flags are written --name=value; the last one of a name counts. --help shows this, and "
     note += "--flagfile=FILE takes more flags from a file, one a line."
     wrapped = textwrap.fill(note, WIDTH)
-    return "\n".join([(about or "").strip(), "", wrapped, ""] + entries)
+    return "\n".join([about, "", wrapped, ""] + entries)
 
 
 def _entry(flag):
