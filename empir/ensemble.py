@@ -118,7 +118,9 @@ def vote(decisions: Sequence, num_classes: int, reference: int):
 
 def mean_logits(logits: Sequence):
     """Mean of the members' logits, each float32 [n, classes]."""
-    return tf.add_n(list(logits)) / len(logits)
+    # Of two not by tf.add_n, in which intel-tensorflow fuses their biases (`runtime.rewriting`).
+    total = logits[0] + logits[1] if len(logits) == 2 else tf.add_n(list(logits))
+    return total / len(logits)
 
 
 def mean_probs_logits(logits: Sequence):

@@ -174,51 +174,62 @@ def _own_keras():
                 os.environ[name] = value
 
 
-def session(graph=None, operations: int = 2, rewriting=None):
+def rewriting():
+    """The `tf.ConfigProto` by which TensorFlow may rewrite graphs here: without fusing operations.
+
+    intel-tensorflow's fusion of a matrix product, its bias and a sum of two ends the process
+    ("key not found: strides"), e.g. on `tf.add_n` of two dense layers. It gains nothing in attacks:
+    their time with it and without it is the same. Whatever computes a network asks here: `session`,
+    and `function_options` for the functions inside of graphs. Ensembles hold no such sum either, so
+    that they run in any `tf.Session`; a model that holds one itself needs `session`.
+    """
+    from tensorflow.core.protobuf.rewriter_config_pb2 import RewriterConfig
+
+    from empir.backend import tf
+
+    config = tf.ConfigProto(allow_soft_placement=True)
+    config.graph_options.rewrite_options.remapping = RewriterConfig.OFF
+    return config
+
+
+@contextlib.contextmanager
+def function_options():
+    """Calls of functions that are added to the graph meanwhile are rewritten by `rewriting`.
+
+    A function is rewritten twice: with its session's settings, and with those that were set when
+    its call was built.
+    """
+    from tensorflow.python.eager import context
+
+    state = context.context()
+    before = state.function_call_options
+    state.function_call_options = context.FunctionCallOptions(config_proto=rewriting())
+    try:
+        yield
+    finally:
+        state.function_call_options = before
+
+
+def session(graph=None, operations: int = 2):
     """A `tf.Session` with thread counts for this machine and GPU memory taken as needed.
 
     Args:
       graph: default: the default graph.
       operations: of a share that may run at once. Each takes all its threads, so 1 is best, but it
         would deadlock in CleverHans attacks that call the session from a py_func.
-      rewriting: `tf.ConfigProto` that more settings are taken from.
     """
     from empir.backend import tf
 
-    config = tf.ConfigProto(
-        intra_op_parallelism_threads=threads() // share_count(),
-        inter_op_parallelism_threads=operations + share_count() - 1,
-        use_per_session_threads=True,  # or else the process's first session decides for all
-        allow_soft_placement=True,
-    )
+    config = rewriting()
+    config.intra_op_parallelism_threads = threads() // share_count()
+    config.inter_op_parallelism_threads = operations + share_count() - 1
+    config.use_per_session_threads = True  # or else the process's first session decides for all
     config.gpu_options.allow_growth = True
-    if rewriting is not None:
-        config.MergeFrom(rewriting)
     return tf.Session(graph=graph, config=config)
 
 
-@contextlib.contextmanager
-def unfused_session(graph=None, operations: int = 2):
-    """A `session` in which TensorFlow fuses no operations, nor in functions built meanwhile.
-
-    intel-tensorflow's fusion of a matrix product, its bias and an addition aborts the process. No
-    network of this project has those three, but other people's have.
-    """
-    from tensorflow.core.protobuf.rewriter_config_pb2 import RewriterConfig
-    from tensorflow.python.eager import context
-
-    from empir.backend import tf
-
-    config = tf.ConfigProto()
-    config.graph_options.rewrite_options.remapping = RewriterConfig.OFF
-    state = context.context()
-    before = state.function_call_options
-    state.function_call_options = context.FunctionCallOptions(config_proto=config)
-    try:
-        with session(graph, operations, config) as opened:
-            yield opened
-    finally:
-        state.function_call_options = before
+#: The name that programs used for networks with biases while `session` did fuse operations.
+unfused_session = session
 
 
 def cpu_session(graph):

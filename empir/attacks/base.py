@@ -173,7 +173,15 @@ def as_function(build, *like):
       like: tensors whose types, and shapes but for the number of examples, its arguments have.
     """
     signature = [tf.TensorSpec([None] + t.shape.as_list()[1:], t.dtype) for t in like]
-    return defun_with_attributes(build, signature, attributes={"_noinline": True}, autograph=False)
+    function = defun_with_attributes(
+        build, signature, attributes={"_noinline": True}, autograph=False
+    )
+
+    def call(*arguments):
+        with runtime.function_options():
+            return function(*arguments)
+
+    return call
 
 
 def project(eta, ord, eps):

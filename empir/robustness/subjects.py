@@ -56,8 +56,7 @@ class Source(NamedTuple):
         from empir.keras_member import load_keras
         from empir.robustness.rounds import Subject
 
-        opened = runtime.unfused_session if self.models else runtime.session
-        with tf.Graph().as_default(), opened(operations=1) as session:
+        with tf.Graph().as_default(), runtime.session(operations=1) as session:
             tf.set_random_seed(self.seed)
             members = [load_keras(path, data) for path in self.models]
             members += [
