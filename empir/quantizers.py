@@ -55,24 +55,25 @@ def surrogate(name: str):
 
 
 def _opaque(value: float):
-    """A constant that TensorFlow's graph optimizer takes for a variable.
+    """A constant that TensorFlow's graph optimizer (Grappler) takes for a variable.
 
-    It would turn a division by a plain one into a multiplication by the reciprocal, whose levels
-    are off by a rounding error, and (x + c) - c into x.
+    Grappler assumes real arithmetic where this module relies on float32's. With plain constants it
+    turns a division into a multiplication by the reciprocal, whose levels are off by a rounding
+    error, turns (x + c) - c into x, joins a factor with those of the operations before it, and
+    drops a factor of 1, after which the operations before and after it are neighbours.
     """
     return tf.placeholder_with_default(np.float32(value), [])
 
 
 def _round(x, steps):
-    """x to the nearest integer, halves to even; x in [0, steps]."""
+    """x to the nearest integer, halves to even; x in [0, steps].
+
+    Both operations are subtractions, because Grappler sums chains of additions in another order:
+    of (y + 0.5) + c it makes y + (0.5 + c), and c + 0.5 is c in float32.
+    """
     if steps > ROUNDABLE:
         return tf.round(x)
-    shift = _opaque(ROUNDING)
-    return (x + shift) - shift
-
-
-def _divide(x, steps):
-    return x / _opaque(steps)
+    return (x - _opaque(-ROUNDING)) - _opaque(ROUNDING)
 
 
 def _round_stochastically(x, seed):
@@ -99,9 +100,9 @@ def _uniform(shape, seed):
 def _levels(x, bits, stochastic, seed):
     """round(n x) / n of x in [0, 1], for use inside of custom gradients."""
     steps = float(2**bits - 1)
-    scaled = x * steps
+    scaled = x * _opaque(steps)
     rounded = _round_stochastically(scaled, seed) if stochastic else _round(scaled, steps)
-    return _divide(rounded, steps)
+    return rounded / _opaque(steps)
 
 
 def quantize_k(x, bits: int, stochastic: bool = False, seed=None):
