@@ -14,7 +14,7 @@ from typing import Callable, List, NamedTuple, Optional, Sequence
 
 import numpy as np
 
-from empir import attacks, runs, runtime
+from empir import attacks, chunks, finished, runs, runtime
 from empir.attacks.base import in_shares
 from empir.backend import tf
 from empir.data import Dataset
@@ -97,13 +97,15 @@ class Job(NamedTuple):
     def columns(self) -> List[str]:
         """Names of the arrays of examples.npz, in order."""
         names = ("clean", "adversarial")
-        columns = ["label"]
+        columns = ["index", "label"]
         columns += ["%s_%s" % (n, r) for n in names for r in DECISION_RULES + ("members",)]
         if self.has_top5:
             columns += ["%s_rank_%s" % (n, r) for n in names for r in SCORED_RULES]
         columns += ["l2", "linf", "changed"]
         columns += ["target"] if self.has_targets else []
-        return columns + (["adversarial"] if self.save_adversarial else [])
+        if self.save_adversarial:
+            columns += ["adversarial", "adversarial_logits", "clean_logits"]
+        return columns
 
     @property
     def has_targets(self) -> bool:
@@ -145,7 +147,7 @@ class _Graph:
     """The operations of an evaluation; built once, run per chunk."""
 
     def __init__(self, job: Job, session):
-        started = time.time()
+        started = time.perf_counter()
         ensemble, classes = job.ensemble, job.data.num_classes
         self.session = session
         self.images = tf.placeholder(tf.float32, (None,) + job.data.images.shape[1:], "images")
@@ -157,7 +159,7 @@ class _Graph:
         self.adversarial = attack.generate(self.images, **dict(job.parameters, **feeds))
         self.adversarial.set_shape(self.images.shape)
         self.attacked = self._outputs(ensemble, self.adversarial)
-        self.build_seconds = time.time() - started
+        self.build_seconds = time.perf_counter() - started
 
     @staticmethod
     def _outputs(ensemble, images):
@@ -176,9 +178,9 @@ class _Graph:
         if job.targeted:
             image_rows, target = _targets(rows, job.data)
         images, labels = job.data.images[image_rows], job.data.labels[image_rows]
-        began = time.time()
+        began = time.perf_counter()
         clean = self.session.run(self.clean, {self.images: images})
-        cleaned = time.time()
+        cleaned = time.perf_counter()
         if job.draws_targets:
             target = _random_targets(rows, clean[job.ensemble.combine], job)
         towards = clean[job.ensemble.combine] if target is None else target
@@ -188,9 +190,10 @@ class _Graph:
             self.index: rows,
         }
         attacked, adversarial = self.session.run([self.attacked, self.adversarial], feed)
-        seconds = (cleaned - began, time.time() - cleaned)
+        seconds = (cleaned - began, time.perf_counter() - cleaned)
         _check(job, rows, images, adversarial, clean, attacked)
         arrays = dict(distances(images, adversarial), label=labels, seconds=np.array([seconds]))
+        arrays["index"] = image_rows.astype(np.int64)
         for name, outputs in (("clean", clean), ("adversarial", attacked)):
             for rule in DECISION_RULES + ("members",):
                 arrays["%s_%s" % (name, rule)] = outputs[rule].astype(np.int16)
@@ -202,6 +205,8 @@ class _Graph:
             arrays["target"] = target.astype(np.int64)
         if job.save_adversarial:
             arrays["adversarial"] = adversarial
+            arrays["adversarial_logits"] = attacked["logits"]
+            arrays["clean_logits"] = clean["logits"]
         if job.is_shown(rows).any():
             arrays["shown"] = adversarial[job.is_shown(rows)]
         return arrays
@@ -271,22 +276,65 @@ def evaluate(job: Job, session, out=None, resume=False, progress=True) -> dict:
       The record, as in result.json (README, Results).
 
     Raises:
-      ResumeError: if `out` holds another run, or this one and `resume` is False.
+      ResumeError: if `out` holds another run, or this one and `resume` is False, or a finished one
+        without all that this one is to keep, or another process writes to it.
       EmpirError: if `out` cannot be written, or the attack gives NaN, leaves the range of images or
         its ball.
     """
-    head = json.loads(json.dumps(job.describe()))
-    began = time.time()
-    if out:
-        finished = _finished(out, head, resume)
-        if finished:
-            return finished
+    if out is None:
+        return _evaluate(job, session, None, resume, progress)
+    runs.check_writable(out)
+    asked = out, _head(job), job.columns(), resume
+    record = finished.evaluation_record(*asked)
+    if record is not None and not os.path.lexists(os.path.join(out, runs.PARTIAL)):
+        return record  # also from a folder that cannot be written
+    with runs.lock(out):
+        record = finished.evaluation_record(*asked)  # another process may have finished it
+        if record is None:
+            return _evaluate(job, session, out, resume, progress)
+        chunks.ChunkStore(os.path.join(out, runs.PARTIAL)).remove()  # it was killed at the end
+        return record
+
+
+def _evaluate(job, session, out, resume, progress):
+    """Run an evaluation, or what is left of it, and return its record."""
+    head, how = _head(job), "%d threads" % runtime.threads()
+    began, started = time.perf_counter(), datetime.datetime.utcnow()
     graph = _Graph(job, session)  # before anything is written: it checks the attack's parameters
-    if out:
-        runs.claim(os.path.join(out, runs.PARTIAL), head, resume, "evaluation")
-    store = runs.ChunkStore(out and os.path.join(out, runs.PARTIAL))
-    todo = [start for start in job.starts() if not store.holds(start, _keys(job, start))]
-    done = job.num_examples - sum(min(job.batch_size, job.num_examples - s) for s in todo)
+    partial = None if out is None else os.path.join(out, runs.PARTIAL)
+    store = chunks.ChunkStore(partial, runs.digest(head), how)
+    if out is not None:
+        runs.claim(partial, head, resume, "evaluation")
+    _fill(store, job, graph, progress)
+    if job.show:
+        job.show(_shown(job, store))
+    record = dict(head, **measure(job, store))
+    record["seconds"].update(
+        build=round(graph.build_seconds, 3), total=round(time.perf_counter() - began, 3)
+    )
+    record["peak_memory_mb"] = runtime.peak_memory_mb()
+    record["versions"], record["git_commit"] = runtime.provenance()
+    record["command"] = runtime.command()
+    record["started"] = started.strftime("%Y-%m-%dT%H:%M:%SZ")
+    if out is not None:
+        examples = store.write_npz(
+            os.path.join(out, finished.EXAMPLES), job.columns(), job.starts()
+        )
+        record["examples_sha256"] = examples
+        runs.write_json(os.path.join(out, finished.RESULT), record)
+        store.remove()
+    return record
+
+
+def _head(job):
+    """What a job computes, as JSON gives it back."""
+    return json.loads(json.dumps(job.describe()))
+
+
+def _fill(store, job, graph, progress):
+    """Compute the chunks that a store does not hold."""
+    todo = [s for s in job.starts() if not store.holds(s, len(job.rows(s)), _keys(job, s))]
+    done = job.num_examples - sum(len(job.rows(start)) for start in todo)
     if done:
         log.info("resuming: %d of %d examples are done", done, job.num_examples)
     title = "%s on %s" % (job.attack, job.data.name)
@@ -294,38 +342,8 @@ def evaluate(job: Job, session, out=None, resume=False, progress=True) -> dict:
         bar.update(done)
         for start in todo:
             arrays = graph.run(job, start)
-            store.add(start, arrays)
+            store.add(start, len(job.rows(start)), arrays)
             bar.update(len(arrays["label"]))
-    if job.show:
-        job.show(_shown(job, store))
-    record = dict(head, **measure(job, store))
-    record["seconds"].update(
-        build=round(graph.build_seconds, 3), total=round(time.time() - began, 3)
-    )
-    record["peak_memory_mb"] = runtime.peak_memory_mb()
-    record["versions"], record["git_commit"] = runtime.provenance()
-    record["command"] = runtime.command()
-    record["started"] = datetime.datetime.utcfromtimestamp(began).strftime("%Y-%m-%dT%H:%M:%SZ")
-    if out:
-        store.write_npz(os.path.join(out, "examples.npz"), job.columns(), job.starts())
-        runs.write_json(os.path.join(out, "result.json"), record)
-        store.remove()
-    return record
-
-
-def _finished(out, head, resume):
-    path = os.path.join(out, "result.json")
-    if not os.path.exists(path):
-        return None
-    if not resume:
-        raise runs.ResumeError(
-            "%s exists: --resume accepts it if it is of the same run; else use another --out" % path
-        )
-    record = runs.read_json(path)
-    changed = runs.differences({key: record.get(key) for key in head}, head)
-    if changed:
-        raise runs.ResumeError("%s is the result of another run (%s)" % (path, "; ".join(changed)))
-    return record
 
 
 def _keys(job, start):

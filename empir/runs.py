@@ -1,25 +1,24 @@
-"""Resumable runs on disk: finished chunks are kept, and another run's state is refused.
+"""Files of runs: written complete or not at all, kept to one process, another run's refused.
 
-While a run is under way its folder holds `partial/`: run.json, which says what the run computes,
-and one file per finished chunk. When all chunks are there they become `examples.npz`, written as a
-stream so that memory does not grow with their number.
+While a run is under way its folder holds the state of it: run.json, which says what the run
+computes, and what is finished (of an evaluation, its chunks: `empir.chunks`).
 """
 
 import contextlib
 import errno
 import fcntl
+import hashlib
 import json
 import os
-import shutil
-import zipfile
-from typing import Dict, List, Union
-
-import numpy as np
+import stat
+import tempfile
+from typing import List, Union
 
 from empir.errors import EmpirError, ResumeError
 
 PARTIAL = "partial"  # state of an unfinished evaluation, in its --out
 TRAINING = "training-state"  # state of an unfinished training, in its --model_path
+DESCRIPTION = "run.json"  # of a run, in the folder of its state
 LOCK = ".lock"  # locked by the process that writes to the folder it lies in
 
 #: What a file system without locks answers.
@@ -27,43 +26,157 @@ _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
 
 
 def write_atomically(path: str, content: Union[str, bytes]):
-    """Write a file so that it is either complete or as it was before."""
-    with _replacing(path) as file:
-        file.write(content if isinstance(content, bytes) else content.encode("utf8"))
+    """Write a file so that it is either complete or as it was before.
+
+    A symbolic link to a regular file stays, and the file that it leads to is written.
+
+    Raises:
+      EmpirError: if it cannot be written, or `path` is a device, a pipe, a folder, or a link to
+        nothing.
+    """
+    with replacing(path) as file:
+        if not isinstance(content, bytes):
+            content = content.encode("utf8", "surrogateescape")  # as paths that are not UTF-8
+        file.write(content)
 
 
 @contextlib.contextmanager
-def _replacing(path):
-    """A binary file that takes the place of `path` once it is written and on the disk."""
-    temporary = path + ".writing"
-    with open(temporary, "wb") as file:
-        yield file
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+def replacing(path: str):
+    """A binary file that takes the place of `path` once it is written and on the disk.
+
+    It stands beside `path` meanwhile, as `path` with ".writing" appended.
+
+    Raises:
+      EmpirError: as `write_atomically`, also for an `OSError` of what the block does.
+    """
+    target = _target(path)
+    temporary = target + ".writing"
+    try:
+        if os.path.lexists(temporary):
+            _require_regular(temporary)
+            os.unlink(temporary)  # of a process that was killed
+        with open(temporary, "xb") as file:
+            yield _Written(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, target)
+    except (OSError, EmpirError) as error:
+        with contextlib.suppress(OSError):  # a disk that is full gets its space back
+            os.unlink(temporary)
+        if isinstance(error, EmpirError):
+            raise
+        raise EmpirError("cannot write %s: %s" % (path, _reason(error)))
+
+
+class _Written:
+    """A file under way that fails once: zipfile, when it is closed after that, writes on."""
+
+    def __init__(self, file):
+        self._file, self._failed = file, False
+
+    def write(self, data):
+        """As a binary file's; after a failure nothing is written."""
+        if self._failed:
+            return len(data)
+        self._failed = True
+        written = self._file.write(data)
+        self._failed = False
+        return written
+
+    def seek(self, *place):
+        """As a binary file's."""
+        return 0 if self._failed else self._file.seek(*place)
+
+    def tell(self):
+        """As a binary file's."""
+        return 0 if self._failed else self._file.tell()
+
+    def flush(self):
+        """As a binary file's."""
+        if not self._failed:
+            self._file.flush()
+
+    def read(self, *size):
+        """There, as NumPy asks whether it is; the file is for writing."""
+        return self._file.read(*size)
+
+
+def _target(path):
+    """The regular file that is written as `path`, if there is one: itself, or a link's end."""
+    if os.path.islink(path):
+        if not os.path.exists(path):
+            raise EmpirError("cannot write %s: it is a link to nothing, remove it" % path)
+        target = os.path.realpath(path)
+    else:
+        target = path
+    _require_regular(target, path)
+    return target
+
+
+def _require_regular(target, path=None):
+    """Raise `EmpirError` if there is something other than a regular file."""
+    if os.path.lexists(target) and not stat.S_ISREG(os.lstat(target).st_mode):
+        raise EmpirError("cannot write %s: it is not a regular file" % (path or target))
+
+
+def _reason(error):
+    """What an `OSError` says, in one line and without the file's name."""
+    return error.strerror or " ".join(str(error).split())
+
+
+def make_folder(folder: str):
+    """Make a folder and those above it that are missing; `EmpirError` if it cannot be made."""
+    try:
+        os.makedirs(folder, exist_ok=True)
+    except OSError as error:
+        raise EmpirError("cannot write to %s: %s" % (folder, _reason(error)))
+
+
+#: What a disk, a quota or `ulimit -f` answers that has no room left.
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+@contextlib.contextmanager
+def temporary_folder():
+    """A folder that is there while the block runs; `EmpirError` if there is no room for it."""
+    hint = "make room for temporary files, or set TMPDIR to a folder that has some"
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            yield folder
+    except FileNotFoundError as error:
+        if error.filename is not None:
+            raise
+        raise EmpirError("%s: %s" % (_reason(error), hint))
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        raise EmpirError("cannot write temporary files: %s: %s" % (_reason(error), hint))
 
 
 def check_writable(folder: str):
     """Raise `EmpirError` if `folder` is not, or could not be made, a folder to write to."""
-    if not folder:
-        raise EmpirError("an empty --out names no folder")
+    if not folder.strip():
+        raise EmpirError("--out=%s is empty: name a folder" % folder)
     path = os.path.abspath(folder)
-    while not os.path.exists(path):
+    while not os.path.lexists(path):
         path = os.path.dirname(path)
-    if not os.path.isdir(path) or not os.access(path, os.W_OK):
+    if not os.path.isdir(path) or not os.access(path, os.W_OK | os.X_OK):
         raise EmpirError("cannot write to %s: %s is not a writable folder" % (folder, path))
 
 
 def check_file(path: str):
     """Raise `EmpirError` if a file cannot be written at `path`; its folder may be missing."""
+    if not path.strip():
+        raise EmpirError("--out=%s is empty: name a file" % path)
     check_writable(os.path.dirname(path) or ".")
     if os.path.isdir(path):
         raise EmpirError("--out=%s is a folder: name a file" % path)
+    _target(path)
 
 
 def write_json(path: str, record: dict):
     """Write a record as a JSON file, complete or not at all, into a folder made if missing."""
-    os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+    make_folder(os.path.dirname(path) or ".")
     write_atomically(path, json.dumps(record, indent=1) + "\n")
 
 
@@ -80,16 +193,40 @@ def _plain(value):
     return json.dumps(value, sort_keys=True)
 
 
+def read_regular(path: str) -> bytes:
+    """What a regular file holds; `OSError` if there is none, or a pipe, which would never end."""
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise OSError(errno.EINVAL, "not a regular file")
+    with open(path, "rb") as file:
+        return file.read()
+
+
 def read_json(path: str) -> dict:
     """A JSON object from a file; `ResumeError` if the file holds something else."""
     try:
-        with open(path) as file:
-            content = json.load(file)
-    except (OSError, ValueError) as error:
-        raise ResumeError("%s is unreadable (%s): remove it" % (path, error))
+        content = json.loads(read_regular(path).decode("utf8"))
+    except (OSError, ValueError, RecursionError) as error:
+        reason = _reason(error) if isinstance(error, OSError) else " ".join(str(error).split())
+        raise ResumeError("%s is unreadable (%s): remove it" % (path, reason))
     if not isinstance(content, dict):
         raise ResumeError("%s is unreadable (no JSON object): remove it" % path)
     return content
+
+
+def digest(description) -> str:
+    """SHA-256 of plain data, whatever the order of its keys."""
+    return hashlib.sha256(json.dumps(description, sort_keys=True).encode("utf8")).hexdigest()
+
+
+def file_digest(path: str) -> str:
+    """SHA-256 of a regular file; `OSError` if it cannot be read."""
+    if not os.path.isfile(path):
+        raise OSError(errno.EINVAL, "not a regular file" if os.path.lexists(path) else "no file")
+    whole = hashlib.sha256()
+    with open(path, "rb") as file:
+        for part in iter(lambda: file.read(2**20), b""):
+            whole.update(part)
+    return whole.hexdigest()
 
 
 def claim(folder: str, description: dict, resume: bool, what: str):
@@ -99,9 +236,9 @@ def claim(folder: str, description: dict, resume: bool, what: str):
       ResumeError: if it holds another run's state, or this one's and `resume` is False.
       EmpirError: if it cannot be written.
     """
-    record = os.path.join(folder, "run.json")
+    record = os.path.join(folder, DESCRIPTION)
     description = json.loads(json.dumps(description))
-    if os.path.exists(record):
+    if os.path.lexists(record):
         changed = differences(read_json(record), description)
         if changed:
             raise ResumeError(
@@ -114,11 +251,18 @@ def claim(folder: str, description: dict, resume: bool, what: str):
                 % (folder, what)
             )
         return
-    try:
-        os.makedirs(folder, exist_ok=True)
-        write_atomically(record, json.dumps(description, indent=1, sort_keys=True) + "\n")
-    except OSError as error:
-        raise EmpirError("cannot write to %s: %s" % (folder, error.strerror))
+    if not resume and os.path.isdir(folder) and _kept(folder):
+        raise ResumeError(
+            "%s holds an unfinished %s without its %s: --resume takes what is of this one, "
+            "removing it starts over" % (folder, what, DESCRIPTION)
+        )
+    make_folder(folder)
+    write_atomically(record, json.dumps(description, indent=1, sort_keys=True) + "\n")
+
+
+def _kept(folder):
+    """Files in a folder that are complete."""
+    return [n for n in os.listdir(folder) if n[0] != "." and not n.endswith(".writing")]
 
 
 @contextlib.contextmanager
@@ -178,77 +322,3 @@ def _lock_file(path):
             if os.path.samestat(os.fstat(file), os.lstat(path)):
                 return file
         os.close(file)
-
-
-class ChunkStore:
-    """The finished chunks of a run: start index -> arrays of one row per example.
-
-    Args:
-      folder: where to keep them; None keeps them in memory.
-    """
-
-    def __init__(self, folder=None):
-        self._folder = folder
-        self._memory: Dict[int, dict] = {}
-
-    def _path(self, start):
-        return os.path.join(self._folder, "chunk-%08d.npz" % start)
-
-    def __contains__(self, start: int) -> bool:
-        if self._folder is None:
-            return start in self._memory
-        return os.path.exists(self._path(start))
-
-    def holds(self, start: int, keys) -> bool:
-        """Whether a chunk is finished and has all these arrays."""
-        if start not in self:
-            return False
-        if self._folder is None:
-            return set(keys) <= set(self._memory[start])
-        with np.load(self._path(start), allow_pickle=False) as archive:
-            return set(keys) <= set(archive.files)
-
-    def add(self, start: int, arrays: dict):
-        """Keep a finished chunk; on disk it appears complete or not at all."""
-        if self._folder is None:
-            self._memory[start] = arrays
-            return
-        with _replacing(self._path(start)) as file:
-            np.savez(file, **arrays)
-
-    def _array(self, start, key):
-        if self._folder is None:
-            return self._memory[start][key]
-        with np.load(self._path(start), allow_pickle=False) as archive:
-            return archive[key]
-
-    def column(self, key: str, starts) -> np.ndarray:
-        """One array over all chunks, concatenated."""
-        return np.concatenate([self._array(start, key) for start in starts])
-
-    def write_npz(self, path: str, keys, starts):
-        """Write the chunks' arrays as one .npz, byte for byte the same at every writing."""
-        with _replacing(path) as file, zipfile.ZipFile(file, "w") as archive:
-            for key in keys:
-                self._write_array(archive, key, starts)
-
-    def _write_array(self, archive, key, starts):
-        first = self._array(starts[0], key)
-        rows = sum(len(self._array(start, key)) for start in starts)
-        header = {
-            "descr": np.lib.format.dtype_to_descr(first.dtype),
-            "fortran_order": False,
-            "shape": (rows,) + first.shape[1:],
-        }
-        entry = zipfile.ZipInfo(key + ".npy")  # dated 1980, unlike one made from a file
-        entry.compress_type = zipfile.ZIP_DEFLATED
-        with archive.open(entry, "w", force_zip64=True) as file:
-            np.lib.format.write_array_header_1_0(file, header)
-            for start in starts:
-                file.write(np.ascontiguousarray(self._array(start, key)).tobytes())
-
-    def remove(self):
-        """Delete the chunks and the folder that holds them."""
-        if self._folder is not None:
-            shutil.rmtree(self._folder)
-        self._memory.clear()
