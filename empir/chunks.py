@@ -43,7 +43,7 @@ class ChunkStore:
         self._memory: Dict[int, dict] = {}
         self._told = False
         if folder is not None and os.path.islink(folder):
-            raise ResumeError("%s is a link: remove it, a run's state lies in its folder" % folder)
+            raise _linked(folder)
 
     def _path(self, start):
         return os.path.join(self._folder, "chunk-%08d.npz" % start)
@@ -58,9 +58,14 @@ class ChunkStore:
           start: index of its first row.
           rows: how many rows it must have.
           keys: names of arrays.
+
+        Raises:
+          ResumeError: if it is a symbolic link, which leads out of the folder.
         """
         if self._folder is None:
             return start in self._memory and set(keys) <= set(self._memory[start])
+        if os.path.islink(self._path(start)):
+            raise _linked(self._path(start))
         if not os.path.lexists(self._path(start)):
             return False
         try:
@@ -162,6 +167,10 @@ class ChunkStore:
         if self._folder is not None and os.path.lexists(self._folder):
             discard(self._folder)
         self._memory.clear()
+
+
+def _linked(path):
+    return ResumeError("%s is a link: remove it, the state of a run lies in its folder" % path)
 
 
 _OWN = re.compile(r"(chunk-\d{8,}\.npz|run\.json)(\.writing)?$")

@@ -281,28 +281,29 @@ def evaluate(job: Job, session, out=None, resume=False, progress=True) -> dict:
       EmpirError: if `out` cannot be written, or the attack gives NaN, leaves the range of images or
         its ball.
     """
+    head = json.loads(json.dumps(job.describe()))
     if out is None:
-        return _evaluate(job, session, None, resume, progress)
+        return _evaluate(job, session, head, None, resume, progress)
     runs.check_writable(out)
-    asked = out, _head(job), job.columns(), resume
+    asked = out, head, job.columns(), resume
     record = finished.evaluation_record(*asked)
-    if record is not None and not os.path.lexists(os.path.join(out, runs.PARTIAL)):
+    left = [os.path.lexists(os.path.join(out, name)) for name in (runs.PARTIAL, runs.LOCK)]
+    if record is not None and not any(left):
         return record  # also from a folder that cannot be written
     with runs.lock(out):
         record = finished.evaluation_record(*asked)  # another process may have finished it
         if record is None:
-            return _evaluate(job, session, out, resume, progress)
+            return _evaluate(job, session, head, out, resume, progress)
         chunks.ChunkStore(os.path.join(out, runs.PARTIAL)).remove()  # it was killed at the end
         return record
 
 
-def _evaluate(job, session, out, resume, progress):
+def _evaluate(job, session, head, out, resume, progress):
     """Run an evaluation, or what is left of it, and return its record."""
-    head, how = _head(job), "%d threads" % runtime.threads()
     began, started = time.perf_counter(), datetime.datetime.utcnow()
     graph = _Graph(job, session)  # before anything is written: it checks the attack's parameters
     partial = None if out is None else os.path.join(out, runs.PARTIAL)
-    store = chunks.ChunkStore(partial, runs.digest(head), how)
+    store = chunks.ChunkStore(partial, runs.digest(head), runtime.parallelism())
     if out is not None:
         runs.claim(partial, head, resume, "evaluation")
     _fill(store, job, graph, progress)
@@ -324,11 +325,6 @@ def _evaluate(job, session, out, resume, progress):
         runs.write_json(os.path.join(out, finished.RESULT), record)
         store.remove()
     return record
-
-
-def _head(job):
-    """What a job computes, as JSON gives it back."""
-    return json.loads(json.dumps(job.describe()))
 
 
 def _fill(store, job, graph, progress):

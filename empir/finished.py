@@ -1,4 +1,4 @@
-"""What a finished run left in its folder: accepted again only if it is whole and of the same run."""
+"""What a finished run left in its folder, accepted again only if it is whole and of that run."""
 
 import logging
 import os

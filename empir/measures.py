@@ -55,7 +55,7 @@ def measure(job, store) -> dict:
 
     Args:
       job: an `evaluation.Job`.
-      store: its finished chunks, a `runs.ChunkStore`.
+      store: its finished chunks, a `chunks.ChunkStore`.
     """
     starts = job.starts()
     label = store.column("label", starts)

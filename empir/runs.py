@@ -72,29 +72,35 @@ class _Written:
     """A file under way that fails once: zipfile, when it is closed after that, writes on."""
 
     def __init__(self, file):
-        self._file, self._failed = file, False
+        self._file, self._failed, self._place = file, False, 0
+
+    def _once(self, call, *arguments):
+        """Call the file's method, unless one failed before."""
+        if not self._failed:
+            self._failed = True
+            call(*arguments)
+            self._place = self._file.tell()
+            self._failed = False
 
     def write(self, data):
-        """As a binary file's; after a failure nothing is written."""
-        if self._failed:
-            return len(data)
-        self._failed = True
-        written = self._file.write(data)
-        self._failed = False
-        return written
-
-    def seek(self, *place):
         """As a binary file's."""
-        return 0 if self._failed else self._file.seek(*place)
+        self._place += len(data)
+        self._once(self._file.write, data)
+        return len(data)
+
+    def seek(self, offset, whence=os.SEEK_SET):
+        """As a binary file's."""
+        self._place = offset if whence == os.SEEK_SET else self._place
+        self._once(self._file.seek, offset, whence)
+        return self._place
 
     def tell(self):
         """As a binary file's."""
-        return 0 if self._failed else self._file.tell()
+        return self._place
 
     def flush(self):
         """As a binary file's."""
-        if not self._failed:
-            self._file.flush()
+        self._once(self._file.flush)
 
     def read(self, *size):
         """There, as NumPy asks whether it is; the file is for writing."""
@@ -290,9 +296,11 @@ def lock(folder: str):
     try:
         yield
     finally:
-        with contextlib.suppress(OSError):
-            os.remove(os.path.join(folder, LOCK))
-        os.close(file)
+        try:
+            with contextlib.suppress(OSError):
+                os.remove(os.path.join(folder, LOCK))
+        finally:
+            os.close(file)
         with contextlib.suppress(OSError):
             for path in made:
                 os.rmdir(path)

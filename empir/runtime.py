@@ -110,6 +110,11 @@ def threads() -> int:
     return _asked_threads() * _shares
 
 
+def parallelism() -> str:
+    """What decides the order of sums, which changes results by rounding: threads and shares."""
+    return "%d threads, %d shares" % (threads(), share_count())
+
+
 def share_count() -> int:
     """Number of shares that attacks compute side by side; 1 on GPUs, and unless configured."""
     return _shares if _shares > 1 and not gpus() else 1

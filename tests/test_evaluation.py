@@ -192,13 +192,13 @@ def test_memory_does_not_grow_with_the_number_of_images(members, tmp_path, monke
     """30,000 images are 90 MB, and as many adversarial ones, none of which are kept."""
     session, own = members
     data = Dataset("drawn", "test", Drawn(30000), np.zeros(30000, int), 10, (0.0, 1.0), "drawn")
-    used, add = [], evaluation.runs.ChunkStore.add
+    used, add = [], evaluation.chunks.ChunkStore.add
 
     def measured(store, *arguments):
         add(store, *arguments)
         used.append(resident_megabytes())
 
-    monkeypatch.setattr(evaluation.runs.ChunkStore, "add", measured)
+    monkeypatch.setattr(evaluation.chunks.ChunkStore, "add", measured)
     run = job(own[2:], "fgsm")._replace(data=data, batch_size=500)
     evaluate(run, session, str(tmp_path), progress=False)
     assert len(used) == 60 and used[-1] - used[9] < 30

@@ -1,132 +1,19 @@
 """Resumable runs: finished chunks, the file they become, and whose state a folder holds."""
 
+import errno
 import json
 import os
+import stat
 import subprocess
 import sys
+import tempfile
 
-import numpy as np
 import pytest
 from conftest import ROOT
+from kills import limited_files
 
 from empir import runs
 from empir.errors import EmpirError, ResumeError
-
-KEYS = ("label", "members", "images")
-STARTS = (0, 3, 6)
-
-
-def chunks(random):
-    """Three chunks of 3, 3 and 1 examples, one array of them not contiguous."""
-    for start, count in zip(STARTS, (3, 3, 1)):
-        yield start, {
-            "label": np.arange(start, start + count),
-            "members": random.randint(0, 10, (3, count)).astype(np.int16).T,
-            "images": random.uniform(size=(count, 4, 4, 1)).astype(np.float32),
-        }
-
-
-@pytest.fixture(params=["disk", "memory"])
-def store(request, tmp_path):
-    """An empty store of either kind."""
-    if request.param == "memory":
-        return runs.ChunkStore()
-    folder = tmp_path / runs.PARTIAL
-    folder.mkdir()
-    return runs.ChunkStore(str(folder))
-
-
-@pytest.fixture
-def expected(store, random):
-    """Fill the store; returns the concatenated arrays."""
-    added = list(chunks(random))
-    for start, arrays in added:
-        store.add(start, arrays)
-    return {key: np.concatenate([arrays[key] for _, arrays in added]) for key in KEYS}
-
-
-def test_a_chunk_is_there_once_added(store, random):
-    assert not any(start in store for start in STARTS)
-    start, arrays = list(chunks(random))[1]
-    store.add(start, arrays)
-    assert [start in store for start in STARTS] == [False, True, False]
-
-
-def test_a_chunk_holds_the_arrays_that_were_added_and_no_others(store, random):
-    assert not store.holds(3, [])
-    store.add(3, dict(chunks(random))[3])
-    assert store.holds(3, ["label", "images"]) and not store.holds(3, ["label", "shown"])
-    assert not store.holds(0, ["label"])
-
-
-def test_columns_are_concatenated_in_the_given_order(store, expected):
-    for key in KEYS:
-        column = store.column(key, STARTS)
-        assert column.dtype == expected[key].dtype
-        np.testing.assert_array_equal(column, expected[key])
-    np.testing.assert_array_equal(store.column("label", (6, 0)), [6, 0, 1, 2])
-
-
-def test_the_npz_holds_the_columns_as_numpy_reads_them(store, expected, tmp_path):
-    path = str(tmp_path / "examples.npz")
-    store.write_npz(path, KEYS, STARTS)
-    with np.load(path, allow_pickle=False) as archive:
-        assert archive.files == list(KEYS)
-        for key in KEYS:
-            assert archive[key].dtype == expected[key].dtype
-            np.testing.assert_array_equal(archive[key], expected[key])
-    assert [name for name in os.listdir(str(tmp_path)) if name.endswith(".writing")] == []
-
-
-def test_the_npz_holds_only_the_keys_asked_for(store, expected, tmp_path):
-    path = str(tmp_path / "examples.npz")
-    store.write_npz(path, ["images", "label"], STARTS)
-    with np.load(path) as archive:
-        assert archive.files == ["images", "label"]
-
-
-def test_the_npz_is_the_same_bytes_at_every_writing_and_from_every_store(tmp_path):
-    (tmp_path / runs.PARTIAL).mkdir()
-    written = []
-    for number, folder in enumerate([None, str(tmp_path / runs.PARTIAL), None]):
-        store = runs.ChunkStore(folder)
-        for start, arrays in chunks(np.random.RandomState(0)):
-            store.add(start, arrays)
-        path = tmp_path / ("%d.npz" % number)
-        store.write_npz(str(path), KEYS, STARTS)
-        os.utime(str(path), (number, number))
-        written.append(path.read_bytes())
-    assert written[0] == written[1] == written[2]
-
-
-def test_a_store_on_disk_finds_the_chunks_of_an_earlier_process(tmp_path, random):
-    added = dict(chunks(random))
-    runs.ChunkStore(str(tmp_path)).add(3, added[3])
-    later = runs.ChunkStore(str(tmp_path))
-    assert [start in later for start in STARTS] == [False, True, False]
-    np.testing.assert_array_equal(later.column("images", [3]), added[3]["images"])
-
-
-def test_a_chunk_that_was_being_written_does_not_count(tmp_path, random, monkeypatch):
-    def killed(*arguments):
-        raise KeyboardInterrupt
-
-    store = runs.ChunkStore(str(tmp_path))
-    _, arrays = next(chunks(random))
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "fsync", killed)
-        with pytest.raises(KeyboardInterrupt):
-            store.add(0, arrays)
-    assert 0 not in store and 0 not in runs.ChunkStore(str(tmp_path))
-    store.add(0, arrays)
-    np.testing.assert_array_equal(store.column("label", [0]), [0, 1, 2])
-
-
-def test_a_removed_store_is_gone(store, expected, tmp_path):
-    store.remove()
-    assert not any(start in store for start in STARTS)
-    assert not (tmp_path / runs.PARTIAL).exists()
-
 
 RUN = {"attack": {"eps": 0.3, "name": "pgd"}, "seed": 1237, "precisions": ("w2a4", "fp")}
 
@@ -225,8 +112,9 @@ def test_a_failed_writing_leaves_the_old_file(tmp_path, monkeypatch, failing):
     path = tmp_path / "result.json"
     path.write_text("old\n")
     monkeypatch.setattr(os, failing, no_space)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(EmpirError, match="cannot write .*result.json: No space left"):
         runs.write_atomically(str(path), "new\n")
+    assert os.listdir(str(tmp_path)) == ["result.json"]
     assert path.read_text() == "old\n"
 
 
@@ -295,3 +183,124 @@ def test_a_folder_that_is_a_file_cannot_be_locked(tmp_path):
         with pytest.raises(EmpirError, match="cannot write to"):
             with runs.lock(str(tmp_path / name)):
                 pass
+
+
+def _device(path):
+    try:
+        os.mknod(path, 0o666 | stat.S_IFCHR, os.makedev(1, 3))  # as /dev/null
+    except PermissionError:
+        pytest.skip("only root makes devices")
+
+
+def _link_to_pipe(path):
+    os.mkfifo(path + "-pipe")
+    os.symlink(path + "-pipe", path)
+
+
+#: What stands where a file is to be written, and what is said of it.
+NO_FILES = {
+    "a pipe": (os.mkfifo, "it is not a regular file"),
+    "a device": (_device, "it is not a regular file"),
+    "a folder": (os.mkdir, "is a folder|it is not a regular file"),
+    "a link to nothing": (lambda path: os.symlink("nowhere", path), "it is a link to nothing"),
+    "a link to itself": (lambda path: os.symlink(path, path), "it is a link to nothing"),
+    "a link to a pipe": (_link_to_pipe, "it is not a regular file"),
+}
+
+
+@pytest.mark.parametrize("kind", NO_FILES)
+def test_only_regular_files_are_replaced(tmp_path, kind):
+    path = str(tmp_path / "result.json")
+    put, says = NO_FILES[kind]
+    put(path)
+    before = os.lstat(path)
+    for write in (
+        lambda: runs.check_file(path),
+        lambda: runs.write_json(path, {}),
+        lambda: runs.write_atomically(path, "text"),
+    ):
+        with pytest.raises(EmpirError, match=says) as error:
+            write()
+        assert path in str(error.value) and "\n" not in str(error.value)
+    assert os.path.samestat(os.lstat(path), before)
+    assert not any(name.endswith(".writing") for name in os.listdir(str(tmp_path)))
+
+
+def test_a_pipe_beside_the_file_is_not_opened(tmp_path):
+    os.mkfifo(str(tmp_path / "result.json.writing"))
+    with pytest.raises(EmpirError, match="result.json.writing: it is not a regular file"):
+        runs.write_json(str(tmp_path / "result.json"), {})
+
+
+def test_a_link_to_a_file_stays_and_the_file_is_written(tmp_path):
+    for folder in ("there", "here"):
+        (tmp_path / folder).mkdir()
+    link, target = tmp_path / "here" / "result.json", tmp_path / "there" / "result.json"
+    target.write_text("old")
+    link.symlink_to(os.path.join("..", "there", "result.json"))
+    runs.check_file(str(link))
+    runs.write_json(str(link), {"a": 1})
+    assert link.is_symlink() and json.loads(target.read_text()) == {"a": 1}
+    assert os.listdir(str(tmp_path / "here")) == os.listdir(str(tmp_path / "there"))
+
+
+@pytest.mark.parametrize("name", ["", " ", "\t"])
+def test_an_empty_name_is_refused(name):
+    for check in (runs.check_writable, runs.check_file):
+        with pytest.raises(EmpirError, match="--out=.*is empty: name a f"):
+            check(name)
+
+
+@pytest.mark.parametrize("put", [os.mkfifo, lambda path: os.symlink("nowhere", path)])
+def test_what_is_no_folder_is_not_written_to(tmp_path, put):
+    put(str(tmp_path / "out"))
+    for name in ("out", "out/deeper"):
+        with pytest.raises(EmpirError, match="out is not a writable folder"):
+            runs.check_writable(str(tmp_path / name))
+        with pytest.raises(EmpirError, match="cannot write to"):
+            runs.make_folder(str(tmp_path / name))
+
+
+@pytest.mark.parametrize("put", [os.mkfifo, os.mkdir, lambda path: os.symlink("/dev/zero", path)])
+def test_what_is_no_file_is_not_read(tmp_path, put):
+    path = str(tmp_path / "run.json")
+    put(path)
+    with pytest.raises(ResumeError, match="run.json is unreadable .not a regular file.: remove it"):
+        runs.claim(str(tmp_path), RUN, True, "evaluation")
+    with pytest.raises(OSError, match="not a regular file"):
+        runs.read_regular(path)
+    with pytest.raises(OSError, match="not a regular file"):
+        runs.file_digest(path)
+
+
+@pytest.mark.parametrize("left, is_kept", [("chunk-00000000.npz", True), ("x.writing", False)])
+def test_state_without_its_description_is_not_taken_without_resume(tmp_path, left, is_kept):
+    (tmp_path / left).write_text("")
+    if is_kept:
+        with pytest.raises(ResumeError, match="an unfinished evaluation without its run.json"):
+            runs.claim(str(tmp_path), RUN, False, "evaluation")
+    else:
+        runs.claim(str(tmp_path), RUN, False, "evaluation")
+    runs.claim(str(tmp_path), RUN, True, "evaluation")
+    assert sorted(os.listdir(str(tmp_path))) == sorted([left, "run.json"])
+
+
+def test_a_full_temporary_folder_is_one_line(monkeypatch):
+    with pytest.raises(EmpirError, match="cannot write temporary files: File too large: make room"):
+        with runs.temporary_folder() as folder, limited_files(10):
+            with open(os.path.join(folder, "images"), "wb") as file:
+                file.write(b"0" * 100)
+    assert not os.path.exists(folder)
+
+    def nowhere(*_):
+        raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/tmp']")
+
+    monkeypatch.setattr(tempfile, "mkdtemp", nowhere)
+    with pytest.raises(EmpirError, match="^No usable temporary .*or set TMPDIR to a folder"):
+        with runs.temporary_folder():
+            pytest.fail("there is no temporary folder")
+
+
+def test_a_description_is_told_by_its_digest_whatever_the_order():
+    assert runs.digest({"a": 1, "b": (2,)}) == runs.digest({"b": [2], "a": 1})
+    assert runs.digest({"a": 1}) != runs.digest({"a": 2})

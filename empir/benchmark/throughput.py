@@ -169,9 +169,9 @@ def _interleaved(calls, repeats):
     seconds = [[] for _ in calls]
     for _ in range(repeats + 1):
         for kept, call in zip(seconds, calls):
-            began = time.time()
+            began = time.perf_counter()
             call()
-            kept.append(time.time() - began)
+            kept.append(time.perf_counter() - began)
     return [float(np.median(kept[1:])) for kept in seconds]
 
 

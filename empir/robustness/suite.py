@@ -9,24 +9,19 @@ import contextlib
 import logging
 import os
 import time
-import zipfile
-import zlib
 from typing import List, NamedTuple, Optional, Sequence
 
 import numpy as np
 
 from empir import runs, runtime
-from empir.errors import ResumeError
 from empir.progress import progress_bar
 from empir.results import score
 from empir.robustness import curves, pace, probes, verdicts
 from empir.robustness.rounds import Graph, Setting, Subject, attack_chunk, graph_key
+from empir.robustness.storage import COLUMNS, Storage, arrays, check_free
 from empir.robustness.trials import Effort, Trial, controls, default_suite, left_out
 
 log = logging.getLogger(__name__)
-
-#: What examples.npz of a trial holds, per attacked image.
-COLUMNS = ("row", "rounds", "success", "decision", "members", "l2", "linf", "adversarial")
 
 
 class Outcome(NamedTuple):
@@ -52,7 +47,7 @@ class Outcome(NamedTuple):
         images, found = np.asarray(images), {}
         for number in sorted(set(self.breaker[images]) - {-1}):
             name = self.record["trials"][number]["name"]
-            kept = _arrays(os.path.join(self.folder, name), COLUMNS)
+            kept = arrays(os.path.join(self.folder, name))
             for image in images[self.breaker[images] == number]:
                 (place,) = np.flatnonzero(kept["row"] == image)
                 found[image] = dict({key: kept[key][place] for key in COLUMNS}, trial=name)
@@ -68,6 +63,7 @@ class Evaluation:
       clean: outputs on the clean images, see `clean_outputs`.
       ahead: trials that are to come, for the time left.
       progress: show progress bars.
+      run: `runs.digest` of what is evaluated.
 
     Attributes:
       setting, clean: as given.
@@ -83,13 +79,15 @@ class Evaluation:
         clean: dict,
         ahead: Sequence[Trial] = (),
         progress: bool = True,
+        run: str = "",
     ):
         self.setting, self.clean = setting, clean
         self.correct = clean["decision"] == setting.data.labels
         self.breaker = np.full(len(self.correct), -1)
         self.l2 = np.zeros(len(self.correct), np.float32)
         self.rows = []
-        self._out, self._progress = out, progress
+        self._progress = progress
+        self._storage = Storage(out, run, runtime.parallelism())
         self._ahead, self._done = list(ahead), []
         self._opened, self._graph, self._key = contextlib.ExitStack(), None, None
 
@@ -116,7 +114,7 @@ class Evaluation:
         """
         if seen is None:
             seen = self._seen(trial)
-        row = self._run(trial, self.folder(trial.name), seen)
+        row = self._run(trial, seen)
         found = self.arrays(trial.name, COLUMNS[:-1])
         close = found[self.setting.norm] <= self.setting.reach(self.setting.eps)
         hit = found["success"] & close & self.correct[found["row"]]
@@ -152,34 +150,24 @@ class Evaluation:
         seconds = pace.seconds_left(self._done, ahead) if ahead else None
         return "; about %d min left" % max(1, np.ceil(round(seconds) / 60)) if seconds else ""
 
-    def folder(self, name: str) -> str:
-        """Folder of a trial."""
-        return os.path.join(self._out, name)
-
     def arrays(self, name: str, keys: Sequence[str] = COLUMNS) -> dict:
         """Arrays of a trial that was run."""
-        return _arrays(self.folder(name), keys)
+        return self._storage.arrays(name, keys)
 
-    def _run(self, trial, out, seen):
+    def _run(self, trial, seen):
         """Run a trial into its folder, or take what is there; its row of the record."""
-        path = os.path.join(out, "result.json")
-        if os.path.exists(path):
-            row = runs.read_json(path)
-            if row.get("attacked") != len(seen):
-                raise ResumeError("%s is of another run: remove it" % path)
+        row = self._storage.row(trial, seen)
+        if row is not None:
             return row
-        partial = os.path.join(out, runs.PARTIAL)
-        os.makedirs(partial, exist_ok=True)
-        store = runs.ChunkStore(partial)
+        store = self._storage.store(trial, seen)
         # A trial that attacks no images still leaves arrays, of no rows.
         starts = range(0, max(len(seen), 1), self.setting.batch_size)
         with progress_bar(len(seen), trial.name, "image", self._progress) as bar:
             for start in starts:
                 rows = seen[start : start + self.setting.batch_size]
-                if start not in store:
-                    store.add(start, self._attack(trial, rows))
+                if not store.holds(start, len(rows), COLUMNS + ("seconds",)):
+                    store.add(start, len(rows), self._attack(trial, rows))
                 bar.update(len(rows))
-        store.write_npz(os.path.join(out, "examples.npz"), COLUMNS, starts)
         success = store.column("success", starts)
         row = dict(
             trial.describe(),
@@ -188,18 +176,17 @@ class Evaluation:
             accuracy=float(1 - success.mean()) if trial.everyone else None,
             seconds=round(float(store.column("seconds", starts).sum()), 3),
         )
-        runs.write_json(path, row)
-        store.remove()
+        self._storage.keep(trial, seen, store, starts, row)
         return row
 
     def _attack(self, trial, rows):
         """Arrays of a chunk, and how long it took."""
-        began, found = time.time(), {name: np.zeros(0, np.int64) for name in COLUMNS}
+        began, found = time.perf_counter(), {name: np.zeros(0, np.int64) for name in COLUMNS}
         if len(rows):
             found = attack_chunk(self.graph(trial), self.setting, trial, rows, self.clean)
         else:
             found["success"] = np.zeros(0, bool)
-        return dict(found, seconds=np.array([time.time() - began]))
+        return dict(found, seconds=np.array([time.perf_counter() - began]))
 
 
 def run(
@@ -221,12 +208,21 @@ def run(
       effort: of the default suite.
 
     Raises:
-      ResumeError: if `out` holds another run, or a damaged part of this one.
-      EmpirError: for values out of range, or an attack that leaves its ball.
+      ResumeError: if `out` holds another run, or a damaged part of this one, or another process
+        writes to it.
+      EmpirError: for values out of range, an attack that leaves its ball, or if `out` cannot be
+        written.
     """
     setting.check()
     effort.check()
-    _check_free(out)
+    runs.check_writable(out)
+    with runs.lock(out):
+        check_free(out)
+        return _run(setting, out, trials, progress, analyses, effort)
+
+
+def _run(setting, out, trials, progress, analyses, effort):
+    """What `run` does with a folder that nothing else uses."""
     missing = None  # the caller's own suite is not compared with the default one
     with setting.open() as subject:
         if trials is None:
@@ -242,7 +238,8 @@ def run(
     measured.update(curves={}, verdicts=[])
     compared = controls(setting.norm, setting.whole) if analyses else ()
     ahead = (*trials, *compared, *(curves.trials_of(setting, effort) if analyses else ()))
-    with contextlib.closing(Evaluation(setting, out, clean, ahead, progress)) as evaluation:
+    given = setting, out, clean, ahead, progress, runs.digest(head)
+    with contextlib.closing(Evaluation(*given)) as evaluation:
         for trial in (*trials, *compared):
             evaluation.run(trial)
         if analyses:
@@ -252,16 +249,6 @@ def run(
     record = _record(head, evaluation, measured)
     runs.write_json(os.path.join(out, "result.json"), record)
     return Outcome(record, clean, evaluation.breaker, evaluation.l2, out)
-
-
-def _check_free(out):
-    """Raise `ResumeError` if a folder holds what an attack of `empir.evaluation` left there."""
-    if os.path.exists(os.path.join(out, "run.json")):
-        return
-    for name in ("result.json", runs.PARTIAL):
-        path = os.path.join(out, name)
-        if os.path.exists(path):
-            raise ResumeError("%s is of another kind of run: use another folder" % path)
 
 
 def _has_analyses(out):
@@ -302,15 +289,3 @@ def clean_outputs(setting: Setting, subject: Subject) -> dict:
     order = np.argsort(-clean.pop("mean_logits"), axis=1, kind="stable")
     wrong = order[order != np.asarray(data.labels)[:, np.newaxis]]
     return dict(clean, ranking=wrong.reshape(len(data.labels), -1))
-
-
-def _arrays(folder, keys):
-    """Arrays of a trial's folder; `ResumeError` if they are missing or damaged."""
-    try:
-        with np.load(os.path.join(folder, "examples.npz"), allow_pickle=False) as kept:
-            return {key: kept[key] for key in keys}
-    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise ResumeError(
-            "%s has no sound examples.npz (%s): remove the folder, and its attack runs again"
-            % (folder, " ".join(str(error).split()))
-        )
