@@ -5,7 +5,6 @@ import logging
 import os
 import re
 import sys
-import tempfile
 
 from absl import flags
 
@@ -52,8 +51,8 @@ def run(experiment: Experiment):
         raise EmpirError("--eps=%g: --protocol=adaptive needs a radius above 0" % FLAGS.eps)
     if training:
         defenses.chosen()  # refuses flags that exclude each other
-    if (FLAGS.out or FLAGS.viz_enabled) and not FLAGS.train_only:
-        runs.check_writable(FLAGS.out or ".")
+    if FLAGS.out is not None or (FLAGS.viz_enabled and not FLAGS.train_only):
+        runs.check_writable("." if FLAGS.out is None else FLAGS.out)
     network = architecture(experiment.architecture)
     precisions = [per_layer(spec.precision, len(network.quantized_layers)) for spec in specs]
     options = _options(experiment)
@@ -142,7 +141,7 @@ def _attack_adaptively(experiment, specs, combine, data, seed, options, arrays):
         options=options,
     )
     with contextlib.ExitStack() as stack:
-        out = FLAGS.out or stack.enter_context(tempfile.TemporaryDirectory())
+        out = FLAGS.out or stack.enter_context(runs.temporary_folder())
         outcome = suite.run(setting, out, progress=FLAGS.progress)
         if FLAGS.out:
             robustness.write(outcome, data, out)

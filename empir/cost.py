@@ -241,7 +241,7 @@ def run(_):
         known = ", ".join(EXPERIMENTS)
         raise EmpirError("--dataset=%s: choose from %s, %s" % (FLAGS.dataset, known, ALL))
     members = None if FLAGS.members is None else parse_members(FLAGS.members)
-    if FLAGS.out:
+    if FLAGS.out is not None:
         runs.check_file(FLAGS.out)
     names = EXPERIMENTS if FLAGS.dataset == ALL else [FLAGS.dataset]
     ensembles = {

@@ -15,7 +15,7 @@ from absl import flags
 
 from empir import checkpoints, clone, commandline
 from empir import flags as empir_flags
-from empir import runtime
+from empir import runs, runtime
 from empir.errors import EmpirError
 from empir.flag_types import define_count
 from empir.models import architecture
@@ -47,6 +47,8 @@ def run(_):
       EmpirError: for bad input; `process.exit_with` prints it as one line.
     """
     chosen = experiment(FLAGS.dataset)
+    out = os.path.join("results", chosen.dataset) if FLAGS.out is None else FLAGS.out
+    runs.check_writable(out)
     folder = _members(chosen)
     runtime.configure(FLAGS.num_threads, images=chosen.attack_batch or chosen.batch_size)
     data = empir_flags.load_data(chosen, "test", FLAGS.sample)
@@ -54,8 +56,8 @@ def run(_):
     if FLAGS.slow_samples is not None and FLAGS.slow_samples > len(fast.labels):
         raise EmpirError("--slow_samples=%d is more than --nb_samples" % FLAGS.slow_samples)
     slow = fast if FLAGS.slow_samples is None else fast.first(FLAGS.slow_samples)
-    out = FLAGS.out or os.path.join("results", chosen.dataset)
-    reproduce(chosen, folder, fast, slow, out, FLAGS.progress)
+    with runs.lock(out):
+        reproduce(chosen, folder, fast, slow, out, FLAGS.progress)
     print(tables.terminal(out, chosen))
 
 

@@ -271,9 +271,8 @@ def _kept(folder):
     return [n for n in os.listdir(folder) if n[0] != "." and not n.endswith(".writing")]
 
 
-@contextlib.contextmanager
 def lock(folder: str):
-    """Keep a folder to this process while the block runs; the folder is made if it is missing.
+    """Keep a folder to this process while a `with` block runs; it is made if it is missing.
 
     The operating system holds the lock, on the file `LOCK` in the folder, so a process that is
     killed leaves none behind. At the end the file is removed, and so are folders that this call
@@ -283,14 +282,22 @@ def lock(folder: str):
       ResumeError: if another process, or another block of this one, has the folder.
       EmpirError: if the folder cannot be made or written to.
     """
+    return _locked(folder, os.path.join(folder, LOCK), folder)
+
+
+def lock_file(path: str):
+    """As `lock`, for one file, by one beside it: `path` with `LOCK` appended."""
+    return _locked(os.path.dirname(path) or ".", path + LOCK, path)
+
+
+@contextlib.contextmanager
+def _locked(folder, lock_path, what):
     made = _missing_folders(folder)
     try:
         os.makedirs(folder, exist_ok=True)
-        file = _lock_file(os.path.join(folder, LOCK))
+        file = _lock_file(lock_path)
     except BlockingIOError:
-        raise ResumeError(
-            "%s is in use by another run: wait until it ends, or use another folder" % folder
-        )
+        raise ResumeError("%s is in use by another run: wait until it ends, or use another" % what)
     except OSError as error:
         raise EmpirError("cannot write to %s: %s" % (folder, error.strerror))
     try:
@@ -298,7 +305,7 @@ def lock(folder: str):
     finally:
         try:
             with contextlib.suppress(OSError):
-                os.remove(os.path.join(folder, LOCK))
+                os.remove(lock_path)
         finally:
             os.close(file)
         with contextlib.suppress(OSError):

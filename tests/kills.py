@@ -20,7 +20,8 @@ def killed_runs(monkeypatch, run: Callable[[int], object]) -> Iterator[int]:
     Args:
       monkeypatch: pytest's.
       run: called with the number of changes that it is left to make, from 0 on, until it ends
-        without being killed. Each call is to use a folder of its own.
+        without being killed; to make a folder that is there is no change. Each call is to use a
+        folder of its own.
 
     Yields:
       That number after each kill, for the test to go on from what the killed run left. As in a
@@ -53,8 +54,9 @@ def killed_after(monkeypatch, changes: int, killed: list):
             if not left:
                 killed.append(True)
                 raise Killed
+            result = change(*arguments, **options)
             left.pop()
-            return change(*arguments, **options)
+            return result
 
         return call
 

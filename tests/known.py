@@ -14,6 +14,10 @@ from empir.robustness.rounds import Setting, Subject
 
 COUNT = 40
 
+#: For sessions of graphs so small that making them faster takes longer than they run.
+UNOPTIMIZED = tf.ConfigProto()
+UNOPTIMIZED.graph_options.rewrite_options.disable_meta_optimizer = True
+
 
 class Known(Linear):
     """A linear member as records describe it."""
@@ -35,10 +39,12 @@ class Case:
         labels = np.where(np.arange(COUNT) % 4, self.decided, (self.decided + 1) % 4)
         self.data = Dataset("known", "test", images, labels, 4, (0.0, 1.0), "known")
 
+    config = None  # of sessions
+
     @contextlib.contextmanager
     def open(self):
         """See `Setting`."""
-        with tf.Graph().as_default(), tf.Session() as session:
+        with tf.Graph().as_default(), tf.Session(config=self.config) as session:
             yield Subject(session, Ensemble([Known(w) for w in self.w]), [Known(self.w[0])])
 
     def setting(self, **changes):

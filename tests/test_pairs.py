@@ -340,11 +340,11 @@ def test_the_first_targets_of_the_first_images_are_shown(members, tmp_path, monk
 def test_only_the_images_that_are_shown_are_kept(members, monkeypatch):
     session, own = members
     kept = []
-    add = evaluation.runs.ChunkStore.add
+    add = evaluation.chunks.ChunkStore.add
     monkeypatch.setattr(
-        evaluation.runs.ChunkStore,
+        evaluation.chunks.ChunkStore,
         "add",
-        lambda store, start, arrays: kept.append(arrays) or add(store, start, arrays),
+        lambda store, start, rows, arrays: kept.append(arrays) or add(store, start, rows, arrays),
     )
     evaluate(job(own, "fgsm", batch_size=4, show=lambda _: None), session)
     assert [len(arrays.get("shown", ())) for arrays in kept] == [4, 4, 2, 0, 0, 0, 0]

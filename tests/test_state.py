@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from conftest import ROOT
 from kills import killed_after, killed_runs
-from known import Case, Known
+from known import UNOPTIMIZED, Case, Known
 
 from empir import evaluation, runs, runtime
 from empir.backend import tf
@@ -23,11 +23,6 @@ from empir.evaluation import Job
 from empir.finished import evaluation_record
 
 FILES = ["examples.npz", "result.json"]
-
-
-#: Graphs of so few steps are not worth the time that it takes to make them faster.
-UNOPTIMIZED = tf.ConfigProto()
-UNOPTIMIZED.graph_options.rewrite_options.disable_meta_optimizer = True
 
 
 class Plain(Known):

@@ -9,7 +9,6 @@ all of them. Finished measurements are kept in --out, and the same command goes 
 
 import logging
 import os
-import tempfile
 
 from absl import flags
 
@@ -64,8 +63,8 @@ def run(_):
     data_dir = FLAGS.data_dir and os.path.abspath(FLAGS.data_dir)
     runs.check_writable(FLAGS.out)
     pace = comparison.Pace(FLAGS.repeats, FLAGS.budget, FLAGS.limit)
-    store = comparison.Store(os.path.join(FLAGS.out, "comparison.json"))
-    with tempfile.TemporaryDirectory() as folder:
+    with runs.lock(FLAGS.out), runs.temporary_folder() as folder:
+        store = comparison.Store(os.path.join(FLAGS.out, "comparison.json"))
         systems = {}
         for model in comparison.MODELS:
             path = os.path.join(folder, model.name + ".npz")

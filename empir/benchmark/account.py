@@ -62,7 +62,7 @@ def run(_):
       EmpirError: for an unknown name, or a folder that cannot be written.
     """
     chosen = experiment(FLAGS.dataset)
-    if FLAGS.out:
+    if FLAGS.out is not None:
         runs.check_file(FLAGS.out)
     runtime.configure(FLAGS.num_threads, FLAGS.batch_size)
     record = {"engine": measure(chosen, FLAGS.batch_size, True)}

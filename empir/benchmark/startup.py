@@ -4,11 +4,11 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 import time
 
 import numpy as np
 
+from empir import runs
 from empir.errors import EmpirError
 from empir.protocols import experiment
 from empir.runtime import ROOT
@@ -39,7 +39,7 @@ def measure(data_dir, repeats: int) -> dict:
         seconds = _median([sys.executable, "-c", statement], repeats)
         parts["import " + name if name != "python" else name] = seconds - before
         before = seconds
-    with tempfile.TemporaryDirectory() as folder:
+    with runs.temporary_folder() as folder:
         command = _example(data_dir)
         total = _median(command, repeats, folder)
         with open(os.path.join(folder, "%d" % repeats, "result.json")) as file:

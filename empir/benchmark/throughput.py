@@ -55,7 +55,7 @@ def run(_):
     attack = attacks.canonical_name(FLAGS.attack)
     if attack not in TABLE_ATTACKS:
         raise EmpirError("--attack=%s: choose from %s" % (attack, ", ".join(TABLE_ATTACKS)))
-    if FLAGS.out:
+    if FLAGS.out is not None:
         runs.check_file(FLAGS.out)
     if FLAGS.protocol not in PROTOCOLS:
         raise EmpirError(

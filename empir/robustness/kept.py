@@ -5,7 +5,7 @@ from typing import NamedTuple, Optional
 
 import numpy as np
 
-from empir import runs
+from empir import chunks, runs
 from empir.data import Dataset
 from empir.errors import EmpirError
 from empir.robustness.ball import NORMS, reach
@@ -24,7 +24,7 @@ def read_record(folder: str) -> dict:
         per layer.
     """
     path = os.path.join(folder, "result.json")
-    if not os.path.exists(path):
+    if not os.path.lexists(path):
         raise EmpirError(
             "no %s: --run is the folder that was --out of python -m empir.robustness" % path
         )
@@ -35,6 +35,9 @@ def read_record(folder: str) -> dict:
             "%s has no %s: it is no record of python -m empir.robustness"
             % (path, ", ".join(missing))
         )
+    problem = _shape_problem(record)
+    if problem:
+        raise EmpirError("%s: %s: it is no record of python -m empir.robustness" % (path, problem))
     choices = [("architecture", ARCHITECTURES), ("combine", ("mean_logits",)), ("norm", NORMS)]
     for key, known in choices:
         if record[key] not in known:
@@ -56,6 +59,29 @@ def read_record(folder: str) -> dict:
         if isinstance(member["weight_bits"], list):
             raise EmpirError("%s: %s has bits per layer, PyTorch's not" % (path, member["path"]))
     return record
+
+
+def _shape_problem(record) -> Optional[str]:
+    """What keeps a record from having the shape of a run's, in words."""
+    shapes = dict(dataset=str, architecture=str, combine=str, norm=str, data=dict, options=dict)
+    shapes.update(members=list, trials=list, num_examples=int)
+    wrong = [
+        key for key, shape in sorted(shapes.items()) if type(record.get(key, shape())) is not shape
+    ]
+    if wrong:
+        return "%s is %r" % (wrong[0], record[wrong[0]])
+    is_radius = type(record["eps"]) in (int, float) and 0 < record["eps"] < np.inf
+    if not is_radius or record["num_examples"] < 1:
+        return "eps is %r, num_examples %r" % (record["eps"], record["num_examples"])
+    if not isinstance(record["data"].get("sha256"), str):
+        return "data has no sha256"
+    if not record["members"] or not all(isinstance(member, dict) for member in record["members"]):
+        return "members are %r" % record["members"]
+    for trial in record["trials"]:
+        name = trial.get("name") if isinstance(trial, dict) else None
+        if not isinstance(name, str) or name in ("", ".", "..") or os.path.basename(name) != name:
+            return "an attack is named %r" % (name,)  # it would be read from another folder
+    return None
 
 
 class Attacked(NamedTuple):
@@ -106,10 +132,14 @@ def read_images(folder: str, record: dict, data: Dataset, count: Optional[int] =
 
 def _successes(path, shape):
     """Rows, int [m], and images, float32 [m, *shape], of the successes in an examples.npz."""
-    if not os.path.exists(path):
+    if not os.path.lexists(path):
         raise EmpirError("no %s: the check needs the images of the whole run" % path)
+    record = os.path.join(os.path.dirname(path), "result.json")
+    state = runs.read_json(record).get("state") if os.path.lexists(record) else None
     try:
-        with np.load(path, allow_pickle=False) as kept:
+        if state and runs.file_digest(path) != state["examples"]:
+            raise ValueError("not the file that the run wrote")
+        with chunks.opened(path) as kept:
             success, row = kept["success"], kept["row"]
             images = kept["adversarial"] if len(row) else np.zeros((0,) + shape, np.float32)
         if images.shape[1:] != shape or len(images) != len(row) or (row < 0).any():

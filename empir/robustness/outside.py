@@ -11,7 +11,6 @@ FILE.json.partial meanwhile, from which the same command goes on.
 
 import logging
 import os
-import tempfile
 from typing import Optional
 
 import numpy as np
@@ -105,24 +104,29 @@ def check(
       budget: "steps" and "queries" of AutoAttack, for tests; None = its standard version.
 
     Raises:
-      ResumeError: if another check is under way at `out`.
+      ResumeError: if another check is under way at `out`, or what one left there is damaged.
       EmpirError: if a member's weights are not the run's, or PyTorch's networks compute other
         logits, or AutoAttack leaves the ball.
     """
+    with runs.lock_file(out), runs.temporary_folder() as folder:
+        return _check(attacked, pytorch, out, folder, progress, budget)
+
+
+def _check(attacked, pytorch, out, folder, progress, budget):
+    """What `check` does with an `out` that nothing else uses and a folder for files on the way."""
     record, data = attacked.record, attacked.data
-    with tempfile.TemporaryDirectory() as folder:
-        workload = os.path.join(folder, "workload.npz")
-        logits = export(record, data, workload)
-        clean = logits.argmax(axis=1) == data.labels
-        threads = "--threads=%d" % runtime.threads()
-        with comparison.started({"PyTorch": [pytorch, WORKER, workload, threads]}) as workers:
-            worker = workers["PyTorch"]
-            difference = comparison.compare_logits(worker, logits[: wire.JUDGED])
-            environment = worker.ask("environment")
-            transferred = _transferred(worker, attacked, clean & attacked.found, folder)
-            state = State(out + ".partial", _description(attacked, environment, budget))
-            auto = AutoAttack(worker, attacked, state, folder, budget or {})
-            auto.run(progress)
+    workload = os.path.join(folder, "workload.npz")
+    logits = export(record, data, workload)
+    clean = logits.argmax(axis=1) == data.labels
+    threads = "--threads=%d" % runtime.threads()
+    with comparison.started({"PyTorch": [pytorch, WORKER, workload, threads]}) as workers:
+        worker = workers["PyTorch"]
+        difference = comparison.compare_logits(worker, logits[: wire.JUDGED])
+        environment = worker.ask("environment")
+        transferred = _transferred(worker, attacked, clean & attacked.found, folder)
+        state = State(out + ".partial", _description(attacked, environment, budget))
+        auto = AutoAttack(worker, attacked, state, folder, budget or {})
+        auto.run(progress)
     withstood = clean & ~attacked.found
     if len(withstood) == record["num_examples"]:
         told, measured = record.get("worst_case_accuracy"), float(withstood.mean())
@@ -217,21 +221,40 @@ class State:
         far, rows of those that it broke, seconds, and what its checks warned of how often.
 
     Raises:
-      ResumeError: if the file holds the state of another check.
+      ResumeError: if the file holds the state of another check, or no such state.
     """
 
     def __init__(self, path: str, description: dict):
         self._path, self._description = path, description
         self.attacks = []
-        if os.path.exists(path):
+        if os.path.lexists(path):
             state = runs.read_json(path)
-            changed = runs.differences(state.get("run", {}), description)
+            before = state.get("run")
+            changed = runs.differences(before if isinstance(before, dict) else {}, description)
             if changed:
                 raise ResumeError(
                     "%s is the state of another check (%s): give another --out, or remove it to "
                     "start over" % (path, "; ".join(changed))
                 )
-            self.attacks = state["attacks"]
+            self.attacks = state.get("attacks")
+            told = state.get("sha256", runs.digest(self.attacks))
+            if told != runs.digest(self.attacks) or not self._is_sound():
+                raise ResumeError("%s is damaged: remove it to start over" % path)
+
+    def _is_sound(self):
+        """Whether the attacks are such as `attack` makes and a check fills in."""
+        rows = range(self._description["images"])
+        try:
+            return all(
+                entry["name"] == name
+                and entry["attacked"] in range(len(rows) + 1)
+                and all(type(row) is int and row in rows for row in entry["broken"])
+                and float(entry["seconds"]) >= 0
+                and all(count > 0 for count in entry["warnings"].values())
+                for name, entry in zip(ATTACKS + ("no more",), self.attacks)
+            )
+        except (KeyError, TypeError, ValueError, AttributeError):
+            return False
 
     def attack(self, name: str) -> dict:
         """The entry of an attack, made if it is new."""
@@ -241,7 +264,8 @@ class State:
 
     def save(self):
         """Write the file."""
-        runs.write_json(self._path, {"run": self._description, "attacks": self.attacks})
+        state = {"run": self._description, "attacks": self.attacks}
+        runs.write_json(self._path, dict(state, sha256=runs.digest(self.attacks)))
 
     def remove(self):
         """Delete the file, if there is one."""
