@@ -138,6 +138,7 @@ def test_the_extra_for_tests_asks_for_the_pinned_versions(wheel):
 CLONE = "run it from a clone"
 COMMANDS = {
     "cost": ("empir.cost --dataset=mnist", "the paper's claim, %"),
+    "empir": ("empir --help", "empir COMMAND [FLAG...]"),
     "verify": (
         "empir.checkpoints verify %s" % os.path.join(MEMBERS, "model3-fp"),
         "checkpoints/mnist/model3-fp of empir/published/manifest.json",
@@ -173,6 +174,24 @@ def test_a_command_that_lacks_its_files_says_what_to_give_before_any_work(
     assert (process.returncode, process.stdout) == (2, "")
     assert process.stderr.count("\n") == 1 and says in process.stderr
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "line, says",
+    [
+        ("--version", "."),
+        ("checkpoints --help", "verify PATH"),
+        (
+            "attack --sample --members=w2a4:model1 --nb_filters=%d --attack=fgsm --nb_samples=2"
+            % WIDTH,
+            "Test accuracy on adversarial examples: ",
+        ),
+    ],
+)
+def test_the_console_command_is_there(installed, tmp_path, line, says):
+    save_members(str(tmp_path))
+    program = os.path.join(os.path.dirname(installed), "empir")
+    assert says in succeed([program] + line.split(), tmp_path)
 
 
 TABLE = """
