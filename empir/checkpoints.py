@@ -12,6 +12,7 @@ by name and shape, never by position.
 import glob
 import hashlib
 import json
+import logging
 import os
 import shutil
 import tempfile
@@ -19,12 +20,16 @@ from typing import Dict
 
 import numpy as np
 
-from empir import clone, commandline, process
+from empir import clone, commandline, identity, process
 from empir.errors import CheckpointError, EmpirError
 from empir.models import Architecture, architectures, family, weights
 from empir.published import MANIFEST
 from empir.runs import write_json
 from empir.runtime import ROOT
+
+log = logging.getLogger(__name__)
+
+STAGING = ".saving-"  # beginning of the name of the folder in which `save` prepares the files
 
 FAMILIES = {"fp": "full-precision", "lp": "low-precision"}
 _NOT_WEIGHTS = ("global_step", "beta1_power", "beta2_power")
@@ -41,7 +46,10 @@ def find_prefix(path: str) -> str:
       CheckpointError: if there is none.
     """
     if os.path.isdir(path):
-        prefixes = _prefixes(path)
+        try:
+            prefixes = _prefixes(path)
+        except OSError as error:
+            raise CheckpointError("cannot read the folder %s: %s" % (path, error.strerror))
         if not prefixes:
             raise CheckpointError("no checkpoint in %s: it holds no *.index file" % path)
         named = _named_by_state_file(path)
@@ -76,9 +84,12 @@ def _prefixes(directory):
 
 
 def _named_by_state_file(directory):
+    path = os.path.join(directory, "checkpoint")
+    if not identity.is_regular(path):
+        return None
     try:
-        with open(os.path.join(directory, "checkpoint")) as file:
-            first = file.readline()
+        with open(path) as file:
+            first = file.readline(4096)
     except (OSError, UnicodeDecodeError):
         return None
     name = first.partition(":")[2].strip().strip('"')
@@ -89,23 +100,85 @@ def read(path: str) -> Dict[str, np.ndarray]:
     """Read the weights of a checkpoint: released variable name -> float32 array.
 
     Raises:
-      CheckpointError: if there is no checkpoint, it is truncated or corrupt, or it holds NaN.
+      CheckpointError: if there is no checkpoint, it is truncated or corrupt, a file of it is no
+        regular file, or a weight is not float32, NaN or infinite.
     """
     from empir.backend import tf
 
     prefix = find_prefix(path)
+    data = glob.glob(glob.escape(prefix) + ".data-*")
+    for file in [prefix + ".index"] + data:
+        if not identity.is_regular(file):
+            raise CheckpointError("checkpoint %s: %s is not a regular file" % (prefix, file))
     try:
         reader = tf.train.NewCheckpointReader(prefix)
-        names = [name for name in reader.get_variable_to_shape_map() if not _is_left_out(name)]
-        arrays = {name: reader.get_tensor(name) for name in sorted(names)}
-    except (tf.errors.OpError, RuntimeError, ValueError) as error:
-        raise CheckpointError(
-            "checkpoint %s cannot be read (%s): a file of it is missing or corrupt, fetch it again"
-            % (prefix, str(error).split("\n")[0])
-        )
+        arrays = _read(reader, prefix, sum(os.path.getsize(file) for file in data))
+    except (tf.errors.OpError, OSError, RuntimeError) as error:
+        raise CheckpointError(_UNREADABLE % (prefix, str(error).split("\n")[0]))
     for name, array in arrays.items():
         if not np.isfinite(array).all():
             raise CheckpointError("checkpoint %s: %s holds NaN or infinity" % (prefix, name))
+    return arrays
+
+
+_UNREADABLE = (
+    "checkpoint %s cannot be read (%s): a file of it is missing or corrupt, fetch it again"
+)
+
+
+def _read(reader, prefix, size):
+    """The weights of an open checkpoint whose data files have `size` bytes together."""
+    shapes, types = reader.get_variable_to_shape_map(), reader.get_variable_to_dtype_map()
+    names = sorted(name for name in shapes if not _is_left_out(name))
+    for name in names:
+        if types[name].name != "float32":
+            raise CheckpointError(
+                "checkpoint %s: %s is of type %s, but weights are float32"
+                % (prefix, name, types[name].name)
+            )
+    # Before memory is taken for what a damaged index claims.
+    if sum(4 * int(np.prod(shapes[name], dtype=np.float64)) for name in names) > size:
+        raise CheckpointError(_UNREADABLE % (prefix, "its index names more than its data hold"))
+    return {name: reader.get_tensor(name) for name in names}
+
+
+def read_member(path: str, network: Architecture, precisions) -> Dict[str, np.ndarray]:
+    """Read the weights of a network of which architecture and bits are known.
+
+    Args:
+      path: directory or prefix.
+      network, precisions: what the caller takes it for.
+
+    Raises:
+      CheckpointError: see `read`, and if training.json beside the checkpoint contradicts the
+        architecture, the bits or the weights.
+    """
+    arrays = read(path)
+    folder = os.path.dirname(find_prefix(path))
+    identity.check_record(folder, network, precisions, digest(arrays))
+    return arrays
+
+
+def read_initial(path: str, network: Architecture, precisions) -> Dict[str, np.ndarray]:
+    """Read the weights that a training starts from.
+
+    They may have been trained at other bits than those they are trained on with, which is said.
+
+    Args:
+      path: directory or prefix.
+      network, precisions: of the training.
+
+    Raises:
+      CheckpointError: see `read`, and if training.json beside the checkpoint is of other weights
+        or of another network.
+    """
+    folder = os.path.dirname(find_prefix(path))
+    record = identity.training_record(folder) or {}
+    told, asked = identity.bits(record.get("precisions", [])), identity.bits(precisions)
+    if record and told != asked:
+        log.info("%s was trained as %s and is trained on as %s", path, told, asked)
+    arrays = read(path)
+    identity.check_record(folder, network, record.get("precisions", precisions), digest(arrays))
     return arrays
 
 
@@ -146,36 +219,26 @@ def _shape(shape):
     return "(" + ", ".join(map(str, shape)) + ")"
 
 
-def load(path: str, network: Architecture, precisions, model, session) -> str:
-    """Assign a released checkpoint's weights to a model of that architecture and precision.
+def assign(
+    arrays: Dict[str, np.ndarray], network: Architecture, precisions, model, session, path
+) -> str:
+    """Assign weights under their released names to a model of that architecture and precision.
 
     Args:
-      path: directory or prefix.
+      arrays: released variable name -> float32 array.
       network: the model's architecture.
       precisions: the model's precision per quantized layer; decides between the released names
         "fp_..." and "lp_...".
       model: a model that `network.build` returned.
       session: the session in which the variables get their values.
+      path: where the weights came from, for errors.
 
     Returns:
       The weights' `digest`.
 
     Raises:
-      CheckpointError: if the checkpoint is missing, corrupt, holds NaN, or its names or shapes are
-        not this network's: all differences are listed.
-    """
-    return assign(read(path), network, precisions, model, session, path)
-
-
-def assign(
-    arrays: Dict[str, np.ndarray], network: Architecture, precisions, model, session, path
-) -> str:
-    """Assign weights under their released names to a model; otherwise as `load`.
-
-    Args:
-      arrays: released variable name -> array.
-      path: where they came from, for errors.
-      Others as `load`.
+      CheckpointError: if their names or shapes are not this network's, and then all differences
+        are listed, or if no training ends with them (`identity.check_weights`).
     """
     names = network.released_names[family(precisions)]
     variables = weights(model)
@@ -189,16 +252,22 @@ def assign(
                 FAMILIES[family(precisions)],
                 network.name,
                 "; ".join(differences),
-                _hint(arrays, expected),
+                _hint(network, arrays, expected),
             )
         )
+    identity.check_weights(network, precisions, arrays, path)
     for own, released in names.items():
         variables[own].load(arrays[released], session)
     return digest(arrays)
 
 
-def _hint(arrays, expected):
-    """What to pass instead, where the checkpoint's names are another family's or precision's."""
+def _hint(network, arrays, expected):
+    """What to pass instead, where the checkpoint is of another family, precision or width."""
+    found = identity.width(network, {name: array.shape for name, array in arrays.items()})
+    asked = identity.width(network, expected)
+    if set(arrays) == set(expected) and found != asked and None not in (found, asked):
+        text = " (its nb_filters is %d, but nb_filters=%d is asked for: leave that out)"
+        return text % (found, asked)
     if set(arrays) & set(expected):
         return ""
     families = {name[:3] for name in arrays}
@@ -223,7 +292,7 @@ def save(path: str, arrays: Dict[str, np.ndarray], name: str = "model"):
 
     try:
         os.makedirs(path, exist_ok=True)
-        staging = tempfile.mkdtemp(prefix=".saving-", dir=path)
+        staging = tempfile.mkdtemp(prefix=STAGING, dir=path)
     except OSError as error:
         raise CheckpointError("cannot write a checkpoint to %s: %s" % (path, error.strerror))
     try:

@@ -10,7 +10,7 @@ from absl import flags
 
 from empir import attacks, defenses
 from empir import flags as empir_flags
-from empir import runs, runtime
+from empir import identity, runs, runtime, training_folder
 from empir.errors import EmpirError
 from empir.models import architecture, family
 from empir.precision import per_layer
@@ -38,8 +38,8 @@ def run(experiment: Experiment):
     specs = empir_flags.members()
     attack = attacks.canonical_name(FLAGS.attack)
     protocol = empir_flags.protocol()
-    training = not empir_flags.given("members") and len(specs) == 1
-    training = training and _is_to_be_trained(specs[0].path)
+    single = not empir_flags.given("members") and len(specs) == 1
+    training = single and _is_to_be_trained(specs[0].path)
     # Training takes whole operations; what draws at random would depend on which share is first.
     whole = training or FLAGS.stocRound or FLAGS.rand
     runtime.configure(FLAGS.num_threads, images=1 if whole else _chunk(experiment))
@@ -55,6 +55,8 @@ def run(experiment: Experiment):
         runs.check_writable("." if FLAGS.out is None else FLAGS.out)
     network = architecture(experiment.architecture)
     precisions = [per_layer(spec.precision, len(network.quantized_layers)) for spec in specs]
+    if FLAGS.train_only and not training:
+        identity.check_record(specs[0].path, network, precisions[0])
     options = _options(experiment)
     seed = experiment.seed if FLAGS.seed is None else FLAGS.seed
     data = None if FLAGS.train_only else _test_data(experiment)
@@ -110,7 +112,7 @@ def _job(experiment, members, attack, protocol, data, seed, options):
         save_adversarial=FLAGS.save_adversarial,
         architecture=experiment.architecture,
         protocol=name,
-        options=options,
+        options=_recorded(options, experiment),
         show=_drawer(experiment, attack, data) if FLAGS.viz_enabled else None,
     )
 
@@ -123,7 +125,7 @@ def _attack_adaptively(experiment, specs, combine, data, seed, options, arrays):
     source = subjects.Source(
         architecture=experiment.architecture,
         members=specs,
-        outside=subjects.independent(experiment, options),
+        outside=subjects.independent(experiment),
         combine=combine,
         temperature=FLAGS.temperature,
         options=options,
@@ -138,7 +140,7 @@ def _attack_adaptively(experiment, specs, combine, data, seed, options, arrays):
         seed=seed,
         batch_size=min(_chunk(experiment), len(data.labels)),
         architecture=experiment.architecture,
-        options=options,
+        options=_recorded(options, experiment),
     )
     with contextlib.ExitStack() as stack:
         out = FLAGS.out or stack.enter_context(runs.temporary_folder())
@@ -213,30 +215,40 @@ def configure():
 
 
 def _options(experiment):
-    """Arguments of the network's builder that differ from its defaults."""
+    """Arguments of the network's builder that are asked for, or that differ from its defaults."""
     asked = {
-        "nb_filters": (FLAGS.nb_filters, experiment.nb_filters),
         "stochastic_rounding": (FLAGS.stocRound, False),
         "stochastic_weights": (FLAGS.rand, False),
         "temperature": (FLAGS.temperature, 1.0),
     }
-    return {key: value for key, (value, default) in asked.items() if value != default}
+    options = {key: value for key, (value, default) in asked.items() if value != default}
+    if empir_flags.given("nb_filters"):
+        options["nb_filters"] = FLAGS.nb_filters
+    return options
+
+
+def _recorded(options, experiment):
+    """Those of the builder's arguments that differ from its defaults."""
+    usual = ("nb_filters", experiment.nb_filters)
+    return {key: value for key, value in options.items() if (key, value) != usual}
 
 
 def _is_to_be_trained(path):
     """Whether a network is trained: no --model_path, or a folder without a checkpoint.
+
+    So it is if the folder holds an unfinished training, or with --train_only --resume a finished
+    one of another number of epochs.
 
     Faithfulness: as the original, whose saving crashed (FACTS 2.1 #1); a folder that does not exist
     is an error instead of a missing checkpoint met later (#8).
     """
     from empir.checkpoints import has_checkpoint
 
-    if path is None:
+    if path is None or training_folder.is_unfinished(path):
         return True
     if has_checkpoint(path):
-        return False
-    state = {runs.TRAINING, defenses.TEACHER}
-    if os.path.isdir(path) and {n for n in os.listdir(path) if n[0] != "."} <= state:
+        return FLAGS.train_only and FLAGS.resume and _is_to_be_trained_on(path)
+    if os.path.isdir(path) and training_folder.is_free(path):
         return True
     if os.path.isdir(path):
         raise EmpirError(
@@ -245,6 +257,13 @@ def _is_to_be_trained(path):
     raise EmpirError(
         "no checkpoint at --model_path=%s; to train a network into it, make the folder first" % path
     )
+
+
+def _is_to_be_trained_on(path):
+    """Whether the finished training in a folder has another number of epochs than is asked for."""
+    record = identity.training_record(path) if os.path.isdir(path) else None
+    asked = FLAGS.student_epochs if defenses.asked("distill") else FLAGS.nb_epochs
+    return record is not None and record.get("epochs") != asked
 
 
 def _test_data(experiment):
@@ -287,6 +306,7 @@ def _train(experiment, network, precisions, options, path, seed):
         test=empir_flags.load_data(experiment, "test"),
         test_each_epoch=FLAGS.test,
         progress=FLAGS.progress,
+        keep_state=FLAGS.keep_state,
     )
 
 

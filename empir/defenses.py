@@ -117,7 +117,9 @@ def train(settings, experiment: Experiment, data, directory, **arguments):
 
     kind = chosen()
     if FLAGS.initial_path:
-        arguments["initial"] = checkpoints.read(FLAGS.initial_path)
+        arguments["initial"] = checkpoints.read_initial(
+            FLAGS.initial_path, settings.network, settings.precisions
+        )
     if kind == "distill":
         how = experiment.distilling
         student = settings._replace(

@@ -37,15 +37,28 @@ class Member(Model):
       precisions: the network's precision per quantized layer.
       path, sha256: where its weights came from, and their digest; for records.
       engine: an `empir.engine.Engine` of the model that computes its logits; None = layer by layer.
+      nb_filters: its width, if it is known.
+      usual_width: whether that is its network's usual one, which records need not tell.
     """
 
-    def __init__(self, model, precisions, path=None, sha256=None, engine=None):
+    def __init__(
+        self,
+        model,
+        precisions,
+        path=None,
+        sha256=None,
+        engine=None,
+        nb_filters=None,
+        usual_width=True,
+    ):
         super().__init__()
         self.model = model
         self.precisions = tuple(precisions)
         self.path = path
         self.sha256 = sha256
         self.engine = engine
+        self.nb_filters = nb_filters
+        self.usual_width = usual_width
         self.layer_names = [layer.name for layer in model.layers]
 
     def describe(self) -> dict:
@@ -90,6 +103,36 @@ class Member(Model):
     def get_params(self):
         """The latent weights."""
         return self.model.weights
+
+
+def describe_members(members: Sequence, options: dict, outside: Sequence = ()) -> dict:
+    """What records say of members and of how they were built, as plain data.
+
+    Args:
+      members: of an ensemble.
+      options: how all were built, if not by default.
+      outside: networks that are no members.
+
+    Returns:
+      A dict of options, members and outside. A width that all members share and that is not the
+      usual one is an option, `nb_filters`; if members have different widths, each has its own in
+      its entry, and so has a network outside of another width than the members'.
+    """
+    widths = {getattr(member, "nb_filters", None) for member in members}
+    options, shared = dict(options), None
+    if len(widths) > 1:
+        options.pop("nb_filters", None)
+    else:
+        shared = widths.pop()
+        if not all(getattr(member, "usual_width", True) for member in members):
+            options["nb_filters"] = shared
+
+    def describe(network):
+        text, own = network.describe(), getattr(network, "nb_filters", None)
+        return text if own in (None, shared) else dict(text, nb_filters=own)
+
+    described = [[describe(network) for network in group] for group in (members, outside)]
+    return {"options": options, "members": described[0], "outside": described[1]}
 
 
 def vote(decisions: Sequence, num_classes: int, reference: int):

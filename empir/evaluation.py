@@ -18,7 +18,7 @@ from empir import attacks, chunks, finished, runs, runtime
 from empir.attacks.base import in_shares
 from empir.backend import tf
 from empir.data import Dataset
-from empir.ensemble import DECISION_RULES, Ensemble
+from empir.ensemble import DECISION_RULES, Ensemble, describe_members
 from empir.errors import EmpirError
 from empir.measures import SCORED_RULES, distances, label_ranks, measure
 from empir.progress import progress_bar
@@ -121,15 +121,16 @@ class Job(NamedTuple):
     def describe(self) -> dict:
         """The head of the record: what is computed, as plain data."""
         ensemble = self.ensemble
+        described = describe_members(ensemble.members, self.options)
         return {
             "schema": SCHEMA,
             "dataset": self.data.name,
             "architecture": self.architecture,
-            "options": self.options,
+            "options": described["options"],
             "engine": any(member.engine is not None for member in ensemble.members),
             "protocol": self.protocol,
             "combine": ensemble.combine,
-            "members": [member.describe() for member in ensemble.members],
+            "members": described["members"],
             "attack": dict(
                 self.parameters,
                 name=self.attack,

@@ -8,13 +8,10 @@ from empir import attacks, defenses, precision, runtime
 from empir.data import own
 from empir.errors import EmpirError
 from empir.flag_types import define_count, define_number, define_seed
-from empir.models import architecture
+from empir.models import MOST_FILTERS, architecture
 from empir.protocols import ADAPTIVE, EXPERIMENTS, PROTOCOLS, Experiment
 
 FLAGS = flags.FLAGS
-
-#: Widest networks, as filters of the first convolution.
-MOST_FILTERS = 4096
 
 #: Flags that some attacks read; given with another attack they are warned about.
 ATTACK_FLAGS = ("eps", "eps_iter", "nb_iter", "attack_iterations")
@@ -27,7 +24,7 @@ EVALUATION_FLAGS = (
     "engine",
 )
 SHOWING_FLAGS = ("save_adversarial", "viz_enabled")
-TRAINING_FLAGS = ("nb_epochs", "batch_size", "test", "logdir", "train_label_offset")
+TRAINING_FLAGS = ("nb_epochs", "batch_size", "test", "logdir", "keep_state", "train_label_offset")
 
 
 def define(experiment: Experiment):
@@ -213,7 +210,8 @@ def _define_networks(experiment):
             flags.DEFINE_integer(name, 0, text + "; 0 stands for none")
             text = "%s bits per layer of %s; default: --%s in all" % (what, which, name)
             flags.DEFINE_list(name + "List", None, text)
-    define_count("nb_filters", experiment.nb_filters, "width of the networks", MOST_FILTERS)
+    text = "width of a network that is trained; one that is loaded has its checkpoint's"
+    define_count("nb_filters", experiment.nb_filters, text, MOST_FILTERS)
     flags.DEFINE_bool("stocRound", False, "quantize with stochastic rounding")
     flags.DEFINE_bool("rand", False, "draw the third convolution's quantized weights at every pass")
 
@@ -227,6 +225,12 @@ def _define_training(experiment):
     flags.DEFINE_bool("test", False, "log the test accuracy after each epoch")
     text = "folder for TensorBoard summaries of training; default: none are written"
     flags.DEFINE_string("logdir", None, text)
+    flags.DEFINE_bool(
+        "keep_state",
+        False,
+        "keep the optimizer's state in --model_path when training is over, so that --resume with "
+        "a larger --nb_epochs goes on from there instead of from the beginning",
+    )
 
 
 def _define_attack(experiment):
@@ -427,4 +431,9 @@ def without_effect(attack: str, training: bool, experiment: Experiment):
     if given("save_adversarial") and not FLAGS.out:
         yield "save_adversarial", "there is no --out to save to"
     if FLAGS.resume and not FLAGS.out and not (training and FLAGS.model_path):
-        yield "resume", "nothing is kept without --out or --model_path"
+        if not FLAGS.model_path:
+            yield "resume", "nothing is kept without --out or --model_path"
+        elif FLAGS.train_only:
+            yield "resume", "the network of --model_path is trained to its end"
+        else:
+            yield "resume", "the network of --model_path is loaded, and there is no --out"

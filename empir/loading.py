@@ -2,7 +2,7 @@
 
 from typing import Optional, Sequence
 
-from empir import checkpoints, runtime
+from empir import checkpoints, identity, runtime
 from empir.backend import tf
 from empir.engine import Engine
 from empir.ensemble import Member
@@ -30,16 +30,17 @@ def load_member(
       name: scope of its variables.
       engine: compute it by `empir.engine` instead of layer by layer; None = unless there is a GPU
         or it draws at random.
-      **options: further arguments of `network.build`, e.g. nb_filters.
+      **options: further arguments of `network.build`. `nb_filters` need not be given: the width
+        is read from the checkpoint.
 
     Raises:
-      CheckpointError: if the checkpoint is missing, corrupt, or of another network or precision.
+      CheckpointError: if the checkpoint is missing, corrupt, or of another network, precision or
+        width, by its weights or by the training.json beside it.
     """
     precisions = per_layer(precision, len(network.quantized_layers))
+    arrays = checkpoints.read_member(path, network, precisions)
     with tf.name_scope(name):
-        model = network.build(precisions, trainable=False, **options)
-    sha256 = checkpoints.load(path, network, precisions, model, session)
-    return ready_member(model, precisions, session, engine, path=path, sha256=sha256)
+        return member_from_arrays(network, precisions, arrays, session, path, engine, **options)
 
 
 def member_from_arrays(
@@ -54,14 +55,25 @@ def member_from_arrays(
     """A member with weights given under their released names, e.g. by `empir.training.train`.
 
     `path` is where they are kept, if anywhere; it is for the record and for errors, and is not
-    read. For `engine` see `load_member`.
+    read. For `engine` and `options` see `load_member`.
 
     Raises:
-      CheckpointError: if they are of another network or precision.
+      CheckpointError: if they are of another network, precision or width.
     """
+    options = identity.with_width(network, arrays, options)
     model = network.build(precisions, trainable=False, **options)
     sha256 = checkpoints.assign(arrays, network, precisions, model, session, path)
-    return ready_member(model, precisions, session, engine, path=path, sha256=sha256)
+    width = options.get("nb_filters", network.nb_filters)
+    return ready_member(
+        model,
+        precisions,
+        session,
+        engine,
+        path=path,
+        sha256=sha256,
+        nb_filters=width,
+        usual_width=width == network.nb_filters,
+    )
 
 
 def ready_member(model, precisions: Sequence, session, engine=None, **origin) -> Member:
@@ -71,7 +83,7 @@ def ready_member(model, precisions: Sequence, session, engine=None, **origin) ->
       model, precisions: see `Member`.
       session: computes what is kept of the weights.
       engine: see `load_member`.
-      **origin: path and sha256, see `Member`.
+      **origin: path, sha256, nb_filters and usual_width, see `Member`.
     """
     quantize_once(model, session)
     member = Member(model, precisions, **origin)

@@ -15,7 +15,6 @@ import hashlib
 import json
 import logging
 import os
-import shutil
 from concurrent.futures import ThreadPoolExecutor
 from typing import List, NamedTuple
 
@@ -175,21 +174,31 @@ def convert(sources, out: str, split: str, naming: str, shards: int, progress: b
         "label_offset": LABEL_OFFSETS[name],
     }
     state = os.path.join(out, "converting-" + name)
+    done = os.path.join(out, ".converted-" + name)
+    if os.path.isdir(folder) and os.path.isdir(done) and not os.path.isdir(state):
+        _remove(done, head)
+        log.info("%s holds %d images", folder, len(sources))
+        return
     wanted = [file_name(name, shard, shards) for shard in range(shards)]
     others = sorted(set(os.listdir(folder)) - set(wanted)) if os.path.isdir(folder) else []
     if others or (os.path.isdir(folder) and not os.path.isdir(state)):
         raise DataError(
             "%s exists and holds %s" % (folder, others[0] if others else "a conversion")
         )
-    runs.claim(state, head, True, "conversion")
-    os.makedirs(folder, exist_ok=True)
-    encoder = _Encoder(LABEL_OFFSETS[name])
-    bounds = np.linspace(0, len(sources), shards + 1).astype(int)
-    with progress_bar(len(sources), name, "image", progress) as bar:
-        for shard, base in enumerate(wanted):
-            part = sources[bounds[shard] : bounds[shard + 1]]
-            _write_shard(encoder, part, os.path.join(folder, base), os.path.join(state, base), bar)
-    _finish(state, os.path.join(out, name + "-problems.txt"), len(sources), folder)
+    with runs.lock(state):
+        runs.claim(state, head, True, "conversion")
+        os.makedirs(folder, exist_ok=True)
+        encoder = _Encoder(LABEL_OFFSETS[name])
+        bounds = np.linspace(0, len(sources), shards + 1).astype(int)
+        with progress_bar(len(sources), name, "image", progress) as bar:
+            for shard, base in enumerate(wanted):
+                part = sources[bounds[shard] : bounds[shard + 1]]
+                path = os.path.join(folder, base)
+                _write_shard(encoder, part, path, os.path.join(state, base), bar)
+        _report(state, os.path.join(out, name + "-problems.txt"), len(sources), folder)
+        # The conversion is over in one step; what follows may be killed at any point.
+        os.rename(state, done)
+        _remove(done, head)
 
 
 def _write_shard(encoder, sources, path, state, bar):
@@ -214,7 +223,8 @@ def _write_shard(encoder, sources, path, state, bar):
     os.replace(state + ".writing", path)
 
 
-def _finish(state, report, images, folder):
+def _report(state, report, images, folder):
+    """Say which images had problems, in a file and on the terminal."""
     problems = []
     for base in sorted(os.listdir(state)):
         if base.endswith(".json") and base != "run.json":
@@ -222,8 +232,20 @@ def _finish(state, report, images, folder):
     if problems:
         runs.write_atomically(report, "\n".join(problems) + "\n")
         log.warning("%d of %d images had problems: see %s", len(problems), images, report)
-    shutil.rmtree(state)
     log.info("%s holds %d images", folder, images - sum("left out" in p for p in problems))
+
+
+def _remove(done, head):
+    """Delete the state of a finished conversion, its description last.
+
+    Raises:
+      ResumeError: if it is the state of another conversion.
+    """
+    if os.path.exists(os.path.join(done, "run.json")):
+        runs.claim(done, head, True, "conversion")
+    for name in sorted(os.listdir(done), key=lambda name: name == "run.json"):
+        os.remove(os.path.join(done, name))
+    os.rmdir(done)
 
 
 class _Encoder:

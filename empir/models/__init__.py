@@ -1,9 +1,14 @@
 """The networks of the paper, one file each, and the table that names them."""
 
+import numbers
 from typing import Callable, Dict, NamedTuple, Tuple
 
 from empir.errors import EmpirError
 from empir.precision import FULL
+
+#: Largest width of a network that is computed with, and of one whose cost is counted only. The
+#: paper's are 32 and 64 wide.
+MOST_FILTERS, MOST_COUNTED = 4096, 10**6
 
 
 class Architecture(NamedTuple):
@@ -18,7 +23,9 @@ class Architecture(NamedTuple):
       quantized_layers: names of the layers that a low-precision network quantizes, in order.
       nb_filters: default width.
       released_names: per family, "fp" or "lp", our weight name ("conv1/kernel") -> the variable's
-        name in a released checkpoint (FACTS 2.9).
+        name in a released checkpoint (FACTS 2.9); the first convolution's kernel comes first.
+      first_filters: filters of the first convolution per unit of `nb_filters`, by which the width
+        of a checkpoint is read from its shapes.
     """
 
     name: str
@@ -28,6 +35,7 @@ class Architecture(NamedTuple):
     quantized_layers: Tuple[str, ...]
     nb_filters: int
     released_names: Dict[str, Dict[str, str]]
+    first_filters: int = 1
 
     def build(self, precision=FULL, nb_filters=None, temperature: float = 1.0, **options):
         """Build the network in the current graph.
@@ -44,16 +52,25 @@ class Architecture(NamedTuple):
           [batch, num_classes]; its layer "logits" gives the logits.
 
         Raises:
-          EmpirError: for bits outside 1..32, or a number of precisions that is neither one nor the
-            number of quantized layers.
+          EmpirError: for bits outside 1..32, a number of precisions that is neither one nor the
+            number of quantized layers, or a width that is no number of filters.
         """
         from empir.layers import Softmax
         from empir.models.stack import Stack
 
+        width = self.nb_filters if nb_filters is None else check_filters(nb_filters, MOST_COUNTED)
         stack = Stack(self.name, self.input_shape, self.quantized_layers, precision, **options)
-        self.layers(stack, self.nb_filters if nb_filters is None else nb_filters)
+        self.layers(stack, width)
         stack.add(Softmax(temperature, name="probs"))
         return stack.model
+
+
+def check_filters(nb_filters: int, most: int = MOST_FILTERS) -> int:
+    """Return a width if it is an integer from 1 to `most`; else raise `EmpirError`."""
+    whole = isinstance(nb_filters, numbers.Integral) and not isinstance(nb_filters, bool)
+    if not whole or not 1 <= nb_filters <= most:
+        raise EmpirError("nb_filters=%r must be an integer, 1..%d" % (nb_filters, most))
+    return int(nb_filters)
 
 
 def architectures() -> Dict[str, Architecture]:

@@ -80,4 +80,5 @@ ARCHITECTURE = Architecture(
         family: {own: "%s_%s" % (family, released) for own, released in RELEASED.items()}
         for family in ("fp", "lp")
     },
+    first_filters=3,
 )

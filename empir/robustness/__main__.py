@@ -16,6 +16,7 @@ from empir import flags as empir_flags
 from empir import runs, runtime
 from empir.errors import EmpirError
 from empir.flag_types import define_count, define_number, define_seed
+from empir.models import MOST_FILTERS
 from empir.protocols import experiment
 from empir.robustness.ball import NORMS
 
@@ -35,8 +36,8 @@ def setup():
         "outside", None, "networks to transfer attacks from, as --members; default: the shipped one"
     )
     flags.DEFINE_string("combine", "mean_logits", "decision rule: mean_logits, mean_probs, vote")
-    text = "width; default: the network's"
-    define_count("nb_filters", None, text, empir_flags.MOST_FILTERS)
+    text = "the members' width; default: their checkpoints'"
+    define_count("nb_filters", None, text, MOST_FILTERS)
     flags.DEFINE_bool("stocRound", False, "quantize with stochastic rounding")
     flags.DEFINE_bool("rand", False, "draw the third convolution's quantized weights at every pass")
     text = "radius, e.g. 0.1 or 8/255; default: the paper's (L-infinity)"
@@ -74,7 +75,7 @@ def run(_):
         architecture=chosen.architecture,
         members=() if models else _members(chosen),
         models=models,
-        outside=_outside(subjects.independent(chosen, options)),
+        outside=_outside(subjects.independent(chosen)),
         combine=FLAGS.combine,
         options=options,
         seed=FLAGS.seed,

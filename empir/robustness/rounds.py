@@ -9,7 +9,7 @@ from empir.attacks.base import as_function, in_shares, noise, project, unit
 from empir.attacks.cw import CarliniWagnerL2
 from empir.backend import tf
 from empir.data import Dataset
-from empir.ensemble import Ensemble, mean_logits
+from empir.ensemble import Ensemble, describe_members, mean_logits
 from empir.errors import EmpirError
 from empir.measures import distances
 from empir.robustness.ball import NORMS, diameter, reach
@@ -89,14 +89,16 @@ class Setting(NamedTuple):
 
     def describe(self, subject: Subject) -> dict:
         """The setting of a subject as plain data."""
+        ensemble = subject.ensemble
+        described = describe_members(ensemble.members, self.options, subject.outside)
         return {
             "schema": SCHEMA,
             "dataset": self.data.name,
             "architecture": self.architecture,
-            "options": self.options,
-            "combine": subject.ensemble.combine,
-            "members": [member.describe() for member in subject.ensemble.members],
-            "outside": [network.describe() for network in subject.outside],
+            "options": described["options"],
+            "combine": ensemble.combine,
+            "members": described["members"],
+            "outside": described["outside"],
             "eps": self.eps,
             "norm": self.norm,
             "seed": self.seed,

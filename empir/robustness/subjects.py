@@ -27,7 +27,8 @@ class Source(NamedTuple):
       outside: `flags.MemberSpec`s of networks that attacks are transferred from.
       combine: decision rule.
       temperature: see `ensemble.Ensemble`.
-      options: arguments of the members' builder that differ from its defaults.
+      options: arguments of the members' builder that differ from its defaults; without
+        `nb_filters` each member has the width of its checkpoint, as the networks outside have.
       arrays: weights of a single member that no file holds, under their released names.
       engine: see `loading.load_member`.
       seed: of networks that draw at random.
@@ -63,9 +64,8 @@ class Source(NamedTuple):
                 self._member(spec, session, "model%d" % number, self.options)
                 for number, spec in enumerate(self.members, 1)
             ]
-            width = {key: self.options[key] for key in ("nb_filters",) if key in self.options}
             outside = [
-                self._member(spec, session, "outside%d" % number, width)
+                self._member(spec, session, "outside%d" % number, {})
                 for number, spec in enumerate(self.outside, 1)
             ]
             ensemble = Ensemble(members, self.combine, temperature=self.temperature)
@@ -93,11 +93,8 @@ def shipped(chosen: Experiment) -> Tuple[empir_flags.MemberSpec, ...]:
     )
 
 
-def independent(chosen: Experiment, options: dict) -> Tuple[empir_flags.MemberSpec, ...]:
-    """The network outside the ensembles in this repository, if there is one of that width."""
-    network = architecture(chosen.architecture)
-    if options.get("nb_filters", network.nb_filters) != network.nb_filters:
-        return ()
+def independent(chosen: Experiment) -> Tuple[empir_flags.MemberSpec, ...]:
+    """The network outside the ensembles in this repository, if there is one."""
     try:
         path = clone.shipped(os.path.join("checkpoints", INDEPENDENT, chosen.dataset), "--outside")
     except EmpirError:  # `trials.left_out` tells what is missing then

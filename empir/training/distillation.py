@@ -11,7 +11,7 @@ from typing import Optional
 
 import numpy as np
 
-from empir import checkpoints, runtime
+from empir import checkpoints, runtime, training_folder
 from empir.backend import tf
 from empir.data import Dataset
 from empir.loading import member_from_arrays
@@ -36,7 +36,8 @@ def distill(
       teacher: settings whose objective is an `objectives.CrossEntropy` of the same temperature.
       data: training images and labels.
       teacher_directory: where the teacher is kept. One that is there already is taken, whatever it
-        was trained with. None = it is not kept.
+        was trained with and of whatever width, unless the settings name one. None = it is not
+        kept.
       **arguments: others of `loop.train`. The teacher starts from `initial` too if that is a
         full-precision student's.
 
@@ -45,8 +46,8 @@ def distill(
       As `loop.train`.
     """
     student.check()
-    if teacher_directory and checkpoints.has_checkpoint(teacher_directory):
-        arrays = checkpoints.read(teacher_directory)
+    if teacher_directory and training_folder.is_finished(teacher_directory):
+        arrays = checkpoints.read_member(teacher_directory, teacher.network, teacher.precisions)
     else:
         own = dict(arguments, directory=teacher_directory)
         if student.precisions != teacher.precisions:

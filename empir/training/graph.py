@@ -1,13 +1,18 @@
 """The graph of a training: a network, and a step of Adam per phase, on one device or several."""
 
+import json
+import numbers
 from typing import NamedTuple, Sequence, Tuple
 
 from empir.backend import keras, tf
 from empir.data import Dataset
 from empir.ensemble import Member
 from empir.errors import EmpirError
-from empir.models import Architecture
+from empir.models import Architecture, check_filters
 from empir.training import objectives
+
+#: Epochs that no training has.
+MOST_EPOCHS = 10**6
 
 
 class Settings(NamedTuple):
@@ -48,11 +53,13 @@ class Settings(NamedTuple):
 
     def check(self):
         """Raise `EmpirError` for a value out of range."""
-        for name in ("epochs", "batch_size", "learning_rate"):
-            if not getattr(self, name) > 0:
-                raise EmpirError("%s=%r must be positive" % (name, getattr(self, name)))
-        if not 0 <= self.seed < 2**31:
-            raise EmpirError("seed=%r must be 0..2^31 - 1" % self.seed)
+        for name, most in (("epochs", MOST_EPOCHS), ("batch_size", 2**31 - 1)):
+            objectives.check_count(name, getattr(self, name), most)
+        objectives.check_positive("learning_rate", self.learning_rate)
+        objectives.check_positive("adam_epsilon", self.adam_epsilon)
+        check_filters(self.options.get("nb_filters", self.network.nb_filters))
+        if not isinstance(self.seed, numbers.Integral) or not 0 <= self.seed < 2**31:
+            raise EmpirError("seed=%r must be an integer, 0..2^31 - 1" % (self.seed,))
         if not 0 <= self.label_smoothing < 1:
             raise EmpirError("label_smoothing=%r must be in [0, 1)" % self.label_smoothing)
         self.objective.check(self.epochs)
@@ -60,13 +67,24 @@ class Settings(NamedTuple):
     def describe(self, data: Dataset) -> dict:
         """The settings as plain data, with the digest of the training data."""
         plain = dict(self._asdict())
+        options = dict(self.options)
+        if options.get("nb_filters") == self.network.nb_filters:
+            del options["nb_filters"]
         plain.update(
+            options=options,
             network=self.network.name,
             precisions=[str(p) for p in self.precisions],
             objective=objectives.describe(self.objective),
             data=data.digest(),
         )
         return plain
+
+    @classmethod
+    def defaults(cls) -> dict:
+        """What `describe` gives for settings that are left out, and for random first weights."""
+        plain = dict(cls._field_defaults, initial=None)
+        plain["objective"] = objectives.describe(plain["objective"])
+        return json.loads(json.dumps(plain))
 
 
 class Phase(NamedTuple):
@@ -116,7 +134,7 @@ class Graph:
                 self._build()
                 found = [self._train_shared(strategy, goal) for goal in plain + [objective]]
         self.phases = [Phase(start, *phase) for start, phase in zip(starts, found)]
-        self.saver = tf.train.Saver(max_to_keep=1)
+        self.saver = tf.train.Saver(max_to_keep=None)
 
     def phase(self, epoch: int) -> Phase:
         """The phase that an epoch, counted from 0, belongs to."""

@@ -6,20 +6,21 @@ normalisation's statistics are updated for full-precision networks too (FACTS 2.
 checkpoint that it writes holds the weights only.
 """
 
+import contextlib
 import json
 import logging
 import os
-import shutil
 import time
 from typing import Optional, Sequence
 
 import numpy as np
 
-from empir import checkpoints, runs, runtime
+from empir import checkpoints, identity, runs, runtime, training_folder
 from empir.backend import tf
 from empir.data import Dataset
 from empir.errors import EmpirError
 from empir.progress import progress_bar
+from empir.training import summaries
 from empir.training.graph import Graph, Settings
 
 log = logging.getLogger(__name__)
@@ -53,6 +54,7 @@ def train(
     devices: Optional[Sequence[str]] = None,
     soft_labels: Optional[np.ndarray] = None,
     initial: Optional[dict] = None,
+    keep_state: bool = False,
 ) -> dict:
     """Train a member and return its weights under their released names.
 
@@ -61,7 +63,8 @@ def train(
       data: training images and labels.
       directory: where to keep the state while training and, at the end, the released checkpoint and
         training.json, which says how it was made; None keeps nothing.
-      resume: continue from the last state in `directory`.
+      resume: continue from the last state in `directory`; if the training there is over, train it
+        on to more epochs, which gives the weights of as many epochs at once.
       logdir: folder for TensorBoard summaries of loss and accuracy.
       test: test images, for the accuracy at the end.
       test_each_epoch: measure that accuracy after each epoch.
@@ -69,37 +72,87 @@ def train(
       devices: that share each batch; None = all visible GPUs.
       soft_labels: a teacher's probabilities of the training images, float32 [n, classes], in the
         order of `data`; for `objectives.Distillation` (see `empir.training.distillation`).
-      initial: weights to start from, under their released names; None = random ones.
+      initial: weights to start from, under their released names; None = random ones. Unless the
+        settings name a width, it is that of these weights.
+      keep_state: keep the optimizer's state when the training is over, three times the size of the
+        weights or more, so that a later `resume` with more epochs goes on from there. Without it
+        the network is trained again from the beginning then, to the same weights.
 
     Raises:
-      ResumeError: if `directory` holds the state of another run, or of this one without `resume`.
-      CheckpointError: if `initial` is of another network or precision.
-      EmpirError: for settings out of range, or if the loss becomes NaN.
+      ResumeError: if `directory` holds another training or its state, this one without `resume`,
+        or is in use by another process.
+      CheckpointError: if `initial` is of another network, precision or width.
+      EmpirError: for settings out of range, if something cannot be written, or if the loss becomes
+        NaN.
     """
     settings.check()
-    state = directory and os.path.join(directory, runs.TRAINING)
+    if initial:
+        options = identity.with_width(settings.network, initial, settings.options)
+        settings = settings._replace(options=options)
     description = settings.describe(data)
     description["initial"] = initial and checkpoints.digest(initial)
+    rest = dict(test=test, test_each_epoch=test_each_epoch, progress=progress, devices=devices)
+    rest.update(soft_labels=soft_labels, initial=initial)
+    with contextlib.ExitStack() as stack:
+        folder = None
+        if directory:
+            folder = stack.enter_context(training_folder.opened(directory, description))
+            folder.inspect(resume, settings.defaults())
+            if folder.is_over:
+                log.info("%s holds this network, trained to its end", directory)
+                return checkpoints.read_member(directory, settings.network, settings.precisions)
+        writer = None
+        if logdir:
+            writer = summaries.Writer(logdir)
+            stack.callback(writer.close)
+        arrays, history = _train(settings, data, folder, resume, writer, **rest)
+        if folder:
+            with _written_to(directory):
+                checkpoints.save(directory, arrays)
+                _write_record(directory, description, arrays, history)
+                folder.finish(keep_state)
+    return arrays
+
+
+def _train(
+    settings,
+    data,
+    folder,
+    resume,
+    writer,
+    test,
+    test_each_epoch,
+    progress,
+    devices,
+    soft_labels,
+    initial,
+):
+    """(weights, history) at the end of a training; arguments as of `train`."""
     with tf.Graph().as_default(), runtime.session() as session:
         devices = runtime.gpus() if devices is None else devices
         graph = Graph(settings, devices, soft_labels is not None)
         _initialize(graph, settings, session, initial)
-        if state:
-            runs.claim(state, description, resume, "training")
-        writer = tf.summary.FileWriter(logdir, session.graph) if logdir else None
-        run = _Run(settings, data, graph, session, state, writer, progress, soft_labels)
-        run.finish(test, test_each_epoch)
+        if folder:
+            with _written_to(folder.path):
+                folder.begin(resume)
         if writer:
-            writer.close()
+            writer.add_graph(session.graph)
+        run = _Run(settings, data, graph, session, folder, writer, progress, soft_labels)
+        run.finish(test, test_each_epoch)
         arrays = checkpoints.released_arrays(
             settings.network, settings.precisions, graph.model, session
         )
-        history = run.history
-    if directory:
-        checkpoints.save(directory, arrays)
-        _write_record(directory, description, arrays, history)
-        shutil.rmtree(state)
-    return arrays
+        return arrays, run.history
+
+
+@contextlib.contextmanager
+def _written_to(path):
+    """What the system answers to writing below `path` becomes an `EmpirError` of one line."""
+    try:
+        yield
+    except (OSError, tf.errors.OpError) as error:
+        reason = getattr(error, "strerror", None) or str(error).split("\n")[0]
+        raise EmpirError("cannot write to %s: %s" % (path, reason))
 
 
 def _initialize(graph, settings, session, initial):
@@ -121,7 +174,7 @@ def _write_record(directory, description, arrays, history):
         versions=versions,
         git_commit=commit,
     )
-    path = os.path.join(directory, "training.json")
+    path = os.path.join(directory, identity.RECORD)
     runs.write_atomically(path, json.dumps(record, indent=1, sort_keys=True) + "\n")
 
 
@@ -144,12 +197,12 @@ class _Run:
       history: per finished epoch, what was measured.
     """
 
-    def __init__(self, settings, data, graph, session, state, writer, progress, soft_labels):
+    def __init__(self, settings, data, graph, session, folder, writer, progress, soft_labels):
         self._settings = settings
         self._data = data
         self._graph = graph
         self._session = session
-        self._state = state
+        self._folder = folder
         self._writer = writer
         self._progress = progress
         self._soft_labels = soft_labels
@@ -214,33 +267,28 @@ class _Run:
                 % (loss, step, rate)
             )
         if self._writer:
-            values = [("loss", loss), ("accuracy", accuracy), ("learning_rate", rate)]
-            items = [tf.Summary.Value(tag=tag, simple_value=value) for tag, value in values]
-            self._writer.add_summary(tf.Summary(value=items), step)
+            self._writer.add(step, loss=loss, accuracy=accuracy, learning_rate=rate)
         return loss, accuracy
 
-    def _history_file(self, step):
-        return os.path.join(self._state, "history-%d.json" % step)
-
     def _save(self):
-        """Keep weights, optimizer and history; the checkpoint comes last and makes them count."""
+        """Keep weights, optimizer and history."""
         self._saved = time.time()
-        if not self._state:
+        if self._writer:
+            self._writer.flush()
+        if not self._folder:
             return
         step = int(self._session.run(self._graph.global_step))
-        content = {"epochs": self.history, "sums": self._sums.tolist()}
-        runs.write_atomically(self._history_file(step), json.dumps(content))
-        self._graph.saver.save(self._session, os.path.join(self._state, "state"), step)
-        for name in os.listdir(self._state):
-            if name.startswith("history-") and name != "history-%d.json" % step:
-                os.remove(os.path.join(self._state, name))
+
+        def write(prefix):
+            self._graph.saver.save(self._session, prefix, write_meta_graph=False, write_state=False)
+
+        with _written_to(self._folder.path):
+            self._folder.save(write, step, self.history, self._sums.tolist())
 
     def _restore(self):
-        latest = self._state and tf.train.latest_checkpoint(self._state)
-        if not latest:
+        kept = self._folder and self._folder.progress()
+        if not kept:
             return
-        self._graph.saver.restore(self._session, latest)
-        step = int(latest.rsplit("-", 1)[-1])
-        content = runs.read_json(self._history_file(step))
-        self.history, self._sums = content["epochs"], np.array(content["sums"])
-        log.info("resuming after epoch %d, step %d", len(self.history), step)
+        self._graph.saver.restore(self._session, kept.prefix)
+        self.history, self._sums = kept.history, np.array(kept.sums)
+        log.info("resuming after epoch %d, step %d", len(self.history), kept.step)

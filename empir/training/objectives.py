@@ -6,6 +6,7 @@ knows the loss of a `Batch` and the epoch from which it replaces plain cross-ent
 """
 
 import math
+import numbers
 from typing import NamedTuple, Optional, Tuple
 
 from empir.attacks.fgsm import FastGradientMethod
@@ -71,7 +72,7 @@ class CrossEntropy(NamedTuple):
 
     def check(self, epochs: int):
         """Raise `EmpirError` for a value out of range."""
-        _check_positive("temperature", self.temperature)
+        check_positive("temperature", self.temperature)
 
     def loss(self, batch: Batch):
         """The scalar loss of a batch."""
@@ -104,8 +105,9 @@ class PGDTraining(NamedTuple):
 
     def check(self, epochs: int):
         """Raise `EmpirError` for a value out of range."""
-        for field in ("eps", "eps_iter", "nb_iter"):
-            _check_positive(field, getattr(self, field))
+        for field in ("eps", "eps_iter"):
+            check_positive(field, getattr(self, field))
+        check_count("nb_iter", self.nb_iter, 2**31 - 1)
         _check_start(self.start, epochs)
 
     def loss(self, batch: Batch):
@@ -139,7 +141,7 @@ class FGSMTraining(NamedTuple):
 
     def check(self, epochs: int):
         """Raise `EmpirError` for a value out of range."""
-        _check_positive("eps", self.eps)
+        check_positive("eps", self.eps)
         _check_start(self.start, epochs)
         if self.radius not in RADII:
             raise EmpirError("radius=%r: choose from %s" % (self.radius, ", ".join(RADII)))
@@ -180,7 +182,12 @@ class InputGradientRegularisation(NamedTuple):
 
     def check(self, epochs: int):
         """Raise `EmpirError` for a value out of range."""
-        if min(self.l2dbl, self.l2cs) < 0 or not self.l2dbl + self.l2cs > 0:
+        for field in ("l2dbl", "l2cs"):
+            if not 0 <= getattr(self, field) < math.inf:
+                raise EmpirError(
+                    "%s=%r must be finite and at least 0" % (field, getattr(self, field))
+                )
+        if not self.l2dbl + self.l2cs > 0:
             raise EmpirError(
                 "l2dbl=%g, l2cs=%g: input-gradient regularisation needs one of them above 0, e.g. "
                 "l2dbl=1000" % (self.l2dbl, self.l2cs)
@@ -222,7 +229,12 @@ class Distillation(NamedTuple):
 
     def check(self, epochs: int):
         """Raise `EmpirError` for a value out of range."""
-        _check_positive("temperature", self.temperature)
+        check_positive("temperature", self.temperature)
+        for field in ("hard", "soft"):
+            if not 0 <= getattr(self, field) < math.inf:
+                raise EmpirError(
+                    "%s=%r must be finite and at least 0" % (field, getattr(self, field))
+                )
 
     def loss(self, batch: Batch):
         """The scalar loss of a batch with soft labels."""
@@ -251,13 +263,21 @@ def _on_clean_and_attacked(batch, attack, clip_range, parameters):
     return tf.add_n(losses) / 2
 
 
-def _check_positive(name, value):
+def check_positive(name: str, value: float):
+    """Raise `EmpirError` unless a value is finite and above 0."""
     if not 0 < value < math.inf:
-        raise EmpirError("%s=%r must be positive" % (name, value))
+        raise EmpirError("%s=%r must be positive and finite" % (name, value))
+
+
+def check_count(name: str, value: int, most: int):
+    """Raise `EmpirError` unless a value is an integer from 1 to `most`."""
+    whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    if not whole or not 0 < value <= most:
+        raise EmpirError("%s=%r must be positive, an integer and at most %d" % (name, value, most))
 
 
 def _check_start(start, epochs):
-    if not 0 <= start < epochs:
+    if not isinstance(start, numbers.Integral) or not 0 <= start < epochs:
         raise EmpirError(
             "delay=%d leaves none of %d epochs for adversarial training: give more epochs or a "
             "smaller delay" % (start, epochs)
