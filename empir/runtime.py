@@ -278,10 +278,12 @@ def provenance():
     import numpy
     import pkg_resources
 
+    from empir import __version__
     from empir.backend import keras, tf
 
     gpus = [device.name for device in tf.config.experimental.list_physical_devices("GPU")]
     versions = {
+        "empir": __version__,  # an installed package has no commit
         "python": "%d.%d.%d" % sys.version_info[:3],
         "tensorflow": tf.__version__,
         "tensorflow_build": _tensorflow_build(pkg_resources.working_set.by_key),
