@@ -7,6 +7,9 @@ import glob
 import json
 import os
 import shutil
+import signal
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -47,12 +50,11 @@ class Brighter:
         return tf.clip_by_value(x + eps, 0.0, 1.0)
 
 
-@pytest.fixture
-def evaluate(random, monkeypatch):
+def evaluator(patch):
     """`evaluate(out, resume, scale, members, **changes)`: an attack in chunks of 15, 15 and 10."""
-    case = Case(random)
-    monkeypatch.setattr(runtime, "provenance", lambda: ({}, None))
-    monkeypatch.setattr(evaluation.attacks, "create", lambda *_: Brighter())
+    case = Case(np.random.RandomState(0))
+    patch(runtime, "provenance", lambda: ({}, None))
+    patch(evaluation.attacks, "create", lambda *_: Brighter())
 
     def run(out, resume=False, scale=1.0, members=2, **changes):
         with tf.Graph().as_default(), tf.Session(config=UNOPTIMIZED) as session:
@@ -63,6 +65,12 @@ def evaluate(random, monkeypatch):
 
     run.data = case.data
     return run
+
+
+@pytest.fixture
+def evaluate(monkeypatch):
+    """See `evaluator`."""
+    return evaluator(monkeypatch.setattr)
 
 
 def content(folder, name="examples.npz"):
@@ -91,6 +99,38 @@ def test_a_run_that_is_killed_anywhere_resumes_to_the_same_bytes(evaluate, tmp_p
         assert content(out) == content(tmp_path / "whole")
     # Two folders, run.json, two chunks, two files; three files and a folder to delete; the lock.
     assert points >= 12
+
+
+SLOW = """
+import time
+import test_state
+from empir.chunks import ChunkStore
+add = ChunkStore.add
+ChunkStore.add = lambda *chunk: (add(*chunk), time.sleep(0.2))
+test_state.evaluator(setattr)("killed", batch_size=2)
+"""
+
+
+def test_a_process_that_is_killed_is_gone_on_from(evaluate, tmp_path):
+    """By SIGKILL, while it computes one of its twenty chunks."""
+    path = os.pathsep.join([ROOT, os.path.join(ROOT, "tests")])
+    process = subprocess.Popen(
+        [sys.executable, "-B", "-c", SLOW],
+        cwd=str(tmp_path),
+        env=dict(os.environ, PYTHONPATH=path),
+        stdout=subprocess.DEVNULL,
+    )
+    while process.poll() is None and not glob.glob(str(tmp_path / "killed" / "partial" / "*2.npz")):
+        time.sleep(0.01)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    kept = len(glob.glob(str(tmp_path / "killed" / "partial" / "chunk-*.npz")))
+    assert 2 <= kept < 20 and os.path.exists(str(tmp_path / "killed" / runs.LOCK))
+    whole = evaluate(str(tmp_path / "whole"), batch_size=2)
+    resumed = evaluate(str(tmp_path / "killed"), resume=True, batch_size=2)
+    assert without_times(resumed) == without_times(whole)
+    assert content(tmp_path / "killed") == content(tmp_path / "whole")
+    assert sorted(os.listdir(str(tmp_path / "killed"))) == FILES
 
 
 @pytest.fixture
