@@ -117,6 +117,18 @@ def test_a_record_is_continued_in_the_same_environment_only(measured):
         comparison.Store(measured.path)
 
 
+@pytest.mark.parametrize("wrong", [{"attacks": []}, {"git_commits": None}, {"startup": "soon"}])
+def test_a_record_of_another_shape_is_refused(store, wrong):
+    with open(store.path, "w") as file:
+        json.dump(dict(store.record, **wrong), file)
+    with pytest.raises(EmpirError, match="no sound %s: it is no record of" % list(wrong)[0]):
+        comparison.Store(store.path)
+    os.unlink(store.path)
+    os.mkfifo(store.path)
+    with pytest.raises(EmpirError, match="comparison.json is unreadable .not a regular file"):
+        comparison.Store(store.path)
+
+
 def test_finished_measurements_are_kept_and_long_ones_left_out(measured, monkeypatch):
     monkeypatch.setattr(comparison, "started", lambda commands: pytest.fail("nothing to do"))
     comparison.attack(measured, ENSEMBLE, {}, ["pgd", "cw-9"], 100, PACE)
@@ -191,7 +203,7 @@ def test_start_up_is_the_sum_of_its_parts(monkeypatch):
         ("--pytorch=nowhere/python", "no program nowhere/python: scripts/pytorch.sh makes it"),
         ("--pytorch=setup.py", "no program setup.py"),
         ("--pytorch=%s --batch_sizes=" % sys.executable, "--batch_sizes=: positive integers"),
-        ("--pytorch=%s --out=" % sys.executable, "an empty --out names no folder"),
+        ("--pytorch=%s --out=" % sys.executable, "--out= is empty"),
         ("--num_threads=-1", "num_threads"),
         (
             "--pytorch=%s --data_dir=tests --out=runs/none" % sys.executable,

@@ -98,14 +98,14 @@ class Store:
     """The record on disk, written anew after each measurement.
 
     Raises:
-      EmpirError: if the file is of another machine or environment.
+      EmpirError: if the file is of another machine or environment, or no such record.
     """
 
     def __init__(self, path: str):
         self.path = path
         versions, commit = runtime.provenance()
         own = dict(processor=runtime.processor(), versions=versions)
-        self.record = runs.read_json(path) if os.path.exists(path) else {}
+        self.record = runs.read_json(path) if os.path.lexists(path) else {}
         changed = runs.differences({key: self.record.get(key) for key in own}, own)
         if self.record and changed:
             raise EmpirError(
@@ -113,6 +113,14 @@ class Store:
                 "everything here" % (path, "; ".join(changed))
             )
         self.commit = commit
+        shapes = dict.fromkeys(("attacks", "training", "logits", "environments", "startup"), dict)
+        shapes["git_commits"] = list
+        wrong = [n for n, shape in shapes.items() if type(self.record.get(n, shape())) is not shape]
+        if wrong or (self.record and "git_commits" not in self.record):
+            raise EmpirError(
+                "%s has no sound %s: it is no record of python -m empir.benchmark, give another "
+                "--out" % (path, (wrong + ["git_commits"])[0])
+            )
         if not self.record:
             self.record = dict(own, git_commits=[], command=runtime.command())
 
