@@ -26,7 +26,7 @@ def test_rates_follow_from_the_seconds(monkeypatch, attack, protocol, passes):
 
 def test_calls_take_turns_and_the_median_counts(monkeypatch):
     clock, made = [0.0], []
-    monkeypatch.setattr(throughput.time, "time", lambda: clock[0])
+    monkeypatch.setattr(throughput.time, "perf_counter", lambda: clock[0])
 
     def call(name, durations):
         durations = iter(durations)
