@@ -76,6 +76,14 @@ def _round(x, steps):
     return (x - _opaque(-ROUNDING)) - _opaque(ROUNDING)
 
 
+def divide(x, steps):
+    """The levels x / steps in [0, 1] of integers x in [0, steps], exactly as float32 divides.
+
+    Faithfulness: in the original TensorFlow multiplies by the reciprocal, see `_opaque`.
+    """
+    return x / _opaque(steps)
+
+
 def _round_stochastically(x, seed):
     """x up or down to an integer, up with probability equal to its fraction."""
     low = tf.floor(x)
@@ -102,7 +110,7 @@ def _levels(x, bits, stochastic, seed):
     steps = float(2**bits - 1)
     scaled = x * _opaque(steps)
     rounded = _round_stochastically(scaled, seed) if stochastic else _round(scaled, steps)
-    return rounded / _opaque(steps)
+    return divide(rounded, steps)
 
 
 def quantize_k(x, bits: int, stochastic: bool = False, seed=None):

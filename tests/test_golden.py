@@ -128,7 +128,7 @@ def levels(request):
     """
     patch = pytest.MonkeyPatch()
     if request.param == "reciprocal":
-        patch.setattr(quantizers, "_divide", lambda x, steps: x / steps)
+        patch.setattr(quantizers, "divide", lambda x, steps: x / steps)
     yield request.param
     patch.undo()
 
