@@ -9,7 +9,7 @@ import numpy as np
 from empir.errors import EmpirError
 from empir.protocols import TABLE_ATTACKS, Experiment
 from empir.published import paper
-from empir.runs import read_json
+from empir.report import shapes
 from empir.runtime import ROOT
 
 RESULTS = os.path.join(ROOT, "results")
@@ -70,7 +70,7 @@ def load_record(folder: str) -> Optional[dict]:
     path = os.path.join(folder, "result.json")
     if not os.path.exists(path):
         return None
-    return read_json(path)
+    return shapes.read(path, shapes.RESULT)
 
 
 def row_records(folder: str, row: Row) -> Dict[str, dict]:
@@ -96,14 +96,21 @@ def still_correct(folder: str, row: Row, attack: str) -> Tuple[float, float]:
     Args:
       folder: of a dataset's records.
       row, attack: a finished evaluation; its examples.npz is read.
+
+    Raises:
+      EmpirError: if that is missing, or is no such archive.
     """
     path = os.path.join(folder, row.folder, attack)
     combine = load_record(path)["combine"]
-    with np.load(os.path.join(path, "examples.npz"), allow_pickle=False) as archive:
-        clean, adversarial = (
-            archive["%s_%s" % (name, combine)] == archive["label"]
-            for name in ("clean", "adversarial")
-        )
+    path = os.path.join(path, "examples.npz")
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            clean, adversarial = (
+                archive["%s_%s" % (name, combine)] == archive["label"]
+                for name in ("clean", "adversarial")
+            )
+    except Exception as error:  # zipfile's, zlib's and NumPy's, of a file that is not as written
+        raise EmpirError("%s is unreadable: %s" % (path, " ".join(str(error).split())))
     return 100 * float(adversarial.mean()), 100 * float((clean & adversarial).mean())
 
 
@@ -140,7 +147,9 @@ def epoch_accuracies(folder: str, experiment: Experiment) -> Dict[str, List[floa
     return {
         name: [
             100 * epoch["test_accuracy"]
-            for epoch in read_json(os.path.join(folder, "epochs", name + ".json"))["history"]
+            for epoch in shapes.read(
+                os.path.join(folder, "epochs", name + ".json"), shapes.TRAINING
+            )["history"]
         ]
         for name, _ in experiment.members
     }

@@ -6,7 +6,8 @@ import numpy as np
 
 from empir.benchmark import account
 from empir.benchmark.comparison import ATTACKS, MODELS, PEERS
-from empir.runs import read_json
+from empir.errors import EmpirError
+from empir.report import shapes
 
 SYSTEMS = {
     "empir": "this project",
@@ -38,7 +39,7 @@ BOUNDS = (
 def load(folder: str) -> dict:
     """The comparison kept beside a dataset's folder of results; empty if there is none."""
     path = os.path.join(os.path.dirname(folder), "benchmark", "comparison.json")
-    return read_json(path) if os.path.exists(path) else {}
+    return shapes.read(path, shapes.COMPARISON) if os.path.exists(path) else {}
 
 
 def cell(record: dict, model: str, attack: str, batch_size: int) -> dict:
@@ -59,8 +60,18 @@ def did_all_steps(measured: dict, system: str) -> bool:
 
 def ratios(measured: dict, system: str):
     """How many times as long as this project a system takes, turn by turn."""
-    own = np.array(measured["systems"]["empir"]["seconds"])
-    return np.array(measured["systems"][system]["seconds"]) / own
+    systems = measured["systems"]
+    return _quotients(systems, system, systems[system]["seconds"], systems["empir"]["seconds"])
+
+
+def _quotients(measured, system, one, other):
+    """The one over the other, turn by turn, of a system and of this project, whichever is which."""
+    if len(one) != len(other):
+        raise EmpirError(
+            "%s: %s has another number of turns than empir: %s"
+            % (getattr(measured, "where", "the comparison"), system, shapes.REMEDY)
+        )
+    return np.array(one) / np.array(other)
 
 
 def gemm_rate(measured: dict) -> float:
@@ -165,7 +176,7 @@ def training_markdown(folder: str, _) -> str:
         row = [key.replace("/", ", "), "%.0f" % np.median(own)]
         for system in ("cleverhans", "foolbox"):
             other = np.array(rates[system])
-            advantage = np.median(own / other)
+            advantage = np.median(_quotients(rates, system, rates["empir"], rates[system]))
             row += ["%.0f" % np.median(other), "%.2f" % advantage]
         rows.append(row)
     heads = ["member", "this project", "plain Keras", "this / Keras", "PyTorch", "this / PyTorch"]
@@ -183,7 +194,7 @@ def load_account(folder: str, dataset: str) -> dict:
     """The account of a dataset's ensemble, likewise; empty if there is none."""
     name = "account-%s.json" % dataset
     path = os.path.join(os.path.dirname(folder), "benchmark", name)
-    return read_json(path) if os.path.exists(path) else {}
+    return shapes.read(path, shapes.ACCOUNT) if os.path.exists(path) else {}
 
 
 def account_markdown(folder: str, experiment) -> str:
@@ -204,8 +215,9 @@ def bounds_markdown(folder: str, _) -> str:
     for dataset in ("mnist", "cifar10"):
         (model,) = [model for model in MODELS if model.name == dataset + "-ensemble"]
         measured, found = cell(record, model.name, "bim", BATCH), load_account(folder, dataset)
-        if found and "systems" in measured:
-            columns[model.title] = _bounds(measured, found["engine"]["milliseconds"])
+        spent = found["engine"]["milliseconds"] if found and "systems" in measured else {}
+        if any(spent.get(kind) for kind in account.PRODUCTS):
+            columns[model.title] = _bounds(measured, spent)
     rows = [[name] + [column[name] for column in columns.values()] for name in BOUNDS]
     return _table(["BIM-40, batch %d" % BATCH] + list(columns), rows if columns else [])
 

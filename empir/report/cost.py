@@ -3,9 +3,9 @@
 import os
 from typing import List
 
+from empir.report import shapes
 from empir.report.tables import aligned
 from empir.results import paper_overhead
-from empir.runs import read_json
 
 #: Heads of the columns of a terminal's table, by the name of the number in the record.
 HEADS = {
@@ -73,7 +73,8 @@ def markdown(folder: str, experiment) -> str:
         "| bit operations (A) | wider operand (B) |",
         "| --- | --- |" + " ---: |" * 5,
     ]
-    ensembles = read_json(os.path.join(os.path.dirname(folder), "cost.json"))["ensembles"]
+    path = os.path.join(os.path.dirname(folder), "cost.json")
+    ensembles = shapes.read(path, shapes.COST)["ensembles"]
     for ensemble in ensembles.values():
         cells = [ensemble["architecture"]]
         cells.append(", ".join(member["precision"] for member in ensemble["members"]))

@@ -4,10 +4,9 @@ import glob
 import os
 
 from empir.precision import Precision
-from empir.report import escape
+from empir.report import escape, shapes
 from empir.report.robustness import NORMS, percent
 from empir.report.tables import aligned
-from empir.runs import read_json
 
 
 def terminal(record: dict) -> str:
@@ -70,7 +69,7 @@ def table(folder: str, _) -> str:
     ]
     pattern = os.path.join(os.path.dirname(folder), "robustness", "outside", "*.json")
     for path in sorted(glob.glob(pattern)):
-        record = read_json(path)
+        record = shapes.read(path, shapes.OUTSIDE)
         folders = sorted({os.path.dirname(member["path"]) for member in record["members"]})
         bits = [
             str(Precision(member["weight_bits"], member["activation_bits"]))

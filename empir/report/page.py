@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from empir.errors import EmpirError
-from empir.report import networks
+from empir.report import networks, shapes
 from empir.report.checks import explanations
 from empir.report.curves import NORMS, drawn
 from empir.report.networks import precision
@@ -67,8 +67,10 @@ def page(
       channels: "RGB" or "BGR", the order of three channels.
 
     Raises:
-      EmpirError: for an image that an attack broke without what the attack made of it.
+      EmpirError: for an image that an attack broke without what the attack made of it, or a record
+        that lacks something or holds something of another kind.
     """
+    record = shapes.checked(record, shapes.ROBUSTNESS, "the record")
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(os.path.dirname(os.path.abspath(__file__))),
         autoescape=True,
@@ -135,9 +137,7 @@ def _verdicts(verdicts):
     }
     order = list(states)
     rows = sorted(verdicts, key=lambda verdict: order.index(verdict["passed"]))
-    return [
-        dict(row, state=states[row["passed"]][0], mark=states[row["passed"]][1]) for row in rows
-    ]
+    return [row.plus(state=states[row["passed"]][0], mark=states[row["passed"]][1]) for row in rows]
 
 
 def _trial(trial):
@@ -147,7 +147,7 @@ def _trial(trial):
         tries = "%d %s" % (trial["rounds"], "classes" if trial["targeted"] else "starts")
     if trial.get("eps") is not None:
         tags.append("radius %.4g" % trial["eps"])
-    return dict(trial, tries=tries, tag=", ".join(tags), idle=not trial["attacked"])
+    return trial.plus(tries=tries, tag=", ".join(tags), idle=not trial["attacked"])
 
 
 def _card(image: Shown, clip_range, channels):

@@ -4,7 +4,7 @@ import glob
 import os
 
 from empir.protocols import Experiment
-from empir.runs import read_json
+from empir.report import shapes
 
 #: Kind of record -> (colour, title).
 LINES = {"ensemble": ("C0", "EMPIR, adaptive"), "baseline": ("C1", "baseline, adaptive")}
@@ -29,7 +29,7 @@ def points(folder: str, experiment: Experiment) -> dict:
         kind = os.path.basename(path).split("-")[1]
         if kind not in LINES:
             continue
-        record = read_json(path)
+        record = shapes.read(path, shapes.ROBUSTNESS)
         found[kind].append((record["eps"], 100 * record["worst_case_accuracy"]))
         if kind == "ensemble" and record["curves"].get("radius") and record["eps"] > largest:
             largest = record["eps"]
@@ -37,7 +37,7 @@ def points(folder: str, experiment: Experiment) -> dict:
     for path in glob.glob(
         os.path.join(folder, "pgd", experiment.dataset + "-ensemble-*-paper.json")
     ):
-        record = read_json(path)
+        record = shapes.read(path, shapes.RESULT)
         found["paper"].append((record["attack"]["eps"], 100 * record["adversarial_accuracy"]))
     return {name: sorted(of) for name, of in found.items()}
 

@@ -2,17 +2,17 @@
 
 import glob
 import os
-from typing import Iterator
+from typing import Iterator, Optional
 
 import numpy as np
 
 from empir import runs
 from empir.data import Dataset
+from empir.errors import EmpirError
 from empir.protocols import Experiment
-from empir.report import escape, networks
+from empir.report import escape, networks, shapes
 from empir.report.tables import aligned
 from empir.results import paper_row
-from empir.runs import read_json
 
 #: Norms of records in words.
 NORMS = {"linf": "L-infinity", "l2": "L2"}
@@ -31,6 +31,8 @@ KINDS = {
     "distilled": "distilled network",
     "pgd": "EMPIR, members trained on PGD",
 }
+#: How errors call a record that they were given, as no file holds it yet.
+RECORD = "the record"
 #: Points of a curve that tables show.
 QUANTILES = 10
 
@@ -77,6 +79,7 @@ def _finding(record):
 
 def terminal(record: dict) -> str:
     """The record of `robustness.suite.run` as an aligned table, and how its checks ended."""
+    record = shapes.checked(record, shapes.ROBUSTNESS, RECORD)
     lines = aligned([list(HEADS)] + list(_rows(record)))
     lines += list(_left_out(record)) + [""]
     titles = networks.titles(record["members"])
@@ -85,7 +88,8 @@ def terminal(record: dict) -> str:
     for verdict in record["verdicts"]:
         if not verdict["passed"]:
             what = "not judged" if verdict["passed"] is None else "FAILED"
-            lines.append("{}: {title}. {reason} See {see}".format(what, **verdict))
+            words = (what, verdict["title"], verdict["reason"], verdict["see"])
+            lines.append("%s: %s. %s See %s" % words)
     passed = sum(verdict["passed"] is True for verdict in record["verdicts"])
     if record["verdicts"] and passed == len(record["verdicts"]):
         lines.append("All %d checks of the attacks passed." % passed)
@@ -94,6 +98,7 @@ def terminal(record: dict) -> str:
 
 def markdown(record: dict) -> str:
     """The record as a Markdown page."""
+    record = shapes.checked(record, shapes.ROBUSTNESS, RECORD)
     lines = ["# Robustness", "", escape.plain(_finding(record)) + ".", ""]
     if record["verdicts"]:
         lines += ["| verdict | | measured |", "| --- | --- | --- |"]
@@ -125,7 +130,7 @@ def markdown(record: dict) -> str:
 def _left_out(record):
     """A line for each attack that could not be run; records of before have no such list."""
     for attack in record.get("left_out", ()):
-        yield "not run: {attack}: {reason}".format(**attack)
+        yield "not run: %s: %s" % (attack["attack"], attack["reason"])
 
 
 def _verdict_row(verdict):
@@ -190,16 +195,20 @@ def summary(folder: str, experiment: Experiment) -> str:
     ]
     rows = []
     for path in glob.glob(os.path.join(base, experiment.dataset + "-*.json")):
-        _, kind, radius = os.path.basename(path)[: -len(".json")].split("-", 2)
-        record = read_json(path)
+        _, kind, *radius = os.path.basename(path)[: -len(".json")].split("-", 2)
+        if kind not in KINDS or not radius:
+            kinds = ", ".join(KINDS)
+            raise EmpirError("%s is not named DATASET-KIND-RADIUS.json, KIND of %s" % (path, kinds))
+        record = shapes.read(path, shapes.ROBUSTNESS)
         place = (list(KINDS).index(kind) > 1, record["eps"], list(KINDS).index(kind))
-        rows.append((place, _summary_row(base, experiment, kind, radius, record)))
+        rows.append((place, _summary_row(base, experiment, kind, radius[0], record)))
     lines += ["| %s |" % " | ".join(cells) for _, cells in sorted(rows)]
     return "\n".join(lines)
 
 
 def _summary_row(base, experiment, kind, radius, record):
     alone = {trial["name"]: trial["accuracy"] for trial in record["trials"]}
+    alone = shapes.Record(alone, record.where + ": trials")
     cells = [KINDS[kind], radius.replace("-", "/"), percent(record["clean_accuracy"])]
     model = {"ensemble": "empir", "baseline": "baseline"}.get(kind)
     told = model and record["eps"] == experiment.eps
@@ -208,7 +217,7 @@ def _summary_row(base, experiment, kind, radius, record):
         name = "%s-%s-%s-%s.json" % (experiment.dataset, kind, radius, protocol)
         path = os.path.join(base, "pgd", name)
         here = os.path.exists(path)
-        cells.append(percent(read_json(path)["adversarial_accuracy"]) if here else "")
+        cells.append(percent(_attacked(path)) if here else "")
     cells += [percent(alone[name]) for name in ("noise", "fgsm", "apgd-ce")]
     cells.append("**%s**" % percent(record["worst_case_accuracy"]))
     cells.append("%s to %s" % tuple(map(percent, record["interval"])))
@@ -216,6 +225,10 @@ def _summary_row(base, experiment, kind, radius, record):
     return cells + [", ".join(failed) or ("none" if record["verdicts"] else "-")]
 
 
-def percent(fraction: float) -> str:
-    """A fraction in percent, without the sign."""
-    return "%.2f" % (100 * fraction)
+def _attacked(path):
+    return shapes.read(path, shapes.RESULT)["adversarial_accuracy"]
+
+
+def percent(fraction: Optional[float]) -> str:
+    """A fraction in percent, without the sign; of None a dash."""
+    return "-" if fraction is None else "%.2f" % (100 * fraction)

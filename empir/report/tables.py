@@ -4,6 +4,7 @@ import os
 from typing import List
 
 from empir.protocols import TABLE_ATTACKS, Experiment
+from empir.report import shapes
 from empir.results import (
     ROWS,
     average,
@@ -15,7 +16,6 @@ from empir.results import (
     row_scores,
     still_correct,
 )
-from empir.runs import read_json
 
 COLUMNS = ("clean",) + TABLE_ATTACKS + ("average",)
 HEADS = dict(clean="clean", cw="CW", fgsm="FGSM", bim="BIM", pgd="PGD", average="average")
@@ -173,7 +173,8 @@ def epochs_markdown(folder: str, experiment: Experiment) -> str:
     released = released_members(experiment.dataset)
     distances = epoch_distances(accuracies, released)
     closest = 1 + distances.index(min(distances))
-    shown = sorted({experiment.nb_epochs, closest, *range(5, len(distances) + 1, 5)})
+    shown = {experiment.nb_epochs, closest, *range(5, len(distances) + 1, 5)}
+    shown = sorted(epoch for epoch in shown if epoch <= len(distances))
     lines = [
         "| epochs | " + " | ".join(accuracies) + " | sum of distances |",
         "| ---: |" + " ---: |" * (len(accuracies) + 1),
@@ -216,7 +217,7 @@ def speed_markdown(folder: str, experiment: Experiment) -> str:
         name = "%s-%s.json" % (experiment.dataset, attack)
         path = os.path.join(os.path.dirname(folder), "benchmark", name)
         if os.path.exists(path):
-            record = read_json(path)
+            record = shapes.read(path, shapes.THROUGHPUT)
             rate = record["images_per_second"]
             cells = (HEADS[attack], record["batch_size"], rate, 1000 / rate / 60)
             cells += (record["gflops"], record["gemm_gflops"], record["peak_memory_mb"])

@@ -1,0 +1,262 @@
+"""What reports expect of a record: a value of another kind, or a missing one, is named.
+
+A report reads some keys of a record only, so that a key may be missing as long as nothing asks for
+it; where something does, the error names the file and the place in it.
+"""
+
+import math
+from typing import Callable, NamedTuple
+
+from empir.errors import EmpirError
+from empir.precision import Precision
+from empir.runs import read_json
+
+REMEDY = "it is damaged or of another kind: make it again, or remove it"
+
+
+class Record(dict):
+    """A JSON object that names itself when it is asked for a key that it lacks.
+
+    Args:
+      content: the object.
+      where: file and place in it.
+    """
+
+    def __init__(self, content: dict, where: str):
+        super().__init__(content)
+        self.where = where
+
+    def __missing__(self, key):
+        raise EmpirError("%s has no %r: %s" % (self.where, key, REMEDY))
+
+    def plus(self, **more) -> "Record":
+        """The same object with more keys, or other values of some."""
+        return Record(dict(self, **more), self.where)
+
+
+class Kind(NamedTuple):
+    """A kind of value: what it is called, and whether a value is one."""
+
+    name: str
+    holds: Callable
+
+
+class Every(NamedTuple):
+    """Objects whose keys are names, all of values of one shape."""
+
+    shape: object
+
+
+class Some(NamedTuple):
+    """Lists of values of one shape, with one at least."""
+
+    shape: object
+
+
+def _number(value, low=-math.inf, high=math.inf):
+    real = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return real and abs(value) < 1e300 and low <= value <= high  # NaN is not either
+
+
+def _bits(value):
+    try:
+        for bits in value if isinstance(value, list) else [value]:
+            Precision.of(bits, bits)
+    except (EmpirError, TypeError):
+        return False
+    return value != []
+
+
+def maybe(kind: Kind) -> Kind:
+    """A kind that may be null too."""
+    return Kind("%s or null" % kind.name, lambda value: value is None or kind.holds(value))
+
+
+NUMBER = Kind("a number", _number)
+AMOUNT = Kind("a number of at least 0", lambda value: _number(value, 0))
+POSITIVE = Kind("a number greater than 0", lambda value: _number(value, 1e-300))
+COUNT = Kind("a whole number", lambda value: _number(value, 0) and isinstance(value, int))
+IMAGES = Kind("a number of images", lambda value: _number(value, 1) and isinstance(value, int))
+FRACTION = Kind("a fraction in [0, 1]", lambda value: _number(value, 0, 1))
+TEXT = Kind("a text", lambda value: isinstance(value, str))
+FLAG = Kind("true or false", lambda value: isinstance(value, bool))
+BITS = Kind("bits", _bits)
+NORM = Kind("linf or l2", lambda value: value in ("linf", "l2"))
+RULE = Kind("a decision rule", lambda value: value in ("vote", "mean_logits", "mean_probs"))
+PAIR = Kind(
+    "a pair of numbers",
+    lambda value: isinstance(value, list) and len(value) == 2 and all(map(_number, value)),
+)
+POINT = Kind(
+    "a number and a fraction", lambda value: PAIR.holds(value) and FRACTION.holds(value[1])
+)
+INTERVAL = Kind(
+    "a pair of fractions", lambda value: PAIR.holds(value) and all(map(FRACTION.holds, value))
+)
+
+MEMBER = {
+    "path": maybe(TEXT),
+    "sha256": maybe(TEXT),
+    "weight_bits": BITS,
+    "activation_bits": BITS,
+}
+ACCURACIES = {name: FRACTION for name in ("clean", "adversarial", "clean_top5", "adversarial_top5")}
+#: result.json of an attack (`empir.evaluation`).
+RESULT = {
+    "num_examples": IMAGES,
+    "clean_accuracy": FRACTION,
+    "adversarial_accuracy": FRACTION,
+    "accuracy": Every(ACCURACIES),
+    "member_accuracy": Some(ACCURACIES),
+    "members": Some(MEMBER),
+    "mean_l2": AMOUNT,
+    "combine": RULE,
+    "seconds": Every(NUMBER),
+    "peak_memory_mb": AMOUNT,
+    "attack": {"eps": NUMBER},
+}
+TRIAL = {
+    "name": TEXT,
+    "part": TEXT,
+    "goal": maybe(TEXT),
+    "eps": maybe(NUMBER),
+    "steps": COUNT,
+    "rounds": COUNT,
+    "attacked": COUNT,
+    "broken": COUNT,
+    "targeted": FLAG,
+    "everyone": FLAG,
+    "accuracy": maybe(FRACTION),
+    "worst_case": FRACTION,
+    "seconds": NUMBER,
+}
+#: result.json of `python -m empir.robustness`.
+ROBUSTNESS = {
+    "dataset": TEXT,
+    "architecture": TEXT,
+    "combine": TEXT,
+    "members": Some(MEMBER),
+    "outside": [MEMBER],
+    "eps": NUMBER,
+    "norm": NORM,
+    "num_examples": IMAGES,
+    "clean_accuracy": FRACTION,
+    "chance": maybe(FRACTION),
+    "worst_case_accuracy": FRACTION,
+    "interval": INTERVAL,
+    "trials": [TRIAL],
+    "curves": Every([POINT]),
+    "verdicts": [{"name": TEXT, "title": TEXT, "passed": maybe(FLAG), "reason": TEXT, "see": TEXT}],
+    "left_out": [{"attack": TEXT, "reason": TEXT}],
+    "data": {"split": maybe(TEXT), "sha256": TEXT},
+    "seconds": AMOUNT,
+    "versions": Every(maybe(TEXT)),
+    "git_commit": maybe(TEXT),
+    "command": TEXT,
+}
+#: Of `python -m empir.robustness.outside`.
+OUTSIDE = dict(
+    {key: ROBUSTNESS[key] for key in ("dataset", "architecture", "eps", "norm")},
+    images=IMAGES,
+    clean_accuracy=FRACTION,
+    suite_accuracy=FRACTION,
+    stronger_by=NUMBER,
+    members=Some(dict(MEMBER, path=TEXT)),
+    transferred={"images": COUNT, "adversarial": COUNT},
+    autoattack={"accuracy": FRACTION},
+)
+SYSTEM = {
+    "seconds": Some(POSITIVE),
+    "forward_passes": maybe(AMOUNT),
+    "prepare": AMOUNT,
+    "first": POSITIVE,
+    "peak_memory_mb": maybe(AMOUNT),
+}
+#: benchmark/comparison.json.
+COMPARISON = {
+    "attacks": Every(
+        {
+            "systems": Every(SYSTEM),
+            "parameters": {
+                name: COUNT for name in ("nb_iter", "max_iterations", "binary_search_steps")
+            },
+            "gflop": POSITIVE,
+            "gemm_gflops": Some(POSITIVE),
+            "pytorch_gemm_gflops": Some(POSITIVE),
+        }
+    ),
+    "training": Every(Every(Some(POSITIVE))),
+    "startup": {"parts": Every(NUMBER), "total": NUMBER},
+}
+#: benchmark/account-DATASET.json.
+ACCOUNT = {
+    "batch_size": COUNT,
+    "layers": {"milliseconds": Every(AMOUNT), "step": NUMBER},
+    "engine": {"milliseconds": Every(AMOUNT), "step": NUMBER},
+}
+#: benchmark/DATASET-ATTACK.json.
+THROUGHPUT = {
+    "batch_size": COUNT,
+    "images_per_second": POSITIVE,
+    "gflops": NUMBER,
+    "gemm_gflops": NUMBER,
+    "peak_memory_mb": NUMBER,
+}
+#: cost.json.
+COST = {
+    "ensembles": Every(
+        {
+            "architecture": TEXT,
+            "members": Some({"precision": TEXT, "quantized_parameters": COUNT}),
+            "full_precision": {"parameters": COUNT},
+            "overhead_percent": Every(NUMBER),
+        }
+    )
+}
+#: training.json of a training whose epochs were tested.
+TRAINING = {"history": Some({"test_accuracy": FRACTION})}
+
+
+def read(path: str, shape: dict) -> Record:
+    """The record in a file.
+
+    Raises:
+      EmpirError: if it is no JSON object, or a value in it is not of its kind.
+    """
+    return checked(read_json(path), shape, path)
+
+
+def checked(value, shape, where: str):
+    """A value with all objects in it as `Record`s.
+
+    Args:
+      value: of a JSON file.
+      shape: a `Kind`; a dict of the shapes of keys that an object may have; a list with the shape
+        of its items; `Every` or `Some`.
+      where: file and place of the value.
+
+    Raises:
+      EmpirError: if a value is of another shape.
+    """
+    if isinstance(shape, Kind):
+        if not shape.holds(value):
+            raise EmpirError("%s is %.60r, not %s: %s" % (where, value, shape.name, REMEDY))
+        return value
+    if isinstance(shape, (list, Some)):
+        if not isinstance(value, list) or (isinstance(shape, Some) and not value):
+            raise EmpirError("%s is %.60r, not a list of values: %s" % (where, value, REMEDY))
+        inner = shape.shape if isinstance(shape, Some) else shape[0]
+        return [checked(item, inner, "%s[%d]" % (where, n)) for n, item in enumerate(value)]
+    if not isinstance(value, dict):
+        raise EmpirError("%s is %.60r, not an object: %s" % (where, value, REMEDY))
+    content = dict(value)
+    for key, item in value.items():
+        inner = shape.shape if isinstance(shape, Every) else shape.get(key)
+        if inner is not None:
+            content[key] = checked(item, inner, _inside(where, key))
+    return Record(content, where)
+
+
+def _inside(where, key):
+    """The place of a key: "FILE: a.b" of b in "FILE: a"."""
+    return where + ("." if ": " in where else ": ") + str(key)
