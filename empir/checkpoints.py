@@ -1,9 +1,7 @@
 """Checkpoints in the authors' released format: find, read, check, assign, save, verify.
 
-A released checkpoint is a TensorFlow checkpoint whose variables have the names of FACTS 2.9
-("fp_conv1_init/k", "lp_conv2_bin_init/k", ...) and hold latent float32 weights. Optimizer slots,
-the step counter and the teacher of a distilled network may be present and are ignored. Matching is
-by name and shape, never by position.
+Files and names are those of `empir.checkpoint_files`, whose functions are here too. Matching is by
+name and shape, never by position. What a checkpoint says of itself is `empir.identity`'s.
 
     python -m empir.checkpoints verify PATH...   say what a directory holds
     python -m empir.checkpoints manifest         list the members of checkpoints/ in its manifest
@@ -14,132 +12,25 @@ import hashlib
 import json
 import logging
 import os
-import shutil
-import tempfile
 from typing import Dict
 
 import numpy as np
 
 from empir import clone, commandline, identity, process
+from empir.checkpoint_files import digest, find_prefix, has_checkpoint, read, save
 from empir.errors import CheckpointError, EmpirError
 from empir.models import Architecture, architectures, family, weights
 from empir.published import MANIFEST
 from empir.runs import write_json
 from empir.runtime import ROOT
 
+__all__ = ["digest", "find_prefix", "has_checkpoint", "read", "save"]  # of the files
+__all__ += ["assign", "compare", "read_initial", "read_member", "released_arrays"]
+__all__ += ["describe", "manifest", "update_manifest"]
+
 log = logging.getLogger(__name__)
 
-STAGING = ".saving-"  # beginning of the name of the folder in which `save` prepares the files
-
 FAMILIES = {"fp": "full-precision", "lp": "low-precision"}
-_NOT_WEIGHTS = ("global_step", "beta1_power", "beta2_power")
-
-
-def find_prefix(path: str) -> str:
-    """Prefix of the newest checkpoint at `path`.
-
-    Args:
-      path: a directory (with or without TensorFlow's `checkpoint` file, whose paths may be stale)
-        or a checkpoint prefix such as DIR/model-7035.
-
-    Raises:
-      CheckpointError: if there is none.
-    """
-    if os.path.isdir(path):
-        try:
-            prefixes = _prefixes(path)
-        except OSError as error:
-            raise CheckpointError("cannot read the folder %s: %s" % (path, error.strerror))
-        if not prefixes:
-            raise CheckpointError("no checkpoint in %s: it holds no *.index file" % path)
-        named = _named_by_state_file(path)
-        return named if named in prefixes else prefixes[-1]
-    for suffix in (".index", ".meta"):
-        if path.endswith(suffix):
-            path = path[: -len(suffix)]
-    if os.path.exists(path + ".index"):
-        return path
-    raise CheckpointError(
-        "no checkpoint at %s: give a directory that holds one, or a prefix such as DIR/model" % path
-    )
-
-
-def has_checkpoint(path: str) -> bool:
-    """Whether `find_prefix(path)` would find one."""
-    try:
-        find_prefix(path)
-    except CheckpointError:
-        return False
-    return True
-
-
-def _prefixes(directory):
-    stems = [name[: -len(".index")] for name in os.listdir(directory) if name.endswith(".index")]
-
-    def step(stem):
-        tail = stem.rsplit("-", 1)[-1]
-        return (int(tail) if tail.isdigit() else -1, stem)
-
-    return [os.path.join(directory, stem) for stem in sorted(stems, key=step)]
-
-
-def _named_by_state_file(directory):
-    path = os.path.join(directory, "checkpoint")
-    if not identity.is_regular(path):
-        return None
-    try:
-        with open(path) as file:
-            first = file.readline(4096)
-    except (OSError, UnicodeDecodeError):
-        return None
-    name = first.partition(":")[2].strip().strip('"')
-    return os.path.join(directory, os.path.basename(name))
-
-
-def read(path: str) -> Dict[str, np.ndarray]:
-    """Read the weights of a checkpoint: released variable name -> float32 array.
-
-    Raises:
-      CheckpointError: if there is no checkpoint, it is truncated or corrupt, a file of it is no
-        regular file, or a weight is not float32, NaN or infinite.
-    """
-    from empir.backend import tf
-
-    prefix = find_prefix(path)
-    data = glob.glob(glob.escape(prefix) + ".data-*")
-    for file in [prefix + ".index"] + data:
-        if not identity.is_regular(file):
-            raise CheckpointError("checkpoint %s: %s is not a regular file" % (prefix, file))
-    try:
-        reader = tf.train.NewCheckpointReader(prefix)
-        arrays = _read(reader, prefix, sum(os.path.getsize(file) for file in data))
-    except (tf.errors.OpError, OSError, RuntimeError) as error:
-        raise CheckpointError(_UNREADABLE % (prefix, str(error).split("\n")[0]))
-    for name, array in arrays.items():
-        if not np.isfinite(array).all():
-            raise CheckpointError("checkpoint %s: %s holds NaN or infinity" % (prefix, name))
-    return arrays
-
-
-_UNREADABLE = (
-    "checkpoint %s cannot be read (%s): a file of it is missing or corrupt, fetch it again"
-)
-
-
-def _read(reader, prefix, size):
-    """The weights of an open checkpoint whose data files have `size` bytes together."""
-    shapes, types = reader.get_variable_to_shape_map(), reader.get_variable_to_dtype_map()
-    names = sorted(name for name in shapes if not _is_left_out(name))
-    for name in names:
-        if types[name].name != "float32":
-            raise CheckpointError(
-                "checkpoint %s: %s is of type %s, but weights are float32"
-                % (prefix, name, types[name].name)
-            )
-    # Before memory is taken for what a damaged index claims.
-    if sum(4 * int(np.prod(shapes[name], dtype=np.float64)) for name in names) > size:
-        raise CheckpointError(_UNREADABLE % (prefix, "its index names more than its data hold"))
-    return {name: reader.get_tensor(name) for name in names}
 
 
 def read_member(path: str, network: Architecture, precisions) -> Dict[str, np.ndarray]:
@@ -180,25 +71,6 @@ def read_initial(path: str, network: Architecture, precisions) -> Dict[str, np.n
     arrays = read(path)
     identity.check_record(folder, network, record.get("precisions", precisions), digest(arrays))
     return arrays
-
-
-def _is_left_out(name):
-    """Whether a variable is the training's: its optimizer's, or a distillation's teacher's."""
-    leaf = name.rsplit("/", 1)[-1]
-    return leaf in _NOT_WEIGHTS or leaf in ("Adam", "Adam_1") or name.startswith("teacher_")
-
-
-def digest(arrays: Dict[str, np.ndarray]) -> str:
-    """sha256 of weights: of each name, shape and the little-endian float32 bytes, sorted by name.
-
-    The same weights have the same digest whatever else the checkpoint's files hold.
-    """
-    sha = hashlib.sha256()
-    for name in sorted(arrays):
-        array = np.ascontiguousarray(arrays[name], "<f4")
-        sha.update(("%s %s\n" % (name, list(array.shape))).encode("utf8"))
-        sha.update(array.tobytes())
-    return sha.hexdigest()
 
 
 def compare(arrays: Dict[str, np.ndarray], expected: Dict[str, tuple]):
@@ -255,7 +127,7 @@ def assign(
                 _hint(network, arrays, expected),
             )
         )
-    identity.check_weights(network, precisions, arrays, path)
+    identity.check_weights(network, family(precisions), arrays, path)
     for own, released in names.items():
         variables[own].load(arrays[released], session)
     return digest(arrays)
@@ -278,46 +150,6 @@ def _hint(network, arrays, expected):
     return ""
 
 
-def save(path: str, arrays: Dict[str, np.ndarray], name: str = "model"):
-    """Write weights as a released checkpoint: PATH/{checkpoint,NAME.data..,NAME.index,NAME.meta}.
-
-    Args:
-      path: directory; made if missing, and left unchanged until all files are complete.
-      arrays: released variable name -> float32 array.
-
-    Raises:
-      CheckpointError: if the directory cannot be written.
-    """
-    from empir.backend import tf
-
-    try:
-        os.makedirs(path, exist_ok=True)
-        staging = tempfile.mkdtemp(prefix=STAGING, dir=path)
-    except OSError as error:
-        raise CheckpointError("cannot write a checkpoint to %s: %s" % (path, error.strerror))
-    try:
-        _save(tf, staging, arrays, name)
-        for file_name in sorted(os.listdir(staging), key=lambda f: f.endswith(".index")):
-            os.replace(os.path.join(staging, file_name), os.path.join(path, file_name))
-    except (OSError, tf.errors.OpError) as error:
-        reason = str(error).split("\n")[0]
-        raise CheckpointError("cannot write a checkpoint to %s: %s" % (path, reason))
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-
-
-def _save(tf, folder, arrays, name):
-    with tf.Graph().as_default(), tf.Session() as session:
-        variables = {n: tf.Variable(tf.zeros(a.shape), name=n) for n, a in sorted(arrays.items())}
-        for variable_name, variable in variables.items():
-            variable.load(arrays[variable_name], session)
-        tf.train.Saver(variables).save(session, os.path.join(folder, name))
-    # TensorFlow's own file holds the absolute path of the staging folder.
-    with open(os.path.join(folder, "checkpoint"), "w") as file:
-        for key in ("model_checkpoint_path", "all_model_checkpoint_paths"):
-            file.write('%s: "%s"\n' % (key, name))
-
-
 def released_arrays(network: Architecture, precisions, model, session) -> Dict[str, np.ndarray]:
     """A model's weights under their released names, ready for `save`."""
     variables = weights(model)
@@ -327,39 +159,82 @@ def released_arrays(network: Architecture, precisions, model, session) -> Dict[s
 
 
 def manifest() -> dict:
-    """The manifest that comes with the package: our members and the authors' nine."""
-    with open(MANIFEST) as file:
-        return json.load(file)
+    """The manifest that comes with the package: our members and the authors' nine.
+
+    Raises:
+      CheckpointError: if it is missing or damaged.
+    """
+    advice = "install the package again, or get it back by git checkout"
+    try:
+        with open(MANIFEST, encoding="utf8") as file:
+            content = json.load(file)
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise CheckpointError("%s cannot be read (%s): %s" % (MANIFEST, reason, advice))
+    members = content.get("members") if isinstance(content, dict) else None
+    if not isinstance(members, list) or not all(
+        isinstance(entry, dict) and isinstance(entry.get(key), str)
+        for entry in members
+        for key in ("path", "sha256")
+    ):
+        raise CheckpointError("%s is damaged (no list of members): %s" % (MANIFEST, advice))
+    return content
 
 
 def describe(path: str) -> str:
-    """One line on what a checkpoint holds: architecture, family, digest, and whether it is known.
+    """One line on what a checkpoint holds: architecture, bits, width, digest, whether it is known.
 
     Raises:
-      CheckpointError: if it cannot be read or is of no known network.
+      CheckpointError: if it cannot be read, is of no known network, or contradicts the manifest or
+        the training.json beside it.
     """
     arrays = read(path)
-    sha256 = digest(arrays)
-    known = [
-        "%s of empir/published/manifest.json" % entry["path"]
-        for entry in (manifest()["members"] if os.path.exists(MANIFEST) else ())
-        if entry["sha256"] == sha256
-    ]
+    sha256, folder = digest(arrays), os.path.dirname(find_prefix(path))
+    network, kind = _recognised(path, arrays)
+    record = identity.training_record(folder)
+    told = record["precisions"] if record else ["fp" if kind == "fp" else "bits not known"]
+    identity.check_record(folder, network, told, sha256)
+    identity.check_weights(network, kind, arrays, path)
+    width = identity.width(network, {name: array.shape for name, array in arrays.items()})
+    return "%s: %s %s, %s, %s filters, %d weights, sha256 %s, %s" % (
+        path,
+        FAMILIES[kind],
+        network.name,
+        identity.bits(told),
+        width,
+        sum(array.size for array in arrays.values()),
+        sha256,
+        _listed(folder, sha256),
+    )
+
+
+def _recognised(path, arrays):
+    """(architecture, family) that weights are of, by their names."""
     for network in architectures().values():
         for kind, names in network.released_names.items():
             if set(names.values()) == set(arrays):
-                return "%s: %s %s, %d weights, sha256 %s, %s" % (
-                    path,
-                    FAMILIES[kind],
-                    network.name,
-                    sum(array.size for array in arrays.values()),
-                    sha256,
-                    known[0] if known else "not one of empir/published/manifest.json",
-                )
+                return network, kind
     raise CheckpointError(
         "%s is of no network that this project knows; its variables: %s"
         % (path, ", ".join("%s %s" % (n, _shape(a.shape)) for n, a in arrays.items()))
     )
+
+
+def _listed(folder, sha256):
+    """Where the manifest lists weights; `CheckpointError` if it lists others for that folder."""
+    entries = manifest()["members"] if os.path.lexists(MANIFEST) else []
+    for entry in entries:
+        here = os.path.realpath(os.path.join(ROOT, entry["path"])) == os.path.realpath(folder)
+        if here and entry["sha256"] != sha256:
+            raise CheckpointError(
+                "%s has sha256 %s, but %s says %s: fetch both again"
+                % (folder, sha256, MANIFEST, entry["sha256"])
+            )
+    known = [entry["path"] for entry in entries if entry["sha256"] == sha256]
+    return "%s of empir/published/manifest.json" % known[0] if known else _NOT_LISTED
+
+
+_NOT_LISTED = "not one of empir/published/manifest.json"
 
 
 def update_manifest():
@@ -370,14 +245,16 @@ def update_manifest():
     """
     clone.require("python -m empir.checkpoints manifest")
     entries = []
-    pattern = os.path.join(ROOT, "checkpoints", "**", "training.json")
+    pattern = os.path.join(ROOT, "checkpoints", "**", identity.RECORD)
     for path in sorted(glob.glob(pattern, recursive=True)):
         folder = os.path.dirname(path)
-        with open(path) as file:
-            training = json.load(file)
-        sha256 = digest(read(folder))
-        if sha256 != training["sha256"]:
-            raise CheckpointError("%s is not of the weights beside it" % path)
+        training, arrays = identity.training_record(folder), read(folder)
+        network, _ = _recognised(folder, arrays)
+        sha256 = digest(arrays)
+        identity.check_record(folder, network, training["precisions"], sha256)
+        lacking = [k for k in ("clean_accuracy", "seed", "command") if k not in training]
+        if lacking:
+            raise CheckpointError("%s has no %s" % (path, ", ".join(lacking)))
         entries.append(
             {
                 "path": os.path.relpath(folder, ROOT),

@@ -13,7 +13,7 @@ import numpy as np
 
 from empir import runs
 from empir.errors import CheckpointError, ResumeError
-from empir.models import Architecture, family
+from empir.models import Architecture
 
 RECORD = "training.json"
 
@@ -116,18 +116,19 @@ def with_width(network: Architecture, arrays: Dict[str, np.ndarray], options: di
     return dict(options, nb_filters=found)
 
 
-def check_weights(network: Architecture, precisions, arrays: Dict[str, np.ndarray], path):
+def check_weights(network: Architecture, kind: str, arrays: Dict[str, np.ndarray], path):
     """Refuse weights that no training ends with.
 
     Args:
-      network, precisions: what the weights are of.
+      network: what the weights are of.
+      kind: "fp" or "lp", see `models.family`.
       arrays: released name -> finite float32 array.
       path: where they came from, for errors.
 
     Raises:
       CheckpointError: if a kernel is all zero, a weight is huge, or a variance is negative.
     """
-    for own, released in network.released_names[family(precisions)].items():
+    for own, released in network.released_names[kind].items():
         array = arrays[released]
         problem = None
         if own.endswith("/kernel") and not array.any():

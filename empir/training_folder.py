@@ -18,7 +18,7 @@ import os
 import shutil
 from typing import List, NamedTuple, Optional
 
-from empir import checkpoints, identity, runs
+from empir import checkpoint_files, identity, runs
 from empir.errors import EmpirError, ResumeError
 
 log = logging.getLogger(__name__)
@@ -51,7 +51,7 @@ def is_unfinished(folder: str) -> bool:
 
 def is_finished(folder: str) -> bool:
     """Whether a folder holds a checkpoint and no training that is to replace it."""
-    return checkpoints.has_checkpoint(folder) and not is_unfinished(folder)
+    return checkpoint_files.has_checkpoint(folder) and not is_unfinished(folder)
 
 
 def is_free(folder: str) -> bool:
@@ -63,7 +63,7 @@ def tidy(folder: str):
     """Remove what a killed training may have left in a folder that no other process has."""
     for name in os.listdir(folder):
         path = os.path.join(folder, name)
-        if name == _REMOVED or name.startswith(checkpoints.STAGING):
+        if name == _REMOVED or name.startswith(checkpoint_files.STAGING):
             shutil.rmtree(path)
         elif name == identity.RECORD + ".writing":
             os.remove(path)
@@ -100,7 +100,7 @@ class Folder:
         Raises:
           ResumeError: if that is another training, or a longer one, or `resume` is False.
         """
-        if is_unfinished(self.path) or not checkpoints.has_checkpoint(self.path):
+        if is_unfinished(self.path) or not checkpoint_files.has_checkpoint(self.path):
             return
         record = identity.training_record(self.path)
         if record is None:

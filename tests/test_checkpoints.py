@@ -36,6 +36,18 @@ def saved(tmp_path):
     return path
 
 
+LAYERS, MIXED = ["w2a4", "w4a2", "fp"], "w2a4/w4a2/fp"
+
+
+def save_trained(folder, arrays, precisions, **changes):
+    """Save weights with a training.json, as a training does; returns the folder."""
+    checkpoints.save(folder, arrays)
+    record = dict(network="MNISTconv", precisions=precisions, sha256=checkpoints.digest(arrays))
+    with open(os.path.join(folder, "training.json"), "w") as file:
+        json.dump(dict(record, **changes), file)
+    return folder
+
+
 def assert_refused(error, *texts):
     """The message of a raised error is one line that holds the texts."""
     assert "\n" not in str(error.value)
@@ -332,18 +344,50 @@ def test_verify_says_what_a_checkpoint_is(saved, tmp_path, manifest, capsys):
     assert checkpoints.main(["verify", saved, other]) == 0
     first, second = capsys.readouterr().out.splitlines()
     count = 8 * 8 * 4 + 6 * 6 * 4 * 8 + 5 * 5 * 8 * 8 + 8 * 10
-    assert first == "%s: full-precision MNISTconv, %d weights, sha256 %s, %s" % (
+    assert first == "%s: full-precision MNISTconv, fp, 4 filters, %d weights, sha256 %s, %s" % (
         saved,
         count,
         checkpoints.digest(narrow("fp")),
         "checkpoints/mnist/narrow of empir/published/manifest.json",
     )
-    assert second == "%s: low-precision MNISTconv, %d weights, sha256 %s, %s" % (
-        other,
-        count,
-        checkpoints.digest(narrow("lp")),
-        "not one of empir/published/manifest.json",
+    assert (
+        second
+        == "%s: low-precision MNISTconv, bits not known, 4 filters, %d weights, sha256 %s, %s"
+        % (
+            other,
+            count,
+            checkpoints.digest(narrow("lp")),
+            "not one of empir/published/manifest.json",
+        )
     )
+
+
+def test_verify_says_the_bits_that_training_json_says(tmp_path, manifest, capsys):
+    for name, precisions, says in (("one", ["w2a4"] * 3, "w2a4"), ("per layer", LAYERS, MIXED)):
+        folder = save_trained(str(tmp_path / name), narrow("lp"), precisions)
+        assert checkpoints.main(["verify", folder]) == 0
+        assert "MNISTconv, %s, 4 filters, " % says in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "content", ["", "{", "[]", "{}", '{"members": 3}', '{"members": [{"path": "x"}]}', "\xff"]
+)
+def test_a_damaged_manifest_is_named(saved, tmp_path, monkeypatch, capsys, content):
+    path = tmp_path / "manifest.json"
+    path.write_bytes(content.encode("latin1"))
+    monkeypatch.setattr(checkpoints, "MANIFEST", str(path))
+    assert checkpoints.main(["verify", saved]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err.count("\n") == 1 and str(path) in err and "install" in err
+
+
+def test_a_member_that_is_not_the_manifests_is_an_error(tmp_path, monkeypatch, manifest, capsys):
+    folder = str(tmp_path / "checkpoints" / "mnist" / "narrow")
+    checkpoints.save(folder, narrow("fp", seed=1))
+    monkeypatch.setattr(checkpoints, "ROOT", str(tmp_path))
+    assert checkpoints.main(["verify", folder]) == 2
+    err = capsys.readouterr().err
+    assert checkpoints.digest(narrow("fp")) in err and err.count("\n") == 1
 
 
 def test_verify_works_without_a_manifest(saved, monkeypatch, tmp_path):
