@@ -32,12 +32,10 @@ def training_record(folder: str) -> Optional[dict]:
     if not os.path.lexists(path):
         return None
     advice = "fetch it again, or remove it to take the weights beside it as what you say they are"
-    if not is_regular(path):
-        raise CheckpointError("%s is not a regular file: %s" % (path, advice))
     try:
         record = runs.read_json(path)
-    except ResumeError:
-        raise CheckpointError("%s is unreadable: %s" % (path, advice))
+    except ResumeError as error:
+        raise CheckpointError("%s: %s" % (str(error).rpartition(":")[0], advice))
     kinds = (("network", str), ("precisions", list), ("sha256", str))
     lacking = [key for key, kind in kinds if not isinstance(record.get(key), kind)]
     if lacking:

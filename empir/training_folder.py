@@ -11,7 +11,6 @@ the next command.
 """
 
 import contextlib
-import hashlib
 import json
 import logging
 import os
@@ -86,7 +85,7 @@ class Folder:
         self._final = os.path.join(path, FINAL)
         self._description = json.loads(json.dumps(description))
         run = {key: value for key, value in self._description.items() if key != "epochs"}
-        self._run = _sha256(json.dumps(run, sort_keys=True).encode("utf8"))
+        self._run = runs.digest(run)
         self._goes_on = False
         self.is_over = False
 
@@ -144,14 +143,9 @@ class Folder:
                 "which gives the same weights (--keep_state would have kept it)",
                 self.path,
             )
-        record = os.path.join(self._state, "run.json")
+        record = os.path.join(self._state, runs.DESCRIPTION)
         if not os.path.lexists(record) and os.path.lexists(os.path.join(self._state, _PROGRESS)):
             self.progress()  # refuses another training's before this one's run.json joins it
-            if not resume:
-                raise ResumeError(
-                    "%s holds an unfinished training: --resume continues it, removing it starts "
-                    "over" % self._state
-                )
         description = dict(self._description)
         if os.path.lexists(record):  # more epochs, or fewer, are the same training
             description["epochs"] = runs.read_json(record).get("epochs")
@@ -164,9 +158,11 @@ class Folder:
           ResumeError: if the state is that of another training, or of more epochs.
         """
         path = os.path.join(self._state, _PROGRESS)
+        if os.path.lexists(path) and not identity.is_regular(path):
+            raise ResumeError("%s is not a regular file: remove it" % path)
         try:
             content = self._read(path)
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             log.warning(
                 "%s is damaged (%s): the training starts from the beginning",
                 path,
@@ -187,7 +183,7 @@ class Folder:
             )
         for name, sha256 in content["files"].items():
             file = os.path.join(self._state, name)
-            if not identity.is_regular(file) or _file_sha256(file) != sha256:
+            if not _is_as_written(file, sha256):
                 log.warning(
                     "%s is missing or damaged: the training starts from the beginning", file
                 )
@@ -198,15 +194,11 @@ class Folder:
     def _read(self, path):
         """The content of state.json; None if there is none. Raises what a damaged one causes."""
         if not os.path.lexists(path):
-            if set(os.listdir(self._state)) - {"run.json"}:
+            if set(os.listdir(self._state)) - {runs.DESCRIPTION}:
                 log.warning("%s is missing: the training starts from the beginning", path)
             return None
-        if not identity.is_regular(path):
-            raise ValueError("no regular file")
-        with open(path, encoding="utf8") as file:
-            content = json.load(file)
-        told = content.pop("sha256")
-        if told != _sha256(json.dumps(content, sort_keys=True).encode("utf8")):
+        content = json.loads(runs.read_regular(path).decode("utf8"))
+        if content.pop("sha256") != runs.digest(content):
             raise ValueError("its checksum is another")
         names = [content["prefix"], *content["files"]]
         if any(os.path.basename(name) != name for name in names):
@@ -232,11 +224,11 @@ class Folder:
             "history": history,
             "sums": sums,
             "prefix": prefix,
-            "files": {name: _file_sha256(os.path.join(self._state, name)) for name in files},
+            "files": {n: runs.file_digest(os.path.join(self._state, n)) for n in files},
         }
-        content["sha256"] = _sha256(json.dumps(content, sort_keys=True).encode("utf8"))
+        content["sha256"] = runs.digest(content)
         runs.write_atomically(os.path.join(self._state, _PROGRESS), json.dumps(content))
-        for name in set(os.listdir(self._state)) - {"run.json", _PROGRESS, *files}:
+        for name in set(os.listdir(self._state)) - {runs.DESCRIPTION, _PROGRESS, *files}:
             path = os.path.join(self._state, name)
             if os.path.isdir(path) and not os.path.islink(path):
                 shutil.rmtree(path)
@@ -274,13 +266,9 @@ def opened(path: str, description: dict):
         yield Folder(path, description)
 
 
-def _sha256(data):
-    return hashlib.sha256(data).hexdigest()
-
-
-def _file_sha256(path):
-    sha = hashlib.sha256()
-    with open(path, "rb") as file:
-        for block in iter(lambda: file.read(2**20), b""):
-            sha.update(block)
-    return sha.hexdigest()
+def _is_as_written(path, sha256):
+    """Whether a file is there and has that digest."""
+    try:
+        return runs.file_digest(path) == sha256
+    except OSError:
+        return False

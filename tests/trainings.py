@@ -78,3 +78,20 @@ NORMALISED = Architecture(
         for family in ("fp", "lp")
     },
 )
+
+#: A network without a hidden layer, whose training is begun and ended in a moment.
+LINEAR = Architecture(
+    name="linear",
+    layers=lambda stack, _: (stack.flatten(), stack.linear("logits", 10)),
+    input_shape=(28, 28, 1),
+    num_classes=10,
+    quantized_layers=(),
+    nb_filters=10,
+    released_names={family: {"logits/kernel": family + "_logits"} for family in ("fp", "lp")},
+)
+
+
+def linear(**changes):
+    """Settings of a training of `LINEAR`: an epoch of two steps on 40 images."""
+    plain = dict(network=LINEAR, precisions=(), options={}, epochs=1, batch_size=20)
+    return settings(**dict(plain, **changes))
