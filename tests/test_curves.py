@@ -161,6 +161,35 @@ def test_the_whole_range_is_the_end(evaluated, tmp_path):
     assert [left for _, left in ran] == list(range(30, 30 - len(ran), -1))
 
 
+@pytest.mark.parametrize("far", [0.05, 0.002, 1e-6])
+def test_the_curve_goes_to_radii_at_which_something_is_left(random, tmp_path, far):
+    """However large the radius of the evaluation is, unless every image breaks at next to none."""
+    setting = Case(random).setting(eps=0.8)
+    with setting.open() as subject:
+        clean = suite.clean_outputs(setting, subject)
+    evaluation = suite.Evaluation(setting, str(tmp_path), clean, progress=False)
+    correct = clean["decision"] == setting.data.labels
+    breaks_at = np.where(correct, far * np.linspace(0.5, 1.5, COUNT), 0)
+    attacked = []
+
+    def run(trial, seen=None):
+        seen = np.arange(COUNT) if seen is None else seen
+        success = breaks_at[seen] <= (setting.eps if trial.eps is None else trial.eps)
+        if trial.part == "radius":
+            attacked.append((trial.eps, len(seen)))
+        return {"row": seen, "success": success, "rounds": seen + 1, "l2": breaks_at[seen]}
+
+    evaluation.run = run
+    points = curves.measure(evaluation, Effort())["radius"]
+    assert points == [[eps, np.mean(correct & (breaks_at > eps))] for eps, _ in points]
+    assert [eps for eps, _ in points] == sorted({eps for eps, _ in points})
+    assert points[-1][1] == 0
+    if far > 1e-4:
+        assert any(correct.mean() / 2 <= share for _, share in points[1:])
+    else:
+        assert len(attacked) == 7 and points[1][0] == 0.8 / 16 / 64
+
+
 def test_reports_tell_the_verdicts_and_the_curves(evaluated):
     _, outcome = evaluated
     record = dict(outcome.record)

@@ -40,7 +40,7 @@ def _radius(evaluation):
     setting = evaluation.setting
     labels = setting.data.labels[: trials.SAMPLE]
     left = evaluation.clean["decision"][: len(labels)] == labels
-    points = [[0.0, float(left.mean())]]
+    points, clean = [[0.0, float(left.mean())]], left.copy()
     for factor in trials.RADII:
         eps = setting.eps * factor
         if eps > setting.whole or not left.any():
@@ -50,7 +50,32 @@ def _radius(evaluation):
         else:
             found = evaluation.run(trials.radius(eps), np.flatnonzero(left))
             left[found["row"][found["success"]]] = False
+        if len(points) == 1:
+            points += _smaller(evaluation, eps, clean, left)
         points.append([eps, float(left.mean())])
+    return points
+
+
+def _smaller(evaluation, eps, clean, left):
+    """Points below the smallest radius of a curve, halved until half of the images are left.
+
+    A curve that has lost most at its first point shows nothing of the radii at which the network
+    withstands anything. What a radius leaves, smaller ones leave: the others are attacked again.
+
+    Args:
+      evaluation: a `suite.Evaluation`.
+      eps: the smallest radius so far.
+      clean, left: bool [n], images that are correct when clean, and at that radius.
+    """
+    points = []
+    for _ in range(trials.HALVINGS):
+        if 2 * left.sum() >= clean.sum():
+            break
+        eps /= 2
+        found = evaluation.run(trials.radius(eps), np.flatnonzero(clean & ~left))
+        left = clean.copy()
+        left[found["row"][found["success"]]] = False
+        points.insert(0, [eps, float(left.mean())])
     return points
 
 

@@ -10,6 +10,8 @@ from empir.robustness.goals import DRAWS, Goal
 SAMPLE = 200
 #: Radii of the accuracy curve, over that of the evaluation; those beyond the range are left out.
 RADII = (1 / 16, 1 / 8, 1 / 4, 3 / 8, 1 / 2, 5 / 8, 3 / 4, 1, 1.25, 1.5, 2, 3, 4, 8, 16, 32, 64)
+#: How often the smallest of them is halved where it leaves less than half of the images.
+HALVINGS = 6
 #: Of the curves of a suite whose effort is no greater; those of a longer one go on.
 ITERATIONS = (10, 20, 40, 80, 160)
 RESTARTS = (1, 2, 5, 10)
