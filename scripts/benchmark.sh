@@ -8,8 +8,9 @@
 # Started again it continues where it stopped; remove results/benchmark/comparison.json to measure
 # anew.
 set -euo pipefail
-cd "$(dirname "$0")/.."
+. "$(dirname "$0")/checkout.sh"
 . scripts/python.sh
+"$PYTHON" -m empir.benchmark "$@" --check_flags # before an environment is made
 scripts/pytorch.sh
 "$PYTHON" -m empir.benchmark "$@"
 "$PYTHON" -m empir.report

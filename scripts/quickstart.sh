@@ -4,7 +4,7 @@
 # paper's parameters. FGSM attacks all 1,000 embedded images, the others the first 300.
 # Started again it continues where it stopped; rm -r runs/quickstart starts over.
 set -euo pipefail
-cd "$(dirname "$0")/.."
+. "$(dirname "$0")/checkout.sh"
 scripts/setup.sh
 exec .venv/bin/python -m empir.reproduce --dataset=mnist --sample --nb_samples=1000 \
   --slow_samples=300 --out=runs/quickstart "$@"

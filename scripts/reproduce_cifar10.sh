@@ -8,7 +8,7 @@
 # finished, so remove results/cifar10/{baseline,empir-*} to compute them anew. Records of other
 # members or parameters are refused: give another --out.
 set -euo pipefail
-cd "$(dirname "$0")/.."
+. "$(dirname "$0")/checkout.sh"
 . scripts/python.sh
 "$PYTHON" -m empir.reproduce --dataset=cifar10 "$@"
 "$PYTHON" -m empir.report

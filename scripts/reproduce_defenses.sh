@@ -12,7 +12,7 @@
 # Started again it continues where it stopped, also within a training or an attack. Members that are
 # already in DIR are not trained again: DIR=checkpoints/defenses only attacks the shipped ones.
 set -euo pipefail
-cd "$(dirname "$0")/.."
+. "$(dirname "$0")/checkout.sh"
 dir=runs/defenses
 . scripts/training.sh
 

@@ -11,7 +11,7 @@
 #
 # Started again it continues where it stopped. Records of other members or parameters are refused.
 set -euo pipefail
-cd "$(dirname "$0")/.."
+. "$(dirname "$0")/checkout.sh"
 if [ $# -eq 0 ] || [ "${1#-}" != "$1" ]; then
   echo "error: usage: scripts/reproduce_imagenet.sh IMAGENET_PATH [MEMBERS] [FLAG...]" >&2
   exit 2

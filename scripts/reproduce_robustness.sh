@@ -8,13 +8,13 @@
 # adversarial images) to runs/robustness. The first 1,000 test images are attacked: one to two hours on two cores,
 # and several for `outside`, which needs scripts/pytorch.sh. FLAGs go to all commands. Started again it continues.
 set -euo pipefail
-cd "$(dirname "$0")/.."
-. scripts/python.sh
-
 parts=(mnist cifar10 outside)
 case ${1:-} in
   mnist | cifar10 | outside) parts=("$1"); shift ;;
 esac
+. "$(dirname "$0")/checkout.sh"
+. scripts/python.sh
+
 data=
 flags=()
 for flag in "$@"; do

@@ -11,7 +11,7 @@
 # --resume after a kill (the state is kept every ten minutes), --logdir=FOLDER, --nb_epochs=N, --test,
 # --correct_channels (normalises each channel by its own mean, unlike the original).
 set -euo pipefail
-cd "$(dirname "$0")/.."
+. "$(dirname "$0")/checkout.sh"
 if [ $# -eq 0 ] || [ "${1#-}" != "$1" ]; then
   echo "error: usage: scripts/train_alexnet.sh IMAGENET_PATH [DIR] [FLAG...]" >&2
   exit 2

@@ -11,7 +11,7 @@
 # --data_dir=FOLDER (CIFAR-10's files; else they are downloaded), --resume after a kill,
 # --logdir=FOLDER, --nb_epochs=N, --test (measures the test accuracy after each epoch).
 set -euo pipefail
-cd "$(dirname "$0")/.."
+. "$(dirname "$0")/checkout.sh"
 dir=runs/cifar10-members
 . scripts/training.sh
 

@@ -8,7 +8,7 @@
 # the released format. Members that are already there are left alone. Flags go to every training:
 # --data_dir=FOLDER (MNIST's files; else they are downloaded), --resume after a kill, --logdir=FOLDER.
 set -euo pipefail
-cd "$(dirname "$0")/.."
+. "$(dirname "$0")/checkout.sh"
 dir=runs/mnist-members
 . scripts/training.sh
 

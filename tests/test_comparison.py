@@ -202,7 +202,7 @@ def test_start_up_is_the_sum_of_its_parts(monkeypatch):
     [
         ("--pytorch=nowhere/python", "no program nowhere/python: scripts/pytorch.sh makes it"),
         ("--pytorch=setup.py", "no program setup.py"),
-        ("--pytorch=%s --batch_sizes=" % sys.executable, "--batch_sizes=: positive integers"),
+        ("--pytorch=%s --batch_sizes=" % sys.executable, "--batch_sizes=: integers of 1..999999"),
         ("--pytorch=%s --out=" % sys.executable, "--out= is empty"),
         ("--num_threads=-1", "num_threads"),
         (

@@ -9,6 +9,7 @@ all of them. Finished measurements are kept in --out, and the same command goes 
 
 import logging
 import os
+import re
 
 from absl import flags
 
@@ -37,7 +38,22 @@ def setup():
     attacks = list(comparison.ATTACKS)
     flags.DEFINE_list("attacks", attacks, "of " + ", ".join(attacks))
     empir_flags.define_threads()
+    flags.DEFINE_bool("check_flags", False, "check the other flags, then stop")
     return run
+
+
+def _sizes():
+    """Batch sizes of the flags, which are checked."""
+    sizes = [int(size) if re.match(r"[0-9]{1,6}\Z", size) else 0 for size in FLAGS.batch_sizes]
+    if min(sizes, default=0) < 1:
+        raise EmpirError("--batch_sizes=%s: integers of 1..999999" % ",".join(FLAGS.batch_sizes))
+    unknown = sorted(set(FLAGS.attacks) - set(comparison.ATTACKS))
+    if unknown or not FLAGS.attacks:
+        raise EmpirError(
+            "--attacks=%s: choose from %s" % (",".join(unknown), ", ".join(comparison.ATTACKS))
+        )
+    runs.check_writable(FLAGS.out)
+    return sizes
 
 
 def run(_):
@@ -47,21 +63,12 @@ def run(_):
       EmpirError: for bad input, or a system that fails or computes other logits.
     """
     clone.require("python -m empir.benchmark")
+    sizes = _sizes()
+    if FLAGS.check_flags:
+        return
     runtime.configure(FLAGS.num_threads)
     pytorch = comparison.pytorch_program(FLAGS.pytorch)
-    try:
-        sizes = [int(size) for size in FLAGS.batch_sizes]
-    except ValueError:
-        sizes = [0]
-    if min(sizes, default=0) < 1:
-        raise EmpirError("--batch_sizes=%s: positive integers" % ",".join(FLAGS.batch_sizes))
-    unknown = sorted(set(FLAGS.attacks) - set(comparison.ATTACKS))
-    if unknown:
-        raise EmpirError(
-            "--attacks=%s: choose from %s" % (",".join(unknown), ", ".join(comparison.ATTACKS))
-        )
     data_dir = FLAGS.data_dir and os.path.abspath(FLAGS.data_dir)
-    runs.check_writable(FLAGS.out)
     pace = comparison.Pace(FLAGS.repeats, FLAGS.budget, FLAGS.limit)
     with runs.lock(FLAGS.out), runs.temporary_folder() as folder:
         store = comparison.Store(os.path.join(FLAGS.out, "comparison.json"))
