@@ -22,6 +22,8 @@ def call(monkeypatch, capfd, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("OMP_NUM_THREADS", os.environ.get("OMP_NUM_THREADS", "1"))
     monkeypatch.setattr(runtime, "_shares", 1)
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # no download: the embedded sample
+    monkeypatch.setenv("no_proxy", "")
 
     def run(line):
         with pytest.raises(SystemExit) as ended:
