@@ -95,8 +95,8 @@ class Ascent(Attack):
     example's result does not depend on those it is batched with.
 
     Parameters: eps, radius; nb_iter, steps; ord; rho, see the module; rand_init, seed, index: as of
-    `pgd.ProjectedGradientDescent`; y or y_target, one-hot; clip_min, clip_max, or None for no
-    clipping.
+    `pgd.ProjectedGradientDescent`; y or y_target, integers or one-hot; clip_min, clip_max, or
+    None for no clipping.
     """
 
     defaults = dict(
@@ -265,7 +265,7 @@ class AutoPGD(Ascent):
 
     def climb(self, image, labels, *_, targeted: bool) -> Climb:
         """See `Ascent.climb`."""
-        logits = self._logits(image)
+        logits = self._logits_for(image, labels)
         if self.loss == "ce":
             loss = tf.nn.softmax_cross_entropy_with_logits_v2(labels=labels, logits=logits)
         else:

@@ -1,5 +1,7 @@
 """What all attacks share: CleverHans' interface, labels, and the loop of FGSM, BIM and PGD."""
 
+import functools
+
 import numpy as np
 from cleverhans import attacks as cleverhans_attacks
 from cleverhans.model import Model, NoSuchLayerError
@@ -7,6 +9,7 @@ from tensorflow.python.eager.function import defun_with_attributes
 
 from empir import runtime
 from empir.attacks import MOST
+from empir.attacks.inputs import checked_images, checked_labels, label_tensor
 from empir.backend import keras, tf
 from empir.errors import EmpirError
 
@@ -42,6 +45,7 @@ class Attack(cleverhans_attacks.Attack):
             )
         super().__init__(model, back, sess, dtypestr)
         self.feedable_kwargs = {name: self._feed_type(name) for name in self.feedable}
+        self._classes = {}  # of images of a shape
         self.structural_kwargs = [name for name in self.defaults if name not in self.feedable]
 
     def _feed_type(self, name):
@@ -53,6 +57,32 @@ class Attack(cleverhans_attacks.Attack):
         self._check_names(kwargs)
         fixed, feedable, key = super().construct_variables(kwargs)
         return fixed, feedable, key if key is None else (key, tuple(sorted(feedable)))
+
+    def generate_np(self, x_val, **kwargs):
+        """Adversarial examples for an array of images [n, ...], as an array of its shape.
+
+        Args:
+          x_val: floats, in [clip_min, clip_max] if the attack has that range.
+          **kwargs: parameters of the attack; y and y_target: integers [n] or one-hot [n, classes].
+
+        Raises:
+          EmpirError: for images of integers, NaN, or values outside the range; for labels of
+            another shape, or that are no classes.
+        """
+        given = dict(self.defaults, **kwargs)
+        images = checked_images(x_val, given.get("clip_min"), given.get("clip_max"))
+        for name in ("y", "y_target"):
+            if kwargs.get(name) is not None:
+                classes = functools.partial(self._count_classes, images.shape[1:])
+                kwargs[name] = checked_labels(name, kwargs[name], len(images), classes)
+        return super().generate_np(images, **kwargs)
+
+    def _count_classes(self, shape):
+        """The number of classes of the model for images of a shape."""
+        if shape not in self._classes:
+            images = tf.placeholder(self.tf_dtype, (None,) + shape)
+            self._classes[shape] = self._logits(images).shape[-1].value
+        return self._classes[shape]
 
     def parse_params(self, **kwargs):
         """Set every parameter as an attribute, defaults included; returns True.
@@ -123,12 +153,26 @@ class Attack(cleverhans_attacks.Attack):
             )
         return probs.op.inputs[0]
 
+    def _logits_for(self, x, labels):
+        """Logits [n, classes] of images whose one-hot labels must have as many classes."""
+        logits = self._logits(x)
+        found, given = logits.shape[-1].value, labels.shape[-1].value
+        if None not in (found, given) and found != given:
+            raise EmpirError("y has %d classes, but the model has %d" % (given, found))
+        return logits
+
     def _labels(self, x):
         """One-hot labels [n, classes] to move away from or, if targeted, to reach; and which."""
-        if self.y_target is not None:
-            return tf.stop_gradient(tf.convert_to_tensor(self.y_target, self.tf_dtype)), True
-        if self.y is not None:
-            return tf.stop_gradient(tf.convert_to_tensor(self.y, self.tf_dtype)), False
+        if x.dtype != self.tf_dtype:
+            raise EmpirError(
+                "x is of type %s: %s takes images of %s"
+                % (x.dtype.name, type(self).__name__, self.tf_dtype.name)
+            )
+        for name in ("y_target", "y"):
+            given = getattr(self, name)
+            if given is not None:
+                labels = label_tensor(name, given, x, lambda: self._logits(x).shape[-1].value)
+                return tf.stop_gradient(labels), name == "y_target"
         if hasattr(self.model, "decision"):
             decision, classes = self.model.decision(x), self._logits(x).shape[-1].value
         else:
@@ -246,8 +290,8 @@ class GradientAttack(Attack):
     def generate(self, x, **kwargs):
         """Adversarial examples for float32 images x [n, ...], as a tensor of x's shape.
 
-        Parameters are listed in `defaults`; `y` and `y_target` are one-hot [n, classes]. With
-        neither, the model's own decisions are the labels.
+        Parameters are listed in `defaults`; `y` and `y_target` are integers [n] or one-hot
+        [n, classes]. With neither, the model's own decisions are the labels.
         """
         self.parse_params(**kwargs)
         labels, targeted = self._labels(x)
@@ -290,7 +334,8 @@ class GradientAttack(Attack):
         return self._project(image - x)
 
     def _gradient(self, image, labels):
-        loss = tf.nn.softmax_cross_entropy_with_logits_v2(labels=labels, logits=self._logits(image))
+        logits = self._logits_for(image, labels)
+        loss = tf.nn.softmax_cross_entropy_with_logits_v2(labels=labels, logits=logits)
         (gradient,) = tf.gradients(loss, image)
         if gradient is None:
             raise EmpirError("the model's logits do not depend on the image: nothing to attack")

@@ -9,7 +9,7 @@ class BasicIterativeMethod(IterativeAttack):
     """BIM from the clean image; the last iterate is returned.
 
     Parameters (CleverHans' names): eps, radius; eps_iter, step; nb_iter, steps; ord; y or y_target,
-    one-hot; clip_min, clip_max, or None for no clipping.
+    integers or one-hot; clip_min, clip_max, or None for no clipping.
 
     Faithfulness: equal to CleverHans 2.1.0's. On an ensemble it follows the target that it is
     given; the original's BIM followed the full-precision member (FACTS 2.1 #13).

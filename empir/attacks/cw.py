@@ -48,8 +48,9 @@ class _Descent(NamedTuple):
 class CarliniWagnerL2(Attack):
     """CW-L2 with CleverHans' parameters, for batches of any size.
 
-    Parameters: y or y_target, one-hot; batch_size; confidence, the margin demanded; learning_rate;
-    binary_search_steps; max_iterations; abort_early; initial_const; clip_min, clip_max.
+    Parameters: y or y_target, integers or one-hot; batch_size; confidence, the margin demanded;
+    learning_rate; binary_search_steps; max_iterations; abort_early; initial_const; clip_min,
+    clip_max.
 
     `abort_early` is decided per batch of `batch_size` consecutive examples, as in CleverHans: ten
     times per descent, the batch stops if its total loss has not fallen by 0.01 %. So the batch
@@ -148,7 +149,7 @@ class CarliniWagnerL2(Attack):
 
         def objective(w, original, labels, const):
             image = self._image(w)
-            logits = self._logits(image)
+            logits = self._logits_for(image, labels)
             l2 = tf.reduce_sum(tf.square(image - original), list(range(1, len(image.shape))))
             pull = const * self._margin(logits, labels, targeted)
             loss = tf.reduce_sum(l2) + tf.reduce_sum(pull)

@@ -8,8 +8,8 @@ from empir.attacks.base import GradientAttack
 class FastGradientMethod(GradientAttack):
     """FGSM for ord = inf; the normalised gradient for ord = 1 and 2.
 
-    Parameters (CleverHans' names): eps, step and radius; ord; y or y_target, one-hot; clip_min,
-    clip_max, or None for no clipping.
+    Parameters (CleverHans' names): eps, step and radius; ord; y or y_target, integers or one-hot;
+    clip_min, clip_max, or None for no clipping.
 
     Faithfulness: equal to CleverHans 2.1.0's; a zero gradient gives no step instead of NaN.
     """

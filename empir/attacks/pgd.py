@@ -11,8 +11,8 @@ class ProjectedGradientDescent(IterativeAttack):
     """CleverHans' MadryEtAl: one random start, `nb_iter` signed steps, last iterate returned.
 
     Parameters (CleverHans' names): eps, radius; eps_iter, step; nb_iter, steps; ord; rand_init; y
-    or y_target, one-hot; clip_min, clip_max, or None for no clipping. And, so that a result does
-    not depend on how examples are batched:
+    or y_target, integers or one-hot; clip_min, clip_max, or None for no clipping. And, so that
+    a result does not depend on how examples are batched:
       seed, index: the start of example i of a batch is drawn from (seed, index[i]); index, int64
         [n], defaults to 0..n-1.
       start: float32 perturbations of x's shape to start from instead.

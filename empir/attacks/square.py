@@ -41,8 +41,8 @@ class SquareAttack(Attack):
     example's result does not depend on those it is batched with.
 
     Parameters: eps, radius; nb_iter, queries; p_init, share of the pixels in the first square;
-    seed, index: draws of example i are a function of (seed, index[i]); y, one-hot; clip_min,
-    clip_max.
+    seed, index: draws of example i are a function of (seed, index[i]); y, integers or one-hot;
+    clip_min, clip_max.
     """
 
     defaults = dict(
@@ -118,7 +118,7 @@ class SquareAttack(Attack):
           image: float32 [n, h, w, c].
           labels: one-hot float32 [n, classes].
         """
-        logits = self._logits(image)
+        logits = self._logits_for(image, labels)
         wrong = tf.not_equal(tf.argmax(logits, axis=1), tf.argmax(labels, axis=1))
         return margin(logits, labels), wrong
 
