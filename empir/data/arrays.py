@@ -110,6 +110,8 @@ class Arrays:
 
     def _parse(self, name, member):
         version = np.lib.format.read_magic(member)
+        if version not in ((1, 0), (2, 0)):
+            raise ValueError("%s is of NumPy's format %d.%d" % ((name,) + version))
         size = member.read(4 if version[0] > 1 else 2)
         length = int.from_bytes(size, "little")
         if length > LONGEST_HEADER:

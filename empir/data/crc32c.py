@@ -2,8 +2,8 @@
 
 Data are cut into blocks. The CRC is linear, so that a block's is the XOR of what each of its bytes
 adds at its place, which is looked up for all bytes at once; the blocks' are then put together by
-further tables. One processor does about 300 MB a second, a tenth of the time that decoding a JPEG
-of the same size takes.
+further tables. One processor does about 200 MB a second: half a millisecond for an average JPEG
+of ImageNet, which takes several times as long to decode.
 """
 
 import functools
