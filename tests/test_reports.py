@@ -87,7 +87,8 @@ def test_members_are_told_by_name_and_bits():
     assert "1. `models/a`, w2a4\n2. `models/b`, full precision" in page
     assert text.splitlines()[-1].startswith("MNISTconv, 2 members, mean_logits: worst case")
     one = report.terminal(record(members=[NETWORK]))
-    assert "member1" not in one and one.splitlines()[-1].startswith("MNISTconv, one network: worst")
+    assert "member1" not in one and "network: a, w2a4" in one.splitlines()
+    assert one.splitlines()[-1].startswith("MNISTconv, one network: worst")
 
 
 def test_keras_models_are_told_by_their_files():

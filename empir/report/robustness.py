@@ -83,8 +83,8 @@ def terminal(record: dict) -> str:
     lines = aligned([list(HEADS)] + list(_rows(record)))
     lines += list(_left_out(record)) + [""]
     titles = networks.titles(record["members"])
-    if len(titles) > 1:
-        lines += ["member%d: %s" % pair for pair in enumerate(titles, 1)] + [""]
+    several = ["member%d: %s" % pair for pair in enumerate(titles, 1)]
+    lines += (several if len(titles) > 1 else ["network: " + titles[0]]) + [""]
     for verdict in record["verdicts"]:
         if not verdict["passed"]:
             what = "not judged" if verdict["passed"] is None else "FAILED"
