@@ -57,6 +57,7 @@ def run(experiment: Experiment):
     precisions = [per_layer(spec.precision, len(network.quantized_layers)) for spec in specs]
     if FLAGS.train_only and not training:
         identity.check_record(specs[0].path, network, precisions[0])
+        training_folder.tidy(specs[0].path)
     options = _options(experiment)
     seed = experiment.seed if FLAGS.seed is None else FLAGS.seed
     data = None if FLAGS.train_only else _test_data(experiment)

@@ -59,13 +59,36 @@ def is_free(folder: str) -> bool:
 
 
 def tidy(folder: str):
-    """Remove what a killed training may have left in a folder that no other process has."""
-    for name in os.listdir(folder):
-        path = os.path.join(folder, name)
-        if name == _REMOVED or name.startswith(checkpoint_files.STAGING):
-            shutil.rmtree(path)
-        elif name == identity.RECORD + ".writing":
-            os.remove(path)
+    """Remove what a killed training has left in its folder, if there is anything.
+
+    Raises:
+      ResumeError: if another process has the folder.
+      EmpirError: if it cannot be written to.
+    """
+    if os.path.isdir(folder) and _litter(folder):
+        with runs.lock(folder):
+            _remove_litter(folder)
+
+
+def _litter(folder):
+    """Paths in a folder of what only a training under way, or a killed one, has there."""
+    return [
+        os.path.join(folder, name)
+        for name in os.listdir(folder)
+        if name in (_REMOVED, identity.RECORD + ".writing")
+        or name.startswith(checkpoint_files.STAGING)
+    ]
+
+
+def _remove_litter(folder):
+    try:
+        for path in _litter(folder):
+            if os.path.isdir(path):
+                shutil.rmtree(path)
+            else:
+                os.remove(path)
+    except OSError as error:
+        raise EmpirError("cannot write to %s: %s" % (folder, error.strerror))
 
 
 class Folder:
@@ -259,10 +282,7 @@ def opened(path: str, description: dict):
       EmpirError: if it cannot be made or written to.
     """
     with runs.lock(path):
-        try:
-            tidy(path)
-        except OSError as error:
-            raise EmpirError("cannot write to %s: %s" % (path, error.strerror))
+        _remove_litter(path)
         yield Folder(path, description)
 
 

@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
-from released import save_members
+from released import narrow, save_members
+from test_checkpoints import save_trained
 
 from empir import checkpoints, cli, commandline, runtime
 from empir.data import mnist
@@ -42,6 +43,8 @@ def workspace(tmp_path_factory):
     """A folder with members, damaged ones, and the sample as if it were the whole of MNIST."""
     folder = str(tmp_path_factory.mktemp("workspace"))
     save_members(folder)
+    save_trained(os.path.join(folder, "told"), narrow("lp", 4, 7), ["w2a4"] * 3, epochs=1)
+    save_trained(os.path.join(folder, "wider"), narrow("fp", 6, 8), ["fp"] * 3)
     checkpoints.save(os.path.join(folder, "dense"), {"dense/kernel": np.ones((784, 10), "f")})
     shutil.copytree(os.path.join(folder, "model3"), os.path.join(folder, "corrupt"))
     data = os.path.join(folder, "corrupt", "model.data-00000-of-00001")
@@ -204,6 +207,14 @@ BAD = [
     ("--members=fp:model3 " + BASELINE, ["--model_path and --members exclude each other"]),
     ("--members=fp:model3 " + ENSEMBLE, ["--ensembleThree and --members exclude each other"]),
     ("--members=w2a4:model1,w2a4:model2 --protocol=paper" + DATA, ["needs a full-precision"]),
+    ("--members=w1a2:told,fp:model3" + DATA, ["told is asked for as w1a2", "says w2a4"]),
+    ("--lowprecision --wbits=2 --abits=2 --model_path=told" + DATA, ["as w2a2", "says w2a4"]),
+    ("--members=w2a4:told,fp:wider" + DATA, ["its nb_filters is 6, but nb_filters=4 is asked"]),
+    ("--model_path=wider --nb_filters=64 --data_dir=data", ["is 6, but nb_filters=64 is asked"]),
+    ("--train_only --model_path=told --data_dir=data", ["told is asked for as fp", "says w2a4"]),
+    (TRAIN + "--initial_path=wider", ["is 6, but nb_filters=4 is asked"]),
+    (TRAIN + "--distill --teacher_path=wider", ["is 6, but nb_filters=4 is asked"]),
+    (TRAIN + "--logdir=model3/model.meta/logs", ["--logdir=model3/model.meta/logs cannot be"]),
     (ENSEMBLE + DATA + " --temperature=0", ["temperature=0"]),
     (BASELINE + DATA + " --temperature=2", ["--temperature is for ensembles"]),
     (TRAIN + "--adv=3", ["--adv=3"]),
@@ -276,6 +287,45 @@ def test_ensembles_of_any_number_of_members(run, tmp_path):
     assert [m["path"] for m in record["members"]] == ["model%d" % i for i in (1, 2, 3, 3, 1)]
     assert [m["weight_bits"] for m in record["members"]] == [2, 2, None, None, 2]
     assert len(record["member_accuracy"]) == 5 and record["combine"] == "vote"
+
+
+def test_widths_are_the_checkpoints(run, tmp_path):
+    widths = "--data_dir=data --nb_samples=5 --attack=fgsm --out=%s"
+    retyped = run("--members=w2a4:told,fp:model3" + FAST)
+    line = "--members=w2a4:told,fp:model3 " + widths % (tmp_path / "one")
+    assert run(line).out == retyped.out and RESULT.match(retyped.out)
+    line = "--members=w2a4:told,fp:wider " + widths % (tmp_path / "two")
+    assert run(line).status == 0
+    records = [json.loads((tmp_path / n / "result.json").read_text()) for n in ("one", "two")]
+    assert [record["options"] for record in records] == [{"nb_filters": 4}, {}]
+    assert ["nb_filters" in member for member in records[0]["members"]] == [False, False]
+    assert [member["nb_filters"] for member in records[1]["members"]] == [4, 6]
+
+
+def test_a_finished_training_is_trained_on(run, workspace, tmp_path):
+    (tmp_path / "member").mkdir()
+    (tmp_path / "once").mkdir()
+    line = "--train_only --data_dir=data --nb_filters=2 --batch_size=500 --seed=3 --model_path="
+    assert run(line + "%s --nb_epochs=1" % (tmp_path / "member")).status == 0
+    (tmp_path / "member" / ".removed-state").mkdir()  # as a kill at the very end leaves
+    again = run(line + "%s --nb_epochs=1 --resume" % (tmp_path / "member"))
+    assert not (tmp_path / "member" / ".removed-state").exists()
+    assert "--resume has no effect: the network of --model_path is trained" in again.err
+    on = run(line + "%s --nb_epochs=2 --resume" % (tmp_path / "member"))
+    assert on.status == 0 and "no effect" not in on.err and "from the beginning" in on.err
+    assert run(line + "%s --nb_epochs=2" % (tmp_path / "once")).status == 0
+    weights = [checkpoints.read(str(tmp_path / name)) for name in ("member", "once")]
+    assert checkpoints.digest(weights[0]) == checkpoints.digest(weights[1])
+    assert_refused(
+        run(line + "%s --nb_epochs=1 --resume" % (tmp_path / "member")), "was trained for 2 epochs"
+    )
+
+
+def test_a_training_starts_at_the_width_of_its_first_weights(run, tmp_path):
+    line = "--train_only --data_dir=data --nb_epochs=1 --batch_size=500 --initial_path=wider "
+    assert run(line + "--model_path=%s" % tmp_path).status == 0
+    with open(str(tmp_path / "training.json")) as file:
+        assert json.load(file)["options"] == {"nb_filters": 6}
 
 
 def test_three_listed_members_are_ensemble_three(run):
@@ -352,6 +402,7 @@ def test_a_flag_without_effect_is_warned_about(run):
         (BASELINE + DATA + " --train_only --out=out", "--out"),
         (BASELINE + DATA + " --train_only --attack=fgsm", "--attack"),
         (BASELINE + DATA + " --train_only --viz_enabled", "--viz_enabled"),
+        (BASELINE + FAST + "--keep_state", "--keep_state"),
         (BASELINE + FAST + "--adv=1", "--adv"),  # loaded, not trained
         (BASELINE + FAST + "--initial_path=model3", "--initial_path"),
     ],
