@@ -8,7 +8,7 @@ import sys
 
 from absl import flags
 
-from empir import attacks, defenses
+from empir import attacks, data_flags, defenses
 from empir import flags as empir_flags
 from empir import identity, runs, runtime, training_folder
 from empir.errors import EmpirError
@@ -38,7 +38,7 @@ def run(experiment: Experiment):
     specs = empir_flags.members()
     attack = attacks.canonical_name(FLAGS.attack)
     protocol = empir_flags.protocol()
-    single = not empir_flags.given("members") and len(specs) == 1
+    single = not data_flags.given("members") and len(specs) == 1
     training = single and _is_to_be_trained(specs[0].path)
     # Training takes whole operations; what draws at random would depend on which share is first.
     whole = training or FLAGS.stocRound or FLAGS.rand
@@ -223,7 +223,7 @@ def _options(experiment):
         "temperature": (FLAGS.temperature, 1.0),
     }
     options = {key: value for key, (value, default) in asked.items() if value != default}
-    if empir_flags.given("nb_filters"):
+    if data_flags.given("nb_filters"):
         options["nb_filters"] = FLAGS.nb_filters
     return options
 
@@ -268,8 +268,8 @@ def _is_to_be_trained_on(path):
 
 
 def _test_data(experiment):
-    data = empir_flags.load_data(experiment, "test")
-    if empir_flags.given("nb_samples"):
+    data = data_flags.load_data(experiment, "test")
+    if data_flags.given("nb_samples"):
         return data.first(FLAGS.nb_samples)
     most = FLAGS.nb_samples
     if FLAGS.protocol == ADAPTIVE:
@@ -300,11 +300,11 @@ def _train(experiment, network, precisions, options, path, seed):
     return defenses.train(
         settings,
         experiment,
-        empir_flags.load_data(experiment, "train"),
+        data_flags.load_data(experiment, "train"),
         path,
         resume=FLAGS.resume,
         logdir=FLAGS.logdir,
-        test=empir_flags.load_data(experiment, "test"),
+        test=data_flags.load_data(experiment, "test"),
         test_each_epoch=FLAGS.test,
         progress=FLAGS.progress,
         keep_state=FLAGS.keep_state,

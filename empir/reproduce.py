@@ -13,7 +13,7 @@ import os
 
 from absl import flags
 
-from empir import checkpoints, clone, commandline
+from empir import checkpoints, clone, commandline, data_flags
 from empir import flags as empir_flags
 from empir import runs, runtime
 from empir.errors import EmpirError
@@ -51,7 +51,7 @@ def run(_):
     runs.check_writable(out)
     folder = _members(chosen)
     runtime.configure(FLAGS.num_threads, images=chosen.attack_batch or chosen.batch_size)
-    data = empir_flags.load_data(chosen, "test", FLAGS.sample)
+    data = data_flags.load_data(chosen, "test", FLAGS.sample)
     fast = data if FLAGS.nb_samples is None else data.first(FLAGS.nb_samples)
     if FLAGS.slow_samples is not None and FLAGS.slow_samples > len(fast.labels):
         raise EmpirError("--slow_samples=%d is more than --nb_samples" % FLAGS.slow_samples)

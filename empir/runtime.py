@@ -342,10 +342,3 @@ def _git(*arguments):
     return subprocess.check_output(
         ["git", "-C", ROOT] + list(arguments), stderr=subprocess.DEVNULL, universal_newlines=True
     )
-
-
-def run_main(setup, argv=None):
-    """See `commandline.run_main`."""
-    from empir import commandline
-
-    commandline.run_main(setup, argv)

@@ -55,6 +55,8 @@ def test_help_lists_every_command_with_a_line(call, word):
         ("cost --bits=2", "Unknown command line flag 'bits'"),
         ("checkpoints verify", "usage: "),
         ("convert", "--source"),
+        ("convert --source=x --split=val --out=y --seed=-1", "--seed=-1: write 0..2^32 - 1"),
+        ("convert --source=x --split=val --out=", "--out"),
         ("report --chekc", "usage: "),
     ],
 )

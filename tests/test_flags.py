@@ -3,8 +3,9 @@
 import pytest
 from absl import flags
 
-from empir import attacks, commandline
+from empir import attacks, commandline, data_flags
 from empir import flags as empir_flags
+from empir.errors import EmpirError
 from empir.precision import FULL, Precision
 from empir.protocols import EXPERIMENTS
 from scripts import remove_flags
@@ -147,3 +148,24 @@ def test_lists_of_bits_may_be_separated_by_spaces(argv, joined):
 )
 def test_attacks_have_the_originals_numbers(given, name):
     assert attacks.canonical_name(given) == name
+
+
+CONTRADICTIONS = [
+    ("mnist", "--sample --data_dir=x", "--sample and --data_dir exclude each other"),
+    ("imagenet", "--sample --imagenet_path=x", "--sample and --imagenet_path exclude each other"),
+    ("imagenet", "--data_dir=x", "--data_dir is not for ImageNet: drop it"),
+    ("mnist", "--imagenet_path=x", "--imagenet_path is not for MNIST: drop it"),
+    ("cifar10", "--val_label_offset=1", "--val_label_offset is not for CIFAR-10: drop it"),
+    ("mnist", "--correct_channels", "--correct_channels is not for MNIST: drop it"),
+]
+
+
+@pytest.mark.parametrize("dataset, line, says", CONTRADICTIONS)
+def test_flags_of_data_that_contradict_each_other_are_refused(dataset, line, says):
+    empir_flags.define_command()
+    try:
+        flags.FLAGS(["script"] + line.split())
+        with pytest.raises(EmpirError, match=says):
+            data_flags.load_data(EXPERIMENTS[dataset], "test", flags.FLAGS.sample)
+    finally:
+        remove_flags()

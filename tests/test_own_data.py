@@ -9,6 +9,7 @@ import pytest
 from absl import flags
 from batches import small_records, write_folder
 
+from empir import data_flags
 from empir import flags as empir_flags
 from empir.data import OWN, cifar10, mnist, own
 from empir.errors import DataError, EmpirError
@@ -251,7 +252,7 @@ def parse():
 
 
 def load(any_shape=False):
-    return empir_flags.load_data(EXPERIMENTS["mnist"], "test", any_shape=any_shape)
+    return data_flags.load_data(EXPERIMENTS["mnist"], "test", any_shape=any_shape)
 
 
 def test_flags_name_own_data(parse, tmp_path):

@@ -79,6 +79,8 @@ def _parse(argv):
     flags.shards = SHARDS[flags.split] if flags.shards is None else flags.shards
     if not 1 <= flags.shards <= 99999:
         raise EmpirError("--shards=%d: write 1..99999" % flags.shards)
+    if not 0 <= flags.seed < 2**32:
+        raise EmpirError("--seed=%d: write 0..2^32 - 1" % flags.seed)
     return flags
 
 

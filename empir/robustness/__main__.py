@@ -11,7 +11,7 @@ images. The same command goes on where it stopped.
 
 from absl import flags
 
-from empir import commandline
+from empir import commandline, data_flags
 from empir import flags as empir_flags
 from empir import runs, runtime
 from empir.errors import EmpirError
@@ -28,7 +28,7 @@ MOST_RESTARTS = 1000
 def setup():
     """Define the flags; returns the main function."""
     empir_flags.define_command()
-    empir_flags.define_own_data("data_dir")
+    data_flags.define_own_data("data_dir")
     empir_flags.define_members("default: the dataset's in checkpoints")
     text = "your own Keras models (keras.Model.save), in place of --members; default: none"
     flags.DEFINE_list("checkpoint", None, text)
@@ -84,7 +84,7 @@ def run(_):
     whole = FLAGS.stocRound or FLAGS.rand
     images = 1 if whole else min(FLAGS.batch_size, FLAGS.nb_samples)
     runtime.configure(FLAGS.num_threads, images)
-    data = empir_flags.load_data(chosen, "test", FLAGS.sample, any_shape=bool(models))
+    data = data_flags.load_data(chosen, "test", FLAGS.sample, any_shape=bool(models))
     data = data.first(FLAGS.nb_samples)
 
     from empir.report import robustness as report

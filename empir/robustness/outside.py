@@ -16,7 +16,7 @@ from typing import Optional
 import numpy as np
 from absl import flags
 
-from empir import clone, commandline
+from empir import clone, commandline, data_flags
 from empir import flags as empir_flags
 from empir import runs, runtime
 from empir.benchmark import comparison, wire
@@ -48,8 +48,8 @@ def setup():
     flags.DEFINE_string(
         "run", None, "folder that was --out of python -m empir.robustness; no default"
     )
-    empir_flags.define_data("data_dir")
-    empir_flags.define_own_data("data_dir")
+    data_flags.define_data("data_dir")
+    data_flags.define_own_data("data_dir")
     flags.DEFINE_bool("sample", False, "as of the run: images embedded in the repository")
     define_count("nb_samples", None, "the first n of the run's images; default: all")
     flags.DEFINE_string("out", None, "JSON file of the result, which has no default")
@@ -72,7 +72,7 @@ def main(_):
     pytorch = comparison.pytorch_program(FLAGS.pytorch)
     record = read_record(FLAGS.run)
     runtime.configure(FLAGS.num_threads)
-    data = empir_flags.load_data(_experiment(record), "test", FLAGS.sample)
+    data = data_flags.load_data(_experiment(record), "test", FLAGS.sample)
     attacked = read_images(FLAGS.run, record, data, FLAGS.nb_samples)
     record = check(attacked, pytorch, FLAGS.out, progress=FLAGS.progress)
 
