@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sys
 
 import numpy as np
@@ -80,7 +81,8 @@ def test_the_originals_commands(workspace, tmp_path, name, more):
         assert sorted(archive["label"]) == [90 * number for number in range(COUNT)]
         top5 = np.mean(archive["adversarial_rank_mean_logits"] < 5)
     assert record["accuracy"]["mean_logits"]["adversarial_top5"] == top5
-    assert process.stderr.count("  top-5      clean ") == 2 + len(BITS[name])
+    lines = re.findall(r"^  top-5 +clean ", process.stderr, re.MULTILINE)
+    assert len(lines) == (2 + len(BITS[name]) if len(BITS[name]) > 1 else 1)
 
 
 def test_the_flags_have_the_originals_names_and_defaults(tmp_path):
@@ -114,7 +116,7 @@ BASELINE = "--model_path=model3 --nb_filters=2 --attack=fgsm "
             "--lowprecision --model_path=model1 --wbitsList=2,2,2 --abitsList=2,2,2",
             "3 layer-wise precisions given, but the network quantizes 6 layers",
         ),
-        ("--imagenet_path=tfrecords --model_path=model3", "expected (12, 12, 3, 96)"),
+        ("--imagenet_path=tfrecords --model_path=model3 --nb_filters=32", "(12, 12, 3, 96)"),
     ],
 )
 def test_bad_input_is_one_line(workspace, line, says):
