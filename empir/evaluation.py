@@ -20,7 +20,7 @@ from empir.backend import tf
 from empir.data import Dataset
 from empir.ensemble import DECISION_RULES, Ensemble, describe_members
 from empir.errors import EmpirError
-from empir.measures import SCORED_RULES, distances, label_ranks, measure
+from empir.measures import SCORED_RULES, distances, label_ranks, measure, refuse, require_valid
 from empir.progress import progress_bar
 
 log = logging.getLogger(__name__)
@@ -240,26 +240,12 @@ def _random_targets(rows, decided, job):
 
 def _check(job, rows, images, adversarial, clean, attacked):
     """An adversarial image counts only if it is finite, in range and inside its ball."""
-    low, high = job.data.clip_range
-    flat = adversarial.reshape(len(rows), -1)
-    problems = [
-        ("holds NaN or infinity", ~np.isfinite(flat).all(axis=1)),
-        ("leaves [%g, %g]" % (low, high), ~((flat >= low) & (flat <= high)).all(axis=1)),
-        ("has logits that are not finite", ~np.isfinite(attacked["logits"]).all(axis=(1, 2))),
-        (
-            "is clean and has logits that are not finite",
-            ~np.isfinite(clean["logits"]).all(axis=(1, 2)),
-        ),
-    ]
+    outputs = dict(adversarial=adversarial, attacked=attacked["logits"], clean=clean["logits"])
+    require_valid(job.attack, rows, job.data.clip_range, **outputs)
     if attacks.row(job.attack).has_ball(job.parameters):
         radius = np.abs(adversarial - images).reshape(len(rows), -1).max(axis=1)
-        problems.append(("leaves the ball of radius eps", radius > job.parameters["eps"] + 1e-6))
-    for problem, bad in problems:
-        if bad.any():
-            raise EmpirError(
-                "%s gave an invalid result: example %d %s"
-                % (job.attack, rows[int(np.argmax(bad))], problem)
-            )
+        outside = radius > job.parameters["eps"] + 1e-6
+        refuse(job.attack, rows, "leaves the ball of radius eps", outside)
 
 
 def evaluate(job: Job, session, out=None, resume=False, progress=True) -> dict:

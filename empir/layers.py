@@ -212,6 +212,12 @@ class Softmax(keras.layers.Activation):
         config["temperature"] = self.temperature
         return config
 
+    @classmethod
+    def from_config(cls, config):
+        """The layer, or Keras' own of that name, which has an axis."""
+        own = keras.layers.Softmax if "axis" in config else super()
+        return own.from_config(config)
+
 
 class UnitNorm(keras.initializers.Initializer):
     """Draws from another initializer, then scales each output unit's weights to L2 norm one.
@@ -233,13 +239,36 @@ class UnitNorm(keras.initializers.Initializer):
         """Keras configuration."""
         return {"initializer": keras.initializers.serialize(self.initializer)}
 
+    @classmethod
+    def from_config(cls, config):
+        """The initializer, or Keras' constraint of that name, which has an axis."""
+        return keras.constraints.UnitNorm(**config) if "axis" in config else cls(**config)
+
+
+def layers_within(model):
+    """All layers of a Keras model: also those of models in it, of wrappers and of recurrent cells.
+
+    Yields each layer once, the outer ones first.
+    """
+    left, seen = [model], set()
+    while left:
+        layer = left.pop(0)
+        if layer is None or id(layer) in seen:
+            continue
+        seen.add(id(layer))
+        if layer is not model:
+            yield layer
+        left += getattr(layer, "layers", None) or getattr(layer, "cells", None) or []
+        inner = ("layer", "forward_layer", "backward_layer", "cell")
+        left += [getattr(layer, name, None) for name in inner]
+
 
 def quantize_once(model, session):
     """Compute the cached quantized kernels of a model with `trainable=False` layers.
 
     To be called after its weights were initialized or loaded, and again if they change.
     """
-    cached = [getattr(layer, "cached_kernel", None) for layer in model.layers]
+    cached = [getattr(layer, "cached_kernel", None) for layer in layers_within(model)]
     initializers = [variable.initializer for variable in cached if variable is not None]
     if initializers:
         session.run(initializers)

@@ -3,6 +3,7 @@
 import numpy as np
 
 from empir.ensemble import DECISION_RULES
+from empir.errors import EmpirError
 
 #: Rules with a score per class, which top-5 accuracy needs; a vote has none.
 SCORED_RULES = ("mean_logits", "mean_probs", "members")
@@ -48,6 +49,39 @@ def distances(images, adversarial) -> dict:
         "linf": np.abs(difference).max(axis=1),
         "changed": np.mean(difference != 0, axis=1, dtype=np.float64).astype(np.float32),
     }
+
+
+def require_valid(name: str, rows, clip_range, adversarial=None, attacked=None, clean=None):
+    """Raise `EmpirError` that names the first example whose image or whose logits do not count.
+
+    The class of logits that are NaN or infinite would be as if they were a decision.
+
+    Args:
+      name: of what gave them, for the message.
+      rows: int [n], numbers of the examples.
+      clip_range: smallest and largest value of an image.
+      adversarial: float [n, height, width, channels], images; None = no check of these.
+      attacked, clean: float [n, ...], logits of those and of clean images; None likewise.
+    """
+    low, high = clip_range
+    problems = []
+    if adversarial is not None:
+        inside = (adversarial >= low) & (adversarial <= high)
+        problems.append(("holds NaN or infinity", np.isfinite(adversarial)))
+        problems.append(("leaves [%g, %g]" % (low, high), inside))
+    if attacked is not None:
+        problems.append(("has logits that are not finite", np.isfinite(attacked)))
+    if clean is not None:
+        problems.append(("is clean and has logits that are not finite", np.isfinite(clean)))
+    for problem, sound in problems:
+        refuse(name, rows, problem, ~sound.reshape(len(rows), -1).all(axis=1))
+
+
+def refuse(name: str, rows, problem: str, bad):
+    """Raise `EmpirError` that names the first of the examples `rows` that is bad, if one is."""
+    if bad.any():
+        first = rows[int(np.argmax(bad))]
+        raise EmpirError("%s gave an invalid result: example %d %s" % (name, first, problem))
 
 
 def measure(job, store) -> dict:

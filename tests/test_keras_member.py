@@ -219,8 +219,9 @@ def test_what_is_no_such_classifier_is_refused(tmp_path, sample, make, says):
 
 
 def test_the_command_evaluates_it(tmp_path):
-    for number in (1, 2):
-        saved(tmp_path / ("m%d.h5" % number), body() + head("softmax layer"), number)
+    saved(tmp_path / "m1.h5", body() + head("softmax layer"))
+    bits = dict(input_quantizer=DoReFaActivations(4), kernel_quantizer=DoReFaWeights(2))
+    saved(tmp_path / "m2.h5", body() + [QuantDense(10, name="low", **bits)])
     line = "--dataset=mnist --sample --nb_samples=6 --eps=0.02 --noprogress --noanalyses "
     line += "--checkpoint=m1.h5,m2.h5 --outside= --nb_iter=20 --restarts=1 --out=out"
     process = run_module("empir.robustness", line, str(tmp_path))
@@ -229,8 +230,11 @@ def test_the_command_evaluates_it(tmp_path):
         record = json.load(file)
     assert record["architecture"] == "Keras" and not record["outside"]
     assert [member["path"] for member in record["members"]] == ["m1.h5", "m2.h5"]
+    assert [member["weight_bits"] for member in record["members"]] == [None, 2]
+    assert {"apgd-open", "apgd-smooth"} <= {trial["name"] for trial in record["trials"]}
     with open(str(tmp_path / "out" / "report.html")) as file:
-        assert "m2.h5" in file.read()
+        page = file.read()
+        assert "m2.h5, w2a4" in page and "m1.h5, full precision" in page
 
 
 @pytest.mark.parametrize(
@@ -241,6 +245,7 @@ def test_the_command_evaluates_it(tmp_path):
         ("--checkpoint=setup.py,", "--checkpoint=setup.py, has an empty name"),
         ("--checkpoint=setup.py --rand", "--rand and --checkpoint exclude each other"),
         ("--checkpoint=setup.py --members=fp:x", "--members and --checkpoint exclude each other"),
+        ("--trust", "--trust is about the files of --checkpoint"),
         ("--checkpoint=setup.py --nb_samples=5", "setup.py is no model that keras.Model.save"),
     ],
 )

@@ -177,8 +177,41 @@ def test_a_killed_run_goes_on_to_the_same_bytes(case, tmp_path, monkeypatch):
 
 def test_an_image_outside_its_ball_is_an_error(case, tmp_path, monkeypatch):
     monkeypatch.setattr(rounds, "project", lambda drawn, order, eps: 2 * drawn)
-    with pytest.raises(EmpirError, match="noise gave an invalid image: example 0 .* is 0.0"):
+    with pytest.raises(EmpirError, match="noise gave an invalid result: example 0 .* is 0.0"):
         suite.run(case.setting(), str(tmp_path), TRIALS[:1], progress=False, analyses=False)
+
+
+class Overflowing(Known):
+    """Logits that are infinite and then NaN where a pixel leaves the range of the clean images."""
+
+    def get_logits(self, x):
+        """As `Known`, but for those."""
+        logits = super().get_logits(x)
+        left = tf.reduce_any((x < 0.3) | (x > 0.7), axis=[1, 2, 3])
+        return tf.where(left, logits / 0.0, logits)
+
+
+@pytest.mark.parametrize(
+    "kind, weights, says",
+    [
+        (Known, np.nan, "the ensemble gave an invalid result: example 0 is clean and has logits"),
+        (Known, 1e39, "the ensemble gave an invalid result: example 0 is clean and has logits"),
+        (Overflowing, None, r"noise gave an invalid result: example \d+ has logits that are not"),
+    ],
+)
+def test_logits_that_are_not_finite_are_an_error(case, tmp_path, kind, weights, says):
+    """One member's are enough, whatever the others decide."""
+
+    @contextlib.contextmanager
+    def opened():
+        with tf.Graph().as_default(), tf.Session() as session:
+            first = case.w[0] if weights is None else np.full_like(case.w[0], weights)
+            members = [kind(first), Known(case.w[1])]
+            yield Subject(session, Ensemble(members, "vote"), [])
+
+    setting = case.setting()._replace(open=opened)
+    with pytest.raises(EmpirError, match=says):
+        suite.run(setting, str(tmp_path), TRIALS[:1], progress=False, analyses=False)
 
 
 class Wavering(Known):

@@ -39,6 +39,8 @@ def titles(members: Sequence[dict]) -> List[str]:
 def precision(member: dict) -> str:
     """A network's bits in words: of all its quantized layers, or of each where they differ."""
     bits = (member.get("weight_bits"), member.get("activation_bits"))
+    if "unknown" in bits:
+        return "unknown precision"
     layers = [len(part) for part in bits if isinstance(part, list)]
     count = layers[0] if layers else 1
     pairs = zip(*(part if isinstance(part, list) else [part] * count for part in bits))

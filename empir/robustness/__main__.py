@@ -13,7 +13,7 @@ from absl import flags
 
 from empir import commandline, data_flags
 from empir import flags as empir_flags
-from empir import runs, runtime
+from empir import keras_file, runs, runtime
 from empir.errors import EmpirError
 from empir.flag_types import define_count, define_number, define_seed
 from empir.models import MOST_FILTERS
@@ -32,6 +32,7 @@ def setup():
     empir_flags.define_members("default: the dataset's in checkpoints")
     text = "your own Keras models (keras.Model.save), in place of --members; default: none"
     flags.DEFINE_list("checkpoint", None, text)
+    flags.DEFINE_bool("trust", False, "load these also if they hold code (Lambda layers): it runs")
     flags.DEFINE_list(
         "outside", None, "networks to transfer attacks from, as --members; default: the shipped one"
     )
@@ -79,9 +80,10 @@ def run(_):
         combine=FLAGS.combine,
         options=options,
         seed=FLAGS.seed,
+        trust=FLAGS.trust,
     )
     # What draws at random would depend on which share is first.
-    whole = FLAGS.stocRound or FLAGS.rand
+    whole = FLAGS.stocRound or FLAGS.rand or any(keras_file.read(path).draws for path in models)
     images = 1 if whole else min(FLAGS.batch_size, FLAGS.nb_samples)
     runtime.configure(FLAGS.num_threads, images)
     data = data_flags.load_data(chosen, "test", FLAGS.sample, any_shape=bool(models))
@@ -134,6 +136,8 @@ def _options(models):
     for name in ("members", "nb_filters", "stocRound", "rand"):
         if models and FLAGS[name].value:
             raise EmpirError("--%s and --checkpoint exclude each other" % name)
+    if FLAGS.trust and not models:
+        raise EmpirError("--trust is about the files of --checkpoint, which is not given")
     return options
 
 

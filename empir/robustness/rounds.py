@@ -11,7 +11,7 @@ from empir.backend import tf
 from empir.data import Dataset
 from empir.ensemble import Ensemble, describe_members, mean_logits
 from empir.errors import EmpirError
-from empir.measures import distances
+from empir.measures import distances, refuse, require_valid
 from empir.robustness.ball import NORMS, diameter, reach
 from empir.robustness.decision import HopSkipJump
 from empir.robustness.goals import DRAWS, JUDGING_DRAWS, Goal, GoalPGD, GoalSquare, most_frequent
@@ -267,17 +267,13 @@ def inside(setting: Setting, trial: Trial, found: dict) -> np.ndarray:
 
 
 def _check(setting, trial, rows, found):
-    """An adversarial image counts only if it is finite and in range; and where it should be."""
-    low, high = setting.data.clip_range
-    flat = found["adversarial"].reshape(len(rows), -1)
-    bad = ~((flat >= low) & (flat <= high)).all(axis=1)
+    """An adversarial image counts only if it and its logits are finite, and where it should be."""
+    images, logits = found["adversarial"], found["mean_logits"]
+    require_valid(trial.name, rows, setting.data.clip_range, images, logits)
     if trial.attack != "hopskipjump":  # which looks for the closest, wherever that is
-        bad |= ~inside(setting, trial, found)
-    if bad.any():
-        raise EmpirError(
-            "%s gave an invalid image: example %d is not finite, leaves [%g, %g], or is %g away"
-            % (trial.name, rows[bad][0], low, high, found[setting.norm][bad][0])
-        )
+        bad = ~inside(setting, trial, found)
+        away = found[setting.norm][int(np.argmax(bad))]
+        refuse(trial.name, rows, "leaves its ball: it is %g away" % away, bad)
 
 
 def _hopskipjump(graph, setting, trial, rows, clean):

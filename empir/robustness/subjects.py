@@ -24,6 +24,7 @@ class Source(NamedTuple):
       architecture: name of the members' network.
       members: `flags.MemberSpec`s; empty if `models` are the members.
       models: files of Keras models.
+      trust: whether these may hold code, see `keras_member.load_keras`.
       outside: `flags.MemberSpec`s of networks that attacks are transferred from.
       combine: decision rule.
       temperature: see `ensemble.Ensemble`.
@@ -44,6 +45,7 @@ class Source(NamedTuple):
     arrays: Optional[dict] = None
     engine: Optional[bool] = None
     seed: int = runtime.DEFAULT_SEED
+    trust: bool = False
 
     @contextlib.contextmanager
     def open(self, data: Dataset):
@@ -59,7 +61,7 @@ class Source(NamedTuple):
 
         with tf.Graph().as_default(), runtime.session(operations=1) as session:
             tf.set_random_seed(self.seed)
-            members = [load_keras(path, data) for path in self.models]
+            members = [load_keras(path, data, self.trust) for path in self.models]
             members += [
                 self._member(spec, session, "model%d" % number, self.options)
                 for number, spec in enumerate(self.members, 1)

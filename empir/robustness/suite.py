@@ -14,6 +14,7 @@ from typing import List, NamedTuple, Optional, Sequence
 import numpy as np
 
 from empir import runs, runtime
+from empir.measures import require_valid
 from empir.progress import progress_bar
 from empir.results import score
 from empir.robustness import curves, pace, probes, verdicts
@@ -278,12 +279,16 @@ def clean_outputs(setting: Setting, subject: Subject) -> dict:
     """Decisions [n], members' classes [n, members] and `ranking` of the clean images.
 
     ranking is int [n, classes - 1]: wrong classes by their mean logit, from the largest on.
+
+    Raises:
+      EmpirError: for logits that are not finite.
     """
     graph = Graph(setting, None, subject)
     data, parts = setting.data, []
     for start in range(0, len(data.labels), setting.batch_size):
         rows = np.arange(start, min(start + setting.batch_size, len(data.labels)))
         found = graph.run(data.images[rows], data.labels[rows], rows)
+        require_valid("the ensemble", rows, data.clip_range, clean=found["mean_logits"])
         parts.append({name: found[name] for name in ("decision", "members", "mean_logits")})
     clean = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     order = np.argsort(-clean.pop("mean_logits"), axis=1, kind="stable")
