@@ -234,7 +234,9 @@ def test_the_command_evaluates_it(tmp_path):
     assert {"apgd-open", "apgd-smooth"} <= {trial["name"] for trial in record["trials"]}
     with open(str(tmp_path / "out" / "report.html")) as file:
         page = file.read()
-        assert "m2.h5, w2a4" in page and "m1.h5, full precision" in page
+        assert all(text in page for text in ("m1.h5", "full precision", "m2.h5", "w2a4"))
+    with open(str(tmp_path / "out" / "report.md")) as file:
+        assert "1. `m1.h5`, full precision\n2. `m2.h5`, w2a4\n" in file.read()
 
 
 @pytest.mark.parametrize(
