@@ -208,7 +208,7 @@ class _Run:
         self._soft_labels = soft_labels
         self.history = []
         self._sums = np.zeros(3)  # of the epoch under way: loss, accuracy, steps
-        self._saved = time.time()
+        self._saved = time.monotonic()
         self._restore()
 
     def finish(self, test: Optional[Dataset], test_each_epoch: bool):
@@ -241,7 +241,7 @@ class _Run:
                 mean = self._sums[:2] / self._sums[2]
                 bar.set_postfix(loss="%.4f" % mean[0], accuracy="%.4f" % mean[1])
                 bar.update(size)
-                if time.time() - self._saved > SAVE_SECONDS:
+                if time.monotonic() - self._saved > SAVE_SECONDS:
                     self._save()
         loss, accuracy = self._sums[:2] / self._sums[2]
         log.info("%s: loss %.4f, training accuracy %.4f", title, loss, accuracy)
@@ -272,7 +272,7 @@ class _Run:
 
     def _save(self):
         """Keep weights, optimizer and history."""
-        self._saved = time.time()
+        self._saved = time.monotonic()
         if self._writer:
             self._writer.flush()
         if not self._folder:
