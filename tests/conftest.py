@@ -1,6 +1,8 @@
 """What the tests share: where the real data and the golden outputs are, and sessions."""
 
+import logging
 import os
+import signal
 import sys
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # one of several processes that share the processors
@@ -31,6 +33,32 @@ needs_cifar10 = pytest.mark.skipif(
 needs_imagenet = pytest.mark.skipif(
     not os.path.isdir(IMAGENET), reason="no ImageNet JPEGs at %s (set EMPIR_SHARED)" % IMAGENET
 )
+
+
+@pytest.fixture(autouse=True)
+def logging_as_before():
+    """Undo what a command that ran in the test's process did to the package's logger."""
+    logger = logging.getLogger("empir")
+    handlers, level, propagate = logger.handlers[:], logger.level, logger.propagate
+    yield
+    logger.handlers, logger.propagate = handlers, propagate
+    logger.setLevel(level)
+
+
+@pytest.fixture(autouse=True)
+def signals_as_usual():
+    """Let signals end processes, also where the tests run in the background or under nohup."""
+    usual = {
+        signal.SIGINT: signal.default_int_handler,
+        signal.SIGHUP: signal.SIG_DFL,
+        signal.SIGQUIT: signal.SIG_DFL,
+    }
+    ignored = [number for number in usual if signal.getsignal(number) == signal.SIG_IGN]
+    for number in ignored:
+        signal.signal(number, usual[number])
+    yield
+    for number in ignored:
+        signal.signal(number, signal.SIG_IGN)
 
 
 @pytest.fixture

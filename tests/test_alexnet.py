@@ -80,7 +80,7 @@ def test_logits(network, golden, images, number, most):
 def test_images_without_a_flip_agree_with_the_originals_division(
     monkeypatch, golden, images, number, agreeing
 ):
-    monkeypatch.setattr(quantizers, "_divide", lambda x, steps: x / steps)
+    monkeypatch.setattr(quantizers, "divide", lambda x, steps: x / steps)
     with tf.Graph().as_default(), runtime.session() as session:
         found = logits(build_member(number, session, engine=False), session, images)
     stored = golden["logits%d" % number]

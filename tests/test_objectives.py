@@ -297,7 +297,7 @@ def test_distilling_keeps_the_teacher_and_says_so(data, tmp_path):
     # The teacher that is there is taken, and gives the same student.
     again = distill(student, teacher._replace(epochs=5), data, kept, progress=False)
     assert difference(first, again) == 0
-    with pytest.raises(CheckpointError, match="student is not a full-precision MNISTconv"):
+    with pytest.raises(CheckpointError, match="student is asked for as fp, but .* says w2a4"):
         distill(student, teacher, data, folder, progress=False)
 
 
