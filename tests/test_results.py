@@ -220,43 +220,47 @@ def test_the_member_table_has_every_rule_and_member(folder):
     assert [row[1] for row in rows[3:]] == ["FGSM", "PGD"]
 
 
-@pytest.fixture
-def readme(tmp_path, monkeypatch):
-    """A README with the markers of both tables, beside records; returns its path."""
+@pytest.fixture(params=["README.md", "docs/mnist.md", "docs/more/mnist.md"])
+def page(request, tmp_path, monkeypatch):
+    """A page with the markers of two tables, beside records; returns its path."""
     keep(tmp_path / "mnist", "baseline", BASELINE)
-    path = tmp_path / "README.md"
+    (tmp_path / "README.md").write_text("No table.\n")
+    path = tmp_path / request.param
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(
         "before\n<!-- results:mnist -->\nold\n<!-- end -->\nbetween\n"
         "<!-- members:mnist -->\n<!-- end -->\nafter\n"
     )
     monkeypatch.setattr(report, "RESULTS", str(tmp_path))
-    monkeypatch.setattr(report, "README", str(path))
     return path
 
 
-def test_the_report_is_written_between_the_markers_and_checked(readme, tmp_path, caplog):
-    old = readme.read_text()
-    assert report.main(["--check"]) == 1 and readme.read_text() == old
-    assert "in results:mnist, members:mnist: run" in caplog.text
-    assert report.main([]) == 0
-    new = readme.read_text()
+def test_the_report_is_written_between_the_markers_and_checked(page, tmp_path, caplog):
+    root, old = str(tmp_path), page.read_text()
+    assert report.main(["--check"], root) == 1 and page.read_text() == old
+    says = "%s is not of the records in results:mnist, members:mnist: run"
+    assert says % page.relative_to(tmp_path) in caplog.text
+    assert report.main([], root) == 0
+    new = page.read_text()
     table = tables.markdown(str(tmp_path / "mnist"), MNIST)
     assert new.startswith("before\n<!-- results:mnist -->\n%s\n<!-- end -->\nbetween\n" % table)
     assert new.endswith("<!-- end -->\nafter\n") and "old" not in new
-    assert report.main(["--check"]) == 0 and readme.read_text() == new
+    assert report.main(["--check"], root) == 0 and page.read_text() == new
 
 
-def test_the_report_takes_no_other_argument(readme):
-    old = readme.read_text()
+def test_the_report_takes_no_other_argument(page, tmp_path):
+    old = page.read_text()
     with pytest.raises(EmpirError):
-        report.main(["--chek"])
-    assert readme.read_text() == old
+        report.main(["--chek"], str(tmp_path))
+    assert page.read_text() == old
 
 
-def test_the_readmes_tables_are_those_of_the_records():
-    with open(os.path.join(ROOT, "README.md")) as file:
-        if "<!-- results:" not in file.read():
-            pytest.skip("README.md has no results yet")
+def test_the_pages_tables_are_those_of_the_records():
+    found = set()
+    for path in report.pages():
+        with open(path, encoding="utf8") as file:
+            found |= {match.group(1) for match in report.PATTERN.finditer(file.read())}
+    assert found == set(report.TABLES), "a kind of table stands on no page"
     assert os.path.isdir(os.path.join(RESULTS, "mnist"))
     assert report.main(["--check"]) == 0
 

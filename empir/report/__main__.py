@@ -1,9 +1,10 @@
-"""Write the tables into README.md between their markers: python -m empir.report [--check].
+"""Write the tables of README.md and docs/ between their markers: python -m empir.report [--check].
 
-With --check nothing is written; the exit status is 1 if the README differs from the records, and
-standard error says in which tables.
+With --check nothing is written; the exit status is 1 if a page differs from the records, and
+standard error says which page, and in which tables.
 """
 
+import glob
 import logging
 import os
 import re
@@ -11,15 +12,15 @@ import re
 from empir import clone, commandline
 from empir.errors import EmpirError
 from empir.protocols import EXPERIMENTS
-from empir.report import benchmark, cost, defenses, outside, radius, robustness, tables
+from empir.report import benchmark, cost, defenses, finding, outside, radius, robustness, tables
 from empir.results import RESULTS
 from empir.runs import write_atomically
 from empir.runtime import ROOT
 
 log = logging.getLogger("empir")
 
-README = os.path.join(ROOT, "README.md")
 TABLES = {
+    "finding": finding.table,
     "results": tables.markdown,
     "members": tables.member_markdown,
     "cost": tables.cost_markdown,
@@ -37,12 +38,18 @@ TABLES = {
     "robustness": robustness.summary,
     "outside": outside.table,
 }
-#: A table in the README: its kind, and its dataset.
+#: A table on a page: its kind, and its dataset.
 PATTERN = re.compile(r"<!-- (%s):(\w+) -->.*?<!-- end -->" % "|".join(TABLES), re.DOTALL)
 
 
+def pages(root: str = ROOT) -> list:
+    """Paths of the Markdown pages that may hold tables: README.md, and all files in docs/."""
+    docs = glob.glob(os.path.join(root, "docs", "**", "*.md"), recursive=True)
+    return [os.path.join(root, "README.md")] + sorted(docs)
+
+
 def render(text: str) -> str:
-    """README text with every table between `<!-- KIND:DATASET -->` and `<!-- end -->` made anew."""
+    """A page's text with every table between `<!-- KIND:DATASET -->` and `<!-- end -->` made anew."""
 
     def replace(match):
         kind, dataset = match.group(1), match.group(2)
@@ -53,26 +60,45 @@ def render(text: str) -> str:
 
 
 def differences(before: str, after: str) -> list:
-    """Which tables differ between two texts of the README: "KIND:DATASET" of each."""
+    """Which tables differ between two texts of a page: "KIND:DATASET" of each."""
     pairs = zip(PATTERN.finditer(before), PATTERN.finditer(after))
     return ["%s:%s" % old.group(1, 2) for old, new in pairs if old.group() != new.group()]
 
 
-def main(argv) -> int:
-    """Update or check README.md; returns the exit status."""
+def main(argv, root: str = ROOT) -> int:
+    """Update or check the pages.
+
+    Args:
+      argv: [] or ["--check"].
+      root: folder of README.md and docs/.
+
+    Returns:
+      The exit status.
+    """
     if argv not in ([], ["--check"]):
         raise EmpirError("usage: python -m empir.report [--check]")
     clone.require("python -m empir.report")
-    with open(README) as file:
-        before = file.read()
-    after = render(before)
+    stale = 0
+    for path in pages(root):
+        with open(path, encoding="utf8") as file:
+            before = file.read()
+        after = render(before)
+        if argv == ["--check"]:
+            found = ", ".join(differences(before, after))
+            if found:
+                name = os.path.relpath(path, root)
+                log.error("%s is not of the records in %s: run python -m empir.report", name, found)
+                stale += 1
+        elif after != before:
+            write_atomically(path, after)
     if argv == ["--check"]:
-        found = differences(before, after)
-        if found:
-            stale = ", ".join(found)
-            log.error("README.md is not of the records in %s: run python -m empir.report", stale)
-        return int(bool(found))
-    write_atomically(README, after)
+        return int(stale > 0)
+    _plot()
+    return 0
+
+
+def _plot():
+    """Draw the figures that the pages show."""
     folder = os.path.join(RESULTS, "mnist")
     if benchmark.load(folder):
         benchmark.plot(folder, os.path.join(RESULTS, "benchmark", "attacks.svg"))
@@ -80,7 +106,6 @@ def main(argv) -> int:
     shown = [EXPERIMENTS[dataset] for dataset in ("mnist", "cifar10")]
     if os.path.isdir(folder):
         radius.plot(folder, shown, os.path.join(folder, "radius.svg"))
-    return 0
 
 
 if __name__ == "__main__":
