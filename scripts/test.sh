@@ -5,6 +5,11 @@ cd "$(dirname "$0")/.."
 scripts/setup.sh --test
 scripts/pytorch.sh || echo "going on without PyTorch: the tests of its benchmark are skipped" >&2
 scripts/browser.sh || echo "going on without a browser: the tests of pages in one are skipped" >&2
+if scripts/docs.sh --environment; then
+  scripts/docs.sh
+else
+  echo "going on without the documentation: it is not built" >&2
+fi
 .venv/bin/black --check -q . || { echo "error: run .venv/bin/black ." >&2; exit 1; }
 .venv/bin/isort --check -q . || { echo "error: run .venv/bin/isort ." >&2; exit 1; }
 .venv/bin/flake8
