@@ -38,6 +38,6 @@ if ! cmp -s requirements-docs.txt "$stamp"; then
   cp requirements-docs.txt "$stamp"
 fi
 if [ -n "$build" ]; then
-  NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict --quiet
+  NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict
   echo "build/site/index.html is the documentation" >&2
 fi

@@ -82,6 +82,11 @@ def api_pages():
         pages[path] = "\n".join(["# %s" % package, ""] + ["::: %s\n" % name for name in names])
         links = ("[%s](%s.md#%s)" % (name.split(".")[-1], package, name) for name in names[1:])
         rows.append("| [%s](%s.md) | %s |" % (package, package, ", ".join(links)))
-    head = ["# API reference", "", "Each package of the project has a page, with all its modules.", ""]
+    head = [
+        "# API reference",
+        "",
+        "Each package of the project has a page, with all its modules.",
+        "",
+    ]
     pages["api/index.md"] = "\n".join(head + ["| package | modules |", "| --- | --- |"] + rows)
     return pages

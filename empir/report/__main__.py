@@ -49,7 +49,7 @@ def pages(root: str = ROOT) -> list:
 
 
 def render(text: str) -> str:
-    """A page's text with every table between `<!-- KIND:DATASET -->` and `<!-- end -->` made anew."""
+    """A page's text, every table between `<!-- KIND:DATASET -->` and `<!-- end -->` made anew."""
 
     def replace(match):
         kind, dataset = match.group(1), match.group(2)

@@ -1,0 +1,216 @@
+"""README and docs/: every command and flag exists, and the blocks that are marked so run."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+from absl import flags
+from conftest import ROOT
+from documented import blocks, pages
+
+from empir import __main__ as console
+from empir import cli, commandline, cost, reproduce
+from empir.benchmark import __main__ as benchmark
+from empir.benchmark import account, throughput
+from empir.robustness import __main__ as robustness
+from empir.robustness import outside
+from scripts import remove_flags
+
+#: Commands of absl flags: what defines their flags.
+SETUPS = {
+    "empir.cost": cost.setup,
+    "empir.reproduce": reproduce.setup,
+    "empir.robustness": robustness.setup,
+    "empir.robustness.outside": outside.setup,
+    "empir.benchmark": benchmark.setup,
+    "empir.benchmark.account": account.setup,
+    "empir.benchmark.throughput": throughput.setup,
+}
+EXAMPLES = {"mnist": "mnist", "cifar10": "cifar10", "alexnet": "imagenet"}
+#: Commands of words: the words that may follow, and flags.
+WORDS = {
+    "empir.checkpoints": r"verify [^-].*|manifest",
+    "empir.report": r"(--check)?",
+    "empir.data.imagenet": r"convert( --(source|split|out|labels)=\S+)+",
+}
+#: Programs that are not this project's.
+OTHERS = ("git", "cd", "rm", "mkdir", "pip", "pre-commit")
+
+
+def example(dataset):
+    """What defines the flags of a dataset's example script."""
+    return lambda: cli.attack_script(dataset)
+
+
+def check_flags(setup, words):
+    """Parse a command line's flags, values included; the flags are removed afterwards."""
+    try:
+        setup()
+        rest = flags.FLAGS(["program"] + commandline.join_bit_lists(words))
+    finally:
+        remove_flags()
+    assert len(rest) == 1, rest
+
+
+def check_module(module, words):
+    """A command line of `python -m MODULE`."""
+    if module in WORDS:
+        assert re.fullmatch(WORDS[module], " ".join(words)), words
+    else:
+        check_flags(SETUPS[module], words)
+
+
+def check_console(words):
+    """A command line of `empir`."""
+    if words[:1] == ["--help"]:
+        return
+    command, rest = console.COMMANDS[words[0]], words[1:]
+    if rest == ["--help"]:
+        return
+    module = command.main.partition(":")[0]
+    if command.script:
+        dataset = [word for word in rest if word.startswith("--dataset=")]
+        rest = [word for word in rest if word not in dataset]
+        check_flags(example((dataset or ["=mnist"])[0].partition("=")[2]), rest)
+    else:
+        check_module(
+            module.replace(".__main__", "").replace(".data.convert", ".data.imagenet"), rest
+        )
+
+
+def check_script(path, words):
+    """A command line of a shell script: its flags are its own, or of what it calls."""
+    assert os.access(os.path.join(ROOT, path), os.X_OK), path
+    with open(os.path.join(ROOT, path)) as file:
+        text = file.read()
+    for word in words:
+        if word.startswith("-"):
+            assert word.partition("=")[0] in text, "%s does not tell of %s" % (path, word)
+
+
+def check(words):
+    """One command line of a block; an error if its program or a flag does not exist."""
+    program, rest = words[0], words[1:]
+    if program == "empir":
+        check_console(rest)
+    elif program == "python" and rest[0] == "-m":
+        check_module(rest[1], rest[2:])
+    elif program == "python" and rest[0].startswith("examples/"):
+        name = re.fullmatch(r"examples/(\w+)_attack\.py", rest[0]).group(1)
+        check_flags(example(EXAMPLES[name]), rest[1:])
+    elif program == "python" and rest[0] == "-c":
+        compile(rest[1], "block", "exec")
+    elif program.startswith("./scripts/"):
+        check_script(program[2:], rest)
+    else:
+        assert program in OTHERS, "no such command: %s" % program
+
+
+def test_every_command_and_every_flag_of_the_pages_exists():
+    wrong = []
+    for block in blocks("bash"):
+        for words in block.commands():
+            try:
+                check(words)
+            except (AssertionError, KeyError, flags.Error) as error:
+                wrong.append("%s: %s: %r" % (block, " ".join(words), error))
+    assert not wrong, "\n".join(wrong)
+
+
+def test_a_command_or_flag_that_does_not_exist_is_found():
+    for line in (
+        "emppir attack",
+        "empir attak",
+        "python -m empir.costs",
+        "python -m empir.cost --bits=2",
+    ):
+        with pytest.raises((AssertionError, KeyError, flags.Error)):
+            check(line.split())
+    with pytest.raises(AssertionError):
+        check(["./scripts/reproduce_mnist.sh", "--foldr=x"])
+
+
+def test_flags_in_sentences_exist():
+    known = set()
+    for setup in list(SETUPS.values()) + [example(name) for name in EXAMPLES.values()]:
+        before = set(flags.FLAGS)
+        setup()
+        known |= set(flags.FLAGS) - before
+        remove_flags()
+    known |= {"no" + name for name in known} | {"help", "source", "split", "labels", "check"}
+    known |= {"environment", "gpu", "test", "debug", "trust"}
+    known |= {"scale"}  # of the original, without effect there, and not taken here
+    for page in pages():
+        with open(os.path.join(ROOT, page), encoding="utf8") as file:
+            found = set(re.findall(r"`--(\w+)", file.read()))
+        assert found <= known, "%s names flags that do not exist: %s" % (page, found - known)
+
+
+def test_every_fence_has_a_language():
+    assert not [str(block) for block in blocks("")]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder that looks like a clone to commands, for what they write."""
+    path = tmp_path_factory.mktemp("blocks")
+    for name in ("checkpoints", "examples", "scripts"):
+        (path / name).symlink_to(os.path.join(ROOT, name))
+    programs = path / "bin"
+    programs.mkdir()
+    for name, words in (("python", ""), ("empir", "-m empir")):
+        program = programs / name
+        program.write_text('#!/bin/sh\nexec "%s" -B %s "$@"\n' % (sys.executable, words))
+        program.chmod(0o755)
+    return path
+
+
+#: Runs Python blocks, given as a JSON list on standard input, as programs: one process for all
+#: spares most of their time, the import of TensorFlow. Each has a graph of its own.
+RUNNER = """
+import json, sys
+from empir.backend import keras, tf
+for name, text in json.load(sys.stdin):
+    print(name, file=sys.stderr)
+    keras.backend.clear_session()
+    with tf.Graph().as_default():
+        try:
+            exec(compile(text, name, "exec"), {"__name__": "__main__"})
+        except SystemExit as ended:
+            if ended.code:
+                raise
+"""
+
+
+def run(words, folder, text=""):
+    """Run a program in the folder, with the clone's commands on its path and without a network."""
+    environment = dict(os.environ, PYTHONPATH=ROOT, https_proxy="http://127.0.0.1:9", no_proxy="")
+    environment["PATH"] = "%s:%s" % (folder / "bin", environment["PATH"])
+    process = subprocess.run(
+        words,
+        cwd=str(folder),
+        env=environment,
+        input=text,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        universal_newlines=True,
+    )
+    assert process.returncode == 0, "%s\n%s" % (words[-1], process.stderr)
+
+
+def test_the_blocks_that_are_marked_so_run(folder):
+    marked = [block for block in blocks() if block.marker == "run"]
+    assert {block.page for block in marked} >= {"README.md", "docs/extending.md"}
+    for block in marked:
+        if block.language == "bash":
+            run(["bash", "-euc", block.text], folder)
+    programs = [(str(block), block.text) for block in marked if block.language == "python"]
+    run([sys.executable, "-Bc", RUNNER], folder, json.dumps(programs))
+
+
+def test_blocks_of_python_compile():
+    for block in blocks("python"):
+        compile(block.text, str(block), "exec")
