@@ -65,7 +65,9 @@ COMMANDS = {
         flags=("convert",),
     ),
     "report": Command(
-        "empir.report.__main__:main", "write the tables of a clone's README and docs anew", words=True
+        "empir.report.__main__:main",
+        "write the tables of a clone's README and docs anew",
+        words=True,
     ),
     "benchmark": Command(
         "empir.benchmark.__main__:setup",

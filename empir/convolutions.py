@@ -2,7 +2,7 @@
 
 The plain formulation is `tf.nn.conv2d`; the tests hold each of these to it. What lags in it, on
 CPUs, is strided convolutions, gradients with respect to inputs of few channels, and kernels as
-large as their input (README, Speed). Three formulations mend that:
+large as their input (docs/performance.md). Three formulations mend that:
 
     Blocked        a convolution with stride s between images whose blocks of pixels are channels
                    (`tf.space_to_depth`): stride 1, a smaller kernel, more channels

@@ -260,7 +260,7 @@ def evaluate(job: Job, session, out=None, resume=False, progress=True) -> dict:
       progress: show a progress bar.
 
     Returns:
-      The record, as in result.json (README, Results).
+      The record, as in result.json (docs/commands.md, Records).
 
     Raises:
       ResumeError: if `out` holds another run, or this one and `resume` is False, or a finished one

@@ -39,5 +39,6 @@ if ! cmp -s requirements-docs.txt "$stamp"; then
 fi
 if [ -n "$build" ]; then
   NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict
-  echo "build/site/index.html is the documentation" >&2
+  echo "build/site/index.html is the documentation; its search works where it is served:" \
+    "$PWD/.venv-docs/bin/python -m http.server --directory $PWD/build/site" >&2
 fi

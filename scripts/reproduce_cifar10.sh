@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Both CIFAR-10 rows of the paper's table on all 10,000 test images: four attacks, both protocols.
-# Records go to results/cifar10, then the README's tables are made from them.
+# Records go to results/cifar10, then the tables of docs/ are made from them.
 #
 #   scripts/reproduce_cifar10.sh [--data_dir=FOLDER] [--out=DIR] [--members=DIR]
 #

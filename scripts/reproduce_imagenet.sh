@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Both ImageNet rows of the paper's table on all validation images: four attacks, both protocols.
-# Records go to results/imagenet, then the README's tables are made from them.
+# Records go to results/imagenet, then the tables of docs/ are made from them.
 #
 #   scripts/reproduce_imagenet.sh IMAGENET_PATH [MEMBERS] [FLAG...]
 #

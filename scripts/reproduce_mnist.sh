@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Both MNIST rows of the paper's table on all 10,000 test images: four attacks, both protocols.
-# Records go to results/mnist, then the README's tables are made from them.
+# Records go to results/mnist, then the tables of docs/ are made from them.
 #
 #   scripts/reproduce_mnist.sh [--data_dir=FOLDER] [--out=DIR] [--members=DIR]
 #

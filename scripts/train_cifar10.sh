@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Train the three members of the CIFAR-10 ensemble at the original's settings, Adam 0.001, batch 128,
 # smoothed labels, no augmentation, but for 28 epochs instead of 6: of the numbers up to 30 the one
-# whose members come closest to the released ones (README, Results on CIFAR-10). About 7 minutes each
+# whose members come closest to the released ones (docs/results-cifar10.md). About 7 minutes each
 # on two cores.
 #
 #   scripts/train_cifar10.sh [DIR] [FLAG...]

@@ -86,7 +86,7 @@ def run(_):
                 comparison.attack(store, model, commands, FLAGS.attacks, size, pace)
     print(report.attacks_table(store.record))
     print(report.batches_table(store.record))
-    log.info("%s is complete; python -m empir.report puts it into the README", store.path)
+    log.info("%s is complete; python -m empir.report puts it into docs/performance.md", store.path)
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""Tables from records, for the terminal and the README."""
+"""Tables from records, for the terminal, the README and docs/."""
