@@ -8,7 +8,7 @@ import importlib
 import sys
 from typing import NamedTuple
 
-from empir import commandline, process
+from empir.commands import commandline, process
 from empir.errors import EmpirError
 
 
@@ -39,25 +39,27 @@ class Command(NamedTuple):
 
 COMMANDS = {
     "attack": Command(
-        "empir.cli:attack_script",
+        "empir.commands.cli:attack_script",
         "attack the networks of a --dataset; train one where there is none yet",
         script=True,
     ),
     "train": Command(
-        "empir.cli:attack_script",
+        "empir.commands.cli:attack_script",
         "train a network of a --dataset into the folder --model_path",
         script=True,
         flags=("--train_only",),
     ),
     "robustness": Command(
-        "empir.robustness.__main__:setup",
+        "empir.commands.robustness:setup",
         "attack networks, also your own Keras models, in many ways; write a report",
     ),
     "reproduce": Command(
-        "empir.reproduce:setup", "reproduce a dataset's rows of the paper's table"
+        "empir.commands.reproduce:setup", "reproduce a dataset's rows of the paper's table"
     ),
-    "cost": Command("empir.cost:setup", "count what an ensemble costs beside one network"),
-    "checkpoints": Command("empir.checkpoints:main", "say what a checkpoint holds", words=True),
+    "cost": Command("empir.commands.cost:setup", "count what an ensemble costs beside one network"),
+    "checkpoints": Command(
+        "empir.models.checkpoints:main", "say what a checkpoint holds", words=True
+    ),
     "convert": Command(
         "empir.data.convert:main",
         "turn ImageNet's images into the TFRecords that the commands read",
@@ -65,7 +67,7 @@ COMMANDS = {
         flags=("convert",),
     ),
     "report": Command(
-        "empir.report.__main__:main",
+        "empir.commands.report:main",
         "write the tables of a clone's README and docs anew",
         words=True,
     ),
@@ -110,7 +112,7 @@ def _attack_setup(command, argv):
     """Define the flags of an example script, for the dataset that the command line names."""
     from absl import flags
 
-    from empir.protocols import EXPERIMENTS
+    from empir.experiments import EXPERIMENTS
 
     names = ", ".join(EXPERIMENTS)
     dataset = commandline.value_of(commandline.expanded(argv), "dataset", "mnist")

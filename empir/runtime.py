@@ -315,7 +315,7 @@ def command() -> str:
     spec = getattr(main, "__spec__", None)
     if spec is not None:
         name = spec.name[: -len(".__main__")] if spec.name.endswith(".__main__") else spec.name
-        head = ["python", "-m", name]
+        head = ["empir"] if name == "empir" else ["python", "-m", name]
     else:
         path = os.path.relpath(sys.argv[0]) if os.path.exists(sys.argv[0]) else sys.argv[0]
         head = ["empir"] if os.path.basename(path) == "empir" else ["python", path]

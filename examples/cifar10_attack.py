@@ -13,12 +13,12 @@ import sys
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
-from empir import commandline  # noqa: E402
+from empir.commands import commandline  # noqa: E402
 
 
 def setup():
     """Define the flags; returns the main function."""
-    from empir import cli
+    from empir.commands import cli
 
     return cli.attack_script("cifar10")
 

@@ -6,5 +6,5 @@
 set -euo pipefail
 . "$(dirname "$0")/checkout.sh"
 scripts/setup.sh
-exec .venv/bin/python -m empir.reproduce --dataset=mnist --sample --nb_samples=1000 \
+exec .venv/bin/python -m empir reproduce --dataset=mnist --sample --nb_samples=1000 \
   --slow_samples=300 --out=runs/quickstart "$@"

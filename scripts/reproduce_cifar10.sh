@@ -10,5 +10,5 @@
 set -euo pipefail
 . "$(dirname "$0")/checkout.sh"
 . scripts/python.sh
-"$PYTHON" -m empir.reproduce --dataset=cifar10 "$@"
-"$PYTHON" -m empir.report
+"$PYTHON" -m empir reproduce --dataset=cifar10 "$@"
+"$PYTHON" -m empir report

@@ -58,7 +58,7 @@ defend() { # DEFENSE FLAG...
 }
 
 evaluate() { # DEFENSE MEMBERS
-  "$PYTHON" -m empir.reproduce --dataset="$dataset" --members="$2" --nb_samples="$samples" \
+  "$PYTHON" -m empir reproduce --dataset="$dataset" --members="$2" --nb_samples="$samples" \
     --out="$out/$dataset/$1" ${flags[@]+"${flags[@]}"}
 }
 
@@ -77,4 +77,4 @@ defend fgsm --adv=2 --delay=0 --nb_epochs=1
 defend distill --distill --nb_epochs=2 --student_epochs=2 --teacher_path="$root/cifar10/teacher"
 defend inpgradreg --inpgradreg --l2dbl=1000 --nb_epochs=1
 
-"$PYTHON" -m empir.report
+"$PYTHON" -m empir report

@@ -4,7 +4,7 @@
 #
 #   scripts/reproduce_imagenet.sh IMAGENET_PATH [MEMBERS] [FLAG...]
 #
-# IMAGENET_PATH holds Val with its TFRecords (python -m empir.data.imagenet convert). MEMBERS (default
+# IMAGENET_PATH holds Val with its TFRecords (empir convert). MEMBERS (default
 # runs/imagenet-members, where train_alexnet.sh puts them) has a checkpoint in each of model1-w2a2,
 # model2-w4a4 and model3-fp: the authors' released ones, or your own. Flags: --nb_samples=N and
 # --slow_samples=N (all but FGSM) for fewer images, --val_label_offset, --out=DIR.
@@ -24,5 +24,5 @@ if [ $# -gt 0 ] && [ "${1#-}" = "$1" ]; then
   shift
 fi
 . scripts/python.sh
-"$PYTHON" -m empir.reproduce --dataset=imagenet --imagenet_path="$imagenet" --members="$members" "$@"
-"$PYTHON" -m empir.report
+"$PYTHON" -m empir reproduce --dataset=imagenet --imagenet_path="$imagenet" --members="$members" "$@"
+"$PYTHON" -m empir report

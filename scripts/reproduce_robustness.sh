@@ -44,7 +44,7 @@ suite() { # NAME RADIUS FLAG...: all adaptive attacks
   local name=$dataset-$1 eps=$2
   shift 2
   echo "== $name" >&2
-  run -m empir.robustness --dataset="$dataset" --eps="$eps" --nb_samples=1000 \
+  run -m empir robustness --dataset="$dataset" --eps="$eps" --nb_samples=1000 \
     --out="$runs/$name" "$@"
   cp "$runs/$name/result.json" "$results/$name.json"
 }
@@ -63,7 +63,7 @@ pgd() { # NAME RADIUS PROTOCOL FLAG...: one of the paper's attacks
 compare() { # NAME: AutoAttack
   echo "== outside $1" >&2
   if [ ! -e "$results/outside/$1.json" ]; then
-    run -m empir.robustness.outside --run="$runs/$1" --out="$results/outside/$1.json"
+    run -m empir.benchmark.outside --run="$runs/$1" --out="$results/outside/$1.json"
   fi
 }
 
@@ -109,4 +109,4 @@ for part in "${parts[@]}"; do
       ;;
   esac
 done
-"$PYTHON" -m empir.report
+"$PYTHON" -m empir report

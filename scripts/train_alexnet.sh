@@ -5,7 +5,7 @@
 #
 #   scripts/train_alexnet.sh IMAGENET_PATH [DIR] [FLAG...]
 #
-# IMAGENET_PATH holds Train and Val with their TFRecords (python -m empir.data.imagenet convert). DIR
+# IMAGENET_PATH holds Train and Val with their TFRecords (empir convert). DIR
 # (default runs/imagenet-members) gets model1-w2a2, model2-w4a4 and model3-fp, each a checkpoint in
 # the released format. Members that are already there are left alone. Flags go to every training:
 # --resume after a kill (the state is kept every ten minutes), --logdir=FOLDER, --nb_epochs=N, --test,

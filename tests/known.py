@@ -8,9 +8,9 @@ from test_goals import Linear
 
 from empir.backend import tf
 from empir.data import Dataset
-from empir.ensemble import Ensemble
-from empir.precision import FULL
-from empir.robustness.rounds import Setting, Subject
+from empir.evaluation.rounds import Setting, Subject
+from empir.models.ensemble import Ensemble
+from empir.nn.precision import FULL
 
 COUNT = 40
 

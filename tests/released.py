@@ -4,7 +4,7 @@ import os
 
 import numpy as np
 
-from empir import checkpoints
+from empir.models import checkpoints
 
 WIDTH = 4  # filters of the first convolution: small files
 

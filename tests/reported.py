@@ -47,7 +47,7 @@ RECORD = {
     "seconds": 300.2,
     "versions": {"tensorflow": "1.15.2"},
     "git_commit": "0123abc",
-    "command": "python -m empir.robustness --eps=0.3",
+    "command": "empir robustness --eps=0.3",
 }
 
 

@@ -35,9 +35,9 @@ def run_script(python, script, arguments, folder, home=""):
 
 
 def run_module(module, line, folder=ROOT):
-    """`python -m MODULE LINE` in a new process, in a folder."""
+    """`python -m MODULE LINE` in a new process, in a folder; or a command, as in "empir cost"."""
     return subprocess.run(
-        [sys.executable, "-B", "-m", module] + line.split(),
+        [sys.executable, "-B", "-m"] + module.split() + line.split(),
         cwd=folder,
         env=dict(os.environ, PYTHONPATH=ROOT),
         stdout=subprocess.PIPE,

@@ -14,12 +14,12 @@ import pytest
 import recipe
 from conftest import GOLDEN
 
-from empir import attacks, quantizers, runtime
+from empir import attacks, runtime
 from empir.backend import tf
-from empir.ensemble import Ensemble, majority_probs
-from empir.loading import ready_member
-from empir.models import architecture, family, weights
-from empir.precision import FULL, Precision, per_layer
+from empir.models.ensemble import Ensemble, majority_probs
+from empir.models.loading import ready_member
+from empir.nn import architecture, family, quantizers, weights
+from empir.nn.precision import FULL, Precision, per_layer
 
 ALEXNET = architecture("AlexNet")
 PRECISIONS = (Precision(2, 2), Precision(4, 4), FULL)

@@ -11,10 +11,10 @@ from empir.attacks.base import unit
 from empir.attacks.pgd import ProjectedGradientDescent
 from empir.backend import tf
 from empir.data import mnist
-from empir.ensemble import Ensemble, Member
 from empir.errors import EmpirError
-from empir.models import mnistconv
-from empir.precision import FULL, Precision, per_layer
+from empir.models.ensemble import Ensemble, Member
+from empir.nn import mnistconv
+from empir.nn.precision import FULL, Precision, per_layer
 
 CLIP = dict(clip_min=0.0, clip_max=1.0)
 

@@ -9,10 +9,11 @@ import pytest
 from cleverhans import attacks as cleverhans_attacks
 from released import save_members
 
-from empir import attacks, cli, commandline
-from empir import flags as empir_flags
+from empir import attacks
+from empir.commands import cli, commandline
+from empir.commands import flags as empir_flags
 from empir.errors import EmpirError
-from empir.protocols import EXPERIMENTS, default_parameters
+from empir.experiments import EXPERIMENTS, default_parameters
 from scripts import RESULT, remove_flags
 
 CLIP = dict(clip_min=0.0, clip_max=1.0)

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from kills import limited_files
 
-from empir import runs
-from empir.chunks import ChunkStore
 from empir.errors import EmpirError, ResumeError
+from empir.records import runs
+from empir.records.chunks import ChunkStore
 
 KEYS = ("label", "members", "images")
 STARTS = (0, 3, 6)

@@ -10,10 +10,10 @@ import pytest
 from conftest import CIFAR10, needs_cifar10
 from released import narrow, save_members
 
-from empir import checkpoints
 from empir.data import cifar10
-from empir.models import architecture
-from empir.precision import Precision, per_layer
+from empir.models import checkpoints
+from empir.nn import architecture
+from empir.nn.precision import Precision, per_layer
 from empir.training import Settings, train
 from scripts import CIFAR10_SCRIPT, assert_defaults, assert_result, run_script
 

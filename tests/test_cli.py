@@ -14,8 +14,10 @@ import pytest
 from released import narrow, save_members
 from test_checkpoints import save_trained
 
-from empir import checkpoints, cli, commandline, runtime
+from empir import runtime
+from empir.commands import cli, commandline
 from empir.data import mnist
+from empir.models import checkpoints
 from empir.progress import progress_bar
 from scripts import RESULT, remove_flags
 

@@ -5,7 +5,7 @@ import os
 import pytest
 from absl import flags
 
-from empir import commandline, flag_types
+from empir.commands import commandline, flag_types
 from empir.errors import EmpirError
 
 

@@ -215,7 +215,7 @@ def test_start_up_is_the_sum_of_its_parts(monkeypatch):
     ],
 )
 def test_bad_input_is_one_line_before_anything_is_measured(line, says):
-    assert_refused(run_module("empir.benchmark", line), says)
+    assert_refused(run_module("empir benchmark", line), says)
     assert not os.path.exists(os.path.join(ROOT, "runs", "none"))
 
 

@@ -7,9 +7,9 @@ import pytest
 from kills import killed_runs
 from records import SYNSETS, encode
 
-from empir import runs
 from empir.data import convert
 from empir.errors import DataError, ResumeError
+from empir.records import runs
 
 
 @pytest.fixture(scope="module")

@@ -1,10 +1,10 @@
-"""The formulations of `empir.convolutions` compute `tf.nn.conv2d` and its gradients."""
+"""The formulations of `empir.fast.convolutions` compute `tf.nn.conv2d` and its gradients."""
 
 import numpy as np
 import pytest
 
 from empir.backend import tf
-from empir.convolutions import Axis, Blocked, MatrixProduct, SubPixel
+from empir.fast.convolutions import Axis, Blocked, MatrixProduct, SubPixel
 
 #: Sums of up to 2,304 products of numbers about 1, in another order, in float32.
 TOLERANCE = 2e-4

@@ -7,10 +7,10 @@ import re
 import pytest
 from conftest import ROOT
 
-from empir import cost
-from empir.models import architecture
-from empir.precision import FULL, Precision
-from empir.protocols import EXPERIMENTS
+from empir.commands import cost
+from empir.experiments import EXPERIMENTS
+from empir.nn import architecture
+from empir.nn.precision import FULL, Precision
 from empir.report import cost as report
 from scripts import assert_refused, run_module
 
@@ -19,7 +19,7 @@ RECORD = os.path.join(ROOT, "results", "cost.json")
 
 def run(line):
     """Run the command in a new process."""
-    return run_module("empir.cost", line)
+    return run_module("empir cost", line)
 
 
 def network(name, layers_precision=FULL, nb_filters=None):
@@ -151,7 +151,7 @@ def test_the_command_prints_tables_and_writes_the_same_numbers(tmp_path):
         record = json.load(file)
     assert process.stdout == report.terminal(record["ensembles"]["cifar10"]) + "\n"
     assert {"command", "versions", "git_commit"} < set(record)
-    assert record["command"] == "python -m empir.cost " + line
+    assert record["command"] == "empir cost " + line
     ensemble = record["ensembles"]["cifar10"]
     assert [m["name"] for m in ensemble["members"]] == ["w4a2", "w2a2/fp/w1a3", "w4a2", "fp"]
     for name, value in ensemble["ensemble"].items():
@@ -197,7 +197,7 @@ def test_bad_input_is_one_line(line, says):
 def test_the_record_is_what_is_counted_now(paper):
     with open(RECORD) as file:
         record = json.load(file)
-    assert record["command"] == "python -m empir.cost --dataset=all --out=results/cost.json"
+    assert record["command"].endswith(" --dataset=all --out=results/cost.json")
     assert record["ensembles"] == json.loads(json.dumps(paper))
 
 

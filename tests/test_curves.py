@@ -7,10 +7,10 @@ import pytest
 from known import COUNT, Case, arrays
 from test_robustness import TRIALS
 
+from empir.evaluation import curves, suite, trials
+from empir.evaluation.goals import Goal
+from empir.evaluation.trials import Effort, Trial
 from empir.report import robustness as report
-from empir.robustness import curves, suite, trials
-from empir.robustness.goals import Goal
-from empir.robustness.trials import Effort, Trial
 
 SUITE = (
     Trial("noise", "noise", rounds=3, everyone=True),

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from known import Case, arrays
 
-from empir.robustness import suite
-from empir.robustness.decision import HopSkipJump
-from empir.robustness.trials import Trial
+from empir.evaluation import suite
+from empir.evaluation.decision import HopSkipJump
+from empir.evaluation.trials import Trial
 
 
 def attack(decide, eps, order):

@@ -12,19 +12,17 @@ from conftest import ROOT
 from documented import blocks, pages
 
 from empir import __main__ as console
-from empir import cli, commandline, cost, reproduce
 from empir.benchmark import __main__ as benchmark
-from empir.benchmark import account, throughput
-from empir.robustness import __main__ as robustness
-from empir.robustness import outside
+from empir.benchmark import account, outside, throughput
+from empir.commands import cli, commandline, cost, reproduce, robustness
 from scripts import remove_flags
 
 #: Commands of absl flags: what defines their flags.
 SETUPS = {
-    "empir.cost": cost.setup,
-    "empir.reproduce": reproduce.setup,
-    "empir.robustness": robustness.setup,
-    "empir.robustness.outside": outside.setup,
+    "empir.commands.cost": cost.setup,
+    "empir.commands.reproduce": reproduce.setup,
+    "empir.commands.robustness": robustness.setup,
+    "empir.benchmark.outside": outside.setup,
     "empir.benchmark": benchmark.setup,
     "empir.benchmark.account": account.setup,
     "empir.benchmark.throughput": throughput.setup,
@@ -32,9 +30,9 @@ SETUPS = {
 EXAMPLES = {"mnist": "mnist", "cifar10": "cifar10", "alexnet": "imagenet"}
 #: Commands of words: the words that may follow, and flags.
 WORDS = {
-    "empir.checkpoints": r"verify [^-].*|manifest",
-    "empir.report": r"(--check)?",
-    "empir.data.imagenet": r"convert( --(source|split|out|labels)=\S+)+",
+    "empir.models.checkpoints": r"verify [^-].*|manifest",
+    "empir.commands.report": r"(--check)?",
+    "empir.data.convert": r"(--(source|split|out|labels)=\S+ ?)+",
 }
 #: Programs that are not this project's.
 OTHERS = ("git", "cd", "rm", "mkdir", "pip", "pre-commit")
@@ -76,9 +74,7 @@ def check_console(words):
         rest = [word for word in rest if word not in dataset]
         check_flags(example((dataset or ["=mnist"])[0].partition("=")[2]), rest)
     else:
-        check_module(
-            module.replace(".__main__", "").replace(".data.convert", ".data.imagenet"), rest
-        )
+        check_module(module.replace(".__main__", ""), rest)
 
 
 def check_script(path, words):
@@ -124,8 +120,8 @@ def test_a_command_or_flag_that_does_not_exist_is_found():
     for line in (
         "emppir attack",
         "empir attak",
-        "python -m empir.costs",
-        "python -m empir.cost --bits=2",
+        "empir costs",
+        "empir cost --bits=2",
     ):
         with pytest.raises((AssertionError, KeyError, flags.Error)):
             check(line.split())

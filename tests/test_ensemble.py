@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 from cleverhans.model import Model
 
-from empir import ensemble as subject
 from empir.backend import keras, tf
-from empir.ensemble import DECISION_RULES, Ensemble, Member, vote
 from empir.errors import EmpirError
-from empir.layers import QuantDense, Softmax
-from empir.models import mnistconv
-from empir.precision import FULL, Precision
-from empir.quantizers import weight_quantizer
+from empir.models import ensemble as subject
+from empir.models.ensemble import DECISION_RULES, Ensemble, Member, vote
+from empir.nn import mnistconv
+from empir.nn.layers import QuantDense, Softmax
+from empir.nn.precision import FULL, Precision
+from empir.nn.quantizers import weight_quantizer
 
 W2A4 = Precision(2, 4)
 FEATURES, CLASSES = 6, 4

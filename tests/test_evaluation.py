@@ -6,16 +6,16 @@ import os
 import numpy as np
 import pytest
 
-from empir import evaluation
 from empir.backend import tf
 from empir.data import Dataset, mnist
-from empir.ensemble import Ensemble, Member
 from empir.errors import EmpirError, ResumeError
-from empir.evaluation import Job, evaluate
-from empir.measures import label_ranks
-from empir.models import mnistconv
-from empir.precision import FULL, Precision, per_layer
-from empir.protocols import PROTOCOLS, attack_parameters, experiment
+from empir.evaluation import runner as evaluation
+from empir.evaluation.measures import label_ranks
+from empir.evaluation.runner import Job, evaluate
+from empir.experiments import PROTOCOLS, attack_parameters, experiment
+from empir.models.ensemble import Ensemble, Member
+from empir.nn import mnistconv
+from empir.nn.precision import FULL, Precision, per_layer
 from empir.runtime import session as new_session
 
 COUNT = 25
@@ -260,8 +260,8 @@ def test_shipped_members_reach_their_stated_accuracy():
     """The members of checkpoints/mnist, on the embedded sample."""
     from conftest import MEMBERS
 
-    from empir.loading import load_member
-    from empir.models import architecture
+    from empir.models.loading import load_member
+    from empir.nn import architecture
 
     data = mnist.load(sample=True)
     least = {"model1-w2a4": 0.97, "model2-w2a4": 0.97, "model3-fp": 0.985}

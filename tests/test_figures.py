@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from empir.protocols import EXPERIMENTS
+from empir.experiments import EXPERIMENTS
+from empir.records.runs import read_json
 from empir.report import benchmark, radius
 from empir.report.curves import HEIGHT, MARGINS, WIDTH
 from empir.report.page import page
-from empir.results import RESULTS
-from empir.runs import read_json
+from empir.report.results import RESULTS
 
 ROBUSTNESS = os.path.join(RESULTS, "robustness")
 FIGURES = {

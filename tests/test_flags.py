@@ -3,11 +3,12 @@
 import pytest
 from absl import flags
 
-from empir import attacks, commandline, data_flags
-from empir import flags as empir_flags
+from empir import attacks
+from empir.commands import commandline, data_flags
+from empir.commands import flags as empir_flags
 from empir.errors import EmpirError
-from empir.precision import FULL, Precision
-from empir.protocols import EXPERIMENTS
+from empir.experiments import EXPERIMENTS
+from empir.nn.precision import FULL, Precision
 from scripts import remove_flags
 
 PATHS = "--model_path1=model1 --model_path2=model2 --model_path3=model3"

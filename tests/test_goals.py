@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from conftest import one_hot
 
-from empir import quantizers
 from empir.backend import tf
-from empir.ensemble import DECISION_RULES, Ensemble
 from empir.errors import EmpirError
-from empir.quantizers import DoReFaActivations
-from empir.robustness.goals import Goal, GoalPGD, GoalSquare
+from empir.evaluation.goals import Goal, GoalPGD, GoalSquare
+from empir.models.ensemble import DECISION_RULES, Ensemble
+from empir.nn import quantizers
+from empir.nn.quantizers import DoReFaActivations
 
 CLIP = dict(clip_min=0.0, clip_max=1.0)
 

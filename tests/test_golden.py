@@ -12,7 +12,7 @@ by its reciprocal: its levels are k * (1/15), some a rounding error off k/15. Th
 k/15 (`quantizers.quantize_k`), which decides those ties otherwise. So the tests run
 three times: "reciprocal", with the original's division, where they ask for what the original's own
 two builds agree in; "exact", with this project's, where `EXACT` says what the rounding error may
-change; and "engine", the same with the convolutions of `empir.engine`.
+change; and "engine", the same with the convolutions of `empir.fast.engine`.
 """
 
 import os
@@ -23,14 +23,14 @@ import pytest
 import recipe
 from conftest import GOLDEN
 
-from empir import attacks, quantizers
+from empir import attacks
 from empir.attacks.pgd import ProjectedGradientDescent
 from empir.backend import tf
-from empir.ensemble import Ensemble, majority_probs
-from empir.loading import ready_member
-from empir.models import architecture, family, weights
-from empir.precision import FULL, Precision, per_layer
-from empir.quantizers import DoReFaActivations, DoReFaWeights
+from empir.models.ensemble import Ensemble, majority_probs
+from empir.models.loading import ready_member
+from empir.nn import architecture, family, quantizers, weights
+from empir.nn.precision import FULL, Precision, per_layer
+from empir.nn.quantizers import DoReFaActivations, DoReFaWeights
 from empir.runtime import session as new_session
 
 ARCHITECTURES = {"mnist": "MNISTconv", "cifar10": "CIFARconv"}
@@ -123,8 +123,8 @@ def images(dataset):
 def levels(request):
     """How quantizers divide: as this project, or as the original in TensorFlow's optimizer.
 
-    "engine" is this project's division in networks computed by `empir.engine`; the other two are
-    layer by layer.
+    "engine" is this project's division in networks computed by `empir.fast.engine`; the other two
+    are layer by layer.
     """
     patch = pytest.MonkeyPatch()
     if request.param == "reciprocal":

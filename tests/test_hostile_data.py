@@ -287,7 +287,7 @@ HOSTILE = {
     "memmap": (call("numpy", "memmap", COMMAND), "numpy.memmap"),
     "exec_command": (call("numpy.distutils.exec_command", "exec_command", COMMAND), "numpy.distu"),
     "keras": (call("keras.models", "load_model", COMMAND), "keras.models.load_model"),
-    "this package": (call("empir.runs", "check_writable", COMMAND), "empir.runs"),
+    "this package": (call("empir.records.runs", "check_writable", COMMAND), "empir.records.runs"),
     "codecs.encode": (call("codecs", "encode", COMMAND), "codecs.encode"),
     "_codecs.decode": (call("_codecs", "decode", COMMAND), "_codecs.decode"),
     "_codecs.lookup": (call("_codecs", "lookup", COMMAND), "_codecs.lookup"),

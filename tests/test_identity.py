@@ -7,16 +7,16 @@ import pytest
 from released import SHAPES, narrow
 from test_checkpoints import LAYERS, MIXED, save_trained
 
-from empir import checkpoints, identity
 from empir.backend import tf
+from empir.commands.flags import MemberSpec
 from empir.data import mnist
-from empir.ensemble import describe_members
 from empir.errors import CheckpointError, EmpirError
-from empir.flags import MemberSpec
-from empir.loading import load_member, member_from_arrays
-from empir.models import architecture
-from empir.precision import FULL, Precision, parse_layers
-from empir.robustness import subjects
+from empir.evaluation import subjects
+from empir.models import checkpoints, identity
+from empir.models.ensemble import describe_members
+from empir.models.loading import load_member, member_from_arrays
+from empir.nn import architecture
+from empir.nn.precision import FULL, Precision, parse_layers
 
 MNIST, CIFAR = architecture("MNISTconv"), architecture("CIFARconv")
 BITS = Precision(2, 4)

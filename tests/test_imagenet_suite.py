@@ -8,12 +8,12 @@ from test_imagenet import everything, original, tree  # noqa: F401
 
 from empir.backend import tf
 from empir.data import imagenet
-from empir.ensemble import Ensemble
+from empir.evaluation import suite
+from empir.evaluation.goals import Goal
+from empir.evaluation.rounds import Setting, Subject
+from empir.evaluation.trials import Trial
+from empir.models.ensemble import Ensemble
 from empir.report import robustness as report
-from empir.robustness import suite
-from empir.robustness.goals import Goal
-from empir.robustness.rounds import Setting, Subject
-from empir.robustness.trials import Trial
 
 TRIALS = (
     Trial("noise", "noise", rounds=2, everyone=True),

@@ -7,17 +7,18 @@ import h5py
 import numpy as np
 import pytest
 
-from empir import keras_file, runtime
+from empir import runtime
 from empir.backend import keras, tf
 from empir.data import mnist
-from empir.ensemble import Ensemble
 from empir.errors import CheckpointError
-from empir.keras_member import KerasMember, load_keras
-from empir.layers import QuantConv2D, QuantDense
-from empir.precision import FULL, Precision
-from empir.quantizers import DoReFaActivations, DoReFaWeights
+from empir.evaluation.trials import default_suite
+from empir.models import keras_file
+from empir.models.ensemble import Ensemble
+from empir.models.keras_member import KerasMember, load_keras
+from empir.nn.layers import QuantConv2D, QuantDense
+from empir.nn.precision import FULL, Precision
+from empir.nn.quantizers import DoReFaActivations, DoReFaWeights
 from empir.report import networks
-from empir.robustness.trials import default_suite
 
 LAYERS = keras.layers
 SHAPE = (28, 28, 1)

@@ -1,4 +1,4 @@
-"""A user's own Keras model as a member, and under `python -m empir.robustness --checkpoint`."""
+"""A user's own Keras model as a member, and under `empir robustness --checkpoint`."""
 
 import contextlib
 import hashlib
@@ -12,15 +12,15 @@ from conftest import ROOT, one_hot
 from empir import attacks, runtime
 from empir.backend import keras, tf
 from empir.data import mnist
-from empir.ensemble import Ensemble
 from empir.errors import CheckpointError, ResumeError
-from empir.keras_member import KerasMember, load_keras
-from empir.layers import QuantDense
-from empir.quantizers import DoReFaActivations, DoReFaWeights
-from empir.robustness import suite
-from empir.robustness.goals import Goal, GoalPGD
-from empir.robustness.rounds import Setting, Subject
-from empir.robustness.trials import Trial
+from empir.evaluation import suite
+from empir.evaluation.goals import Goal, GoalPGD
+from empir.evaluation.rounds import Setting, Subject
+from empir.evaluation.trials import Trial
+from empir.models.ensemble import Ensemble
+from empir.models.keras_member import KerasMember, load_keras
+from empir.nn.layers import QuantDense
+from empir.nn.quantizers import DoReFaActivations, DoReFaWeights
 from scripts import assert_refused, run_module
 
 LAYERS = keras.layers
@@ -224,7 +224,7 @@ def test_the_command_evaluates_it(tmp_path):
     saved(tmp_path / "m2.h5", body() + [QuantDense(10, name="low", **bits)])
     line = "--dataset=mnist --sample --nb_samples=6 --eps=0.02 --noprogress --noanalyses "
     line += "--checkpoint=m1.h5,m2.h5 --outside= --nb_iter=20 --restarts=1 --out=out"
-    process = run_module("empir.robustness", line, str(tmp_path))
+    process = run_module("empir robustness", line, str(tmp_path))
     assert process.returncode == 0, process.stderr
     with open(str(tmp_path / "out" / "result.json")) as file:
         record = json.load(file)
@@ -252,5 +252,5 @@ def test_the_command_evaluates_it(tmp_path):
     ],
 )
 def test_bad_input_is_one_line(line, says):
-    assert_refused(run_module("empir.robustness", "--out=runs/none --sample " + line), says)
+    assert_refused(run_module("empir robustness", "--out=runs/none --sample " + line), says)
     assert not os.path.exists(os.path.join(ROOT, "runs", "none"))

@@ -7,7 +7,7 @@ import pytest
 
 from empir.backend import keras, tf
 from empir.errors import EmpirError
-from empir.layers import (
+from empir.nn.layers import (
     CUSTOM_OBJECTS,
     BatchNorm,
     PositionBias,
@@ -17,7 +17,7 @@ from empir.layers import (
     UnitNorm,
     quantize_once,
 )
-from empir.quantizers import DoReFaActivations, DoReFaWeights
+from empir.nn.quantizers import DoReFaActivations, DoReFaWeights
 
 IMAGES = (2, 7, 8, 3)
 VECTORS = (4, 6)

@@ -10,14 +10,14 @@ import pytest
 from conftest import ROOT, one_hot
 from trainings import NORMALISED, difference, killed_after, settings
 
-from empir import checkpoints, quantizers
 from empir.attacks.pgd import ProjectedGradientDescent
 from empir.backend import keras, tf
 from empir.data import mnist
-from empir.ensemble import Member
 from empir.errors import CheckpointError, EmpirError
-from empir.models import Architecture, weights
-from empir.precision import FULL, Precision, per_layer
+from empir.models import checkpoints
+from empir.models.ensemble import Member
+from empir.nn import Architecture, quantizers, weights
+from empir.nn.precision import FULL, Precision, per_layer
 from empir.training import loop, objectives, train
 from empir.training.distillation import distill, probabilities
 
@@ -354,8 +354,8 @@ POOLED_TRAININGS = """
 import sys
 import numpy as np
 from empir.data import Dataset
-from empir.models import architecture
-from empir.precision import FULL, Precision
+from empir.nn import architecture
+from empir.nn.precision import FULL, Precision
 from empir.training import Settings, objectives, train
 
 random = np.random.RandomState(0)

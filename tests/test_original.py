@@ -6,8 +6,8 @@ import re
 import pytest
 from conftest import ROOT
 
-from empir.protocols import EXPERIMENTS, TABLE_ATTACKS
-from empir.results import paper_row
+from empir.experiments import EXPERIMENTS, TABLE_ATTACKS
+from empir.report.results import paper_row
 
 SECTIONS = (
     ("Paper", "Lineage", "Defects", "Networks", "Quantizers", "Combination rule", "Flags")

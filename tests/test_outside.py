@@ -13,16 +13,15 @@ from test_benchmark_workers import PYTORCH, needs_pytorch
 
 from empir import runtime
 from empir.backend import tf
-from empir.benchmark import comparison
+from empir.benchmark import comparison, outside
 from empir.data import Dataset
 from empir.data.mnist import load
-from empir.ensemble import Ensemble, mean_logits
 from empir.errors import EmpirError, ResumeError
-from empir.models import architecture
-from empir.precision import FULL, Precision
+from empir.evaluation.kept import Attacked, inside, read_images, read_record
+from empir.models.ensemble import Ensemble, mean_logits
+from empir.nn import architecture
+from empir.nn.precision import FULL, Precision
 from empir.report import outside as report
-from empir.robustness import outside
-from empir.robustness.kept import Attacked, inside, read_images, read_record
 from scripts import assert_refused, run_module
 
 COUNT = 5
@@ -359,7 +358,7 @@ def test_the_command_on_shipped_networks(tmp_path, random, one_thread):
     ]
     _, withstood = save_attacked(tmp_path, specs, load("test", None, True).first(4), random, 0.3)
     line = "--run=. --sample --out=new/out.json --noprogress --nb_samples=3 --pytorch=" + PYTORCH
-    process = run_module("empir.robustness.outside", line, str(tmp_path))
+    process = run_module("empir.benchmark.outside", line, str(tmp_path))
     assert process.returncode == 0, process.stderr
     with open(str(tmp_path / "new" / "out.json")) as file:
         record = json.load(file)
@@ -368,7 +367,7 @@ def test_the_command_on_shipped_networks(tmp_path, random, one_thread):
     assert record["suite_accuracy"] == withstood[:3].mean()
     assert record["clean_accuracy"] == 1 and record["autoattack"]["accuracy"] == 0
     assert record["autoattack"]["version"] == "standard"
-    refused = run_module("empir.robustness.outside", line.replace("=3", "=5"), str(tmp_path))
+    refused = run_module("empir.benchmark.outside", line.replace("=3", "=5"), str(tmp_path))
     assert_refused(refused, "nb_samples=5")
 
 
@@ -385,4 +384,4 @@ def test_the_command_on_shipped_networks(tmp_path, random, one_thread):
     ],
 )
 def test_bad_input_is_one_line(line, says):
-    assert_refused(run_module("empir.robustness.outside", line), says)
+    assert_refused(run_module("empir.benchmark.outside", line), says)

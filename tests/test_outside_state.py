@@ -7,10 +7,10 @@ import pytest
 from kills import killed_runs
 from test_outside import BROKEN, COUNT, EMPTY, FOUND, Fake, checked, data, record_of, save_run
 
-from empir import runs
+from empir.benchmark import outside
 from empir.errors import EmpirError, ResumeError
-from empir.robustness import outside
-from empir.robustness.kept import read_images, read_record
+from empir.evaluation.kept import read_images, read_record
+from empir.records import runs
 
 __all__ = ["checked", "data"]  # fixtures
 

@@ -9,11 +9,11 @@ import pytest
 from absl import flags
 from batches import small_records, write_folder
 
-from empir import data_flags
-from empir import flags as empir_flags
+from empir.commands import data_flags
+from empir.commands import flags as empir_flags
 from empir.data import OWN, cifar10, mnist, own
 from empir.errors import DataError, EmpirError
-from empir.protocols import EXPERIMENTS
+from empir.experiments import EXPERIMENTS
 from scripts import remove_flags
 
 IMAGES, LABELS = "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"

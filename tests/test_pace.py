@@ -5,10 +5,10 @@ import os
 
 import pytest
 
-from empir.results import RESULTS
-from empir.robustness.pace import seconds_left
-from empir.robustness.trials import COSTS, Trial
-from empir.runs import read_json
+from empir.evaluation.pace import seconds_left
+from empir.evaluation.trials import COSTS, Trial
+from empir.records.runs import read_json
+from empir.report.results import RESULTS
 
 #: An evaluation of 20 images on one core: trial, images, steps x starts, s, images left.
 SMALL = """

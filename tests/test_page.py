@@ -18,10 +18,10 @@ from PIL import Image
 from reported import NETWORK, RECORD, TRIAL, Parsed, record
 
 from empir.errors import EmpirError
+from empir.evaluation.verdicts import VERDICTS
 from empir.report.checks import PATH, explanations
 from empir.report.networks import precision
 from empir.report.page import Shown, page
-from empir.robustness.verdicts import VERDICTS
 
 CHROMIUM = shutil.which("chromium")
 FLAGS = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-sync"

@@ -12,10 +12,10 @@ from matplotlib import pyplot
 from released import save_members
 from test_evaluation import Killed, job, kill_after
 
-from empir import evaluation
 from empir.data import imagenet
 from empir.errors import EmpirError
-from empir.evaluation import evaluate
+from empir.evaluation import runner as evaluation
+from empir.evaluation.runner import evaluate
 from empir.report import pairs
 from empir.report.pairs import Pairs
 from scripts import MNIST_SCRIPT, RESULT, run_script

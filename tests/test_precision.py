@@ -2,9 +2,9 @@
 
 import pytest
 
-from empir import precision
 from empir.errors import EmpirError
-from empir.precision import FULL, Precision
+from empir.nn import precision
+from empir.nn.precision import FULL, Precision
 
 #: Not bit widths: out of range, or of a type that only looks like an int (bool is one to Python).
 BAD_BITS = (0, -1, 33, 64, True, False, 2.0, "2", (2,))

@@ -11,8 +11,8 @@ import pytest
 from conftest import ROOT
 from released import save_members
 
-from empir import process
 from empir.backend import tf
+from empir.commands import process
 from empir.errors import EmpirError
 
 
@@ -132,11 +132,11 @@ FULL = "error: standard output cannot be written: No space left on device\n"
 CLOSED = "error: standard output is closed: redirect it, to /dev/null if need be\n"
 STREAMS = [
     # a longer output than a buffer, and a shorter one
-    ('"$PYTHON" -m empir.cost --dataset=all --layers >/dev/full', (2, FULL)),
+    ('"$PYTHON" -m empir cost --dataset=all --layers >/dev/full', (2, FULL)),
     ('"$PYTHON" -m empir --version >/dev/full', (2, FULL)),
-    ('"$PYTHON" -m empir.cost >&-', (2, CLOSED)),
-    ('"$PYTHON" -m empir.cost --members=x 2>/dev/full', (2, "")),
-    ('"$PYTHON" -m empir.cost --members=x 2>&-', (2, "")),
+    ('"$PYTHON" -m empir cost >&-', (2, CLOSED)),
+    ('"$PYTHON" -m empir cost --members=x 2>/dev/full', (2, "")),
+    ('"$PYTHON" -m empir cost --members=x 2>&-', (2, "")),
 ]
 
 
@@ -149,7 +149,7 @@ def test_a_path_that_the_output_cannot_encode_is_escaped(tmp_path):
     folder = str(tmp_path / "m\u00e9moire\n")
     os.mkdir(folder)
     save_members(folder)
-    line = 'cd "$FOLDER"; "$PYTHON" -m empir.checkpoints verify "$FOLDER/model3" | cat'
+    line = 'cd "$FOLDER"; "$PYTHON" -m empir checkpoints verify "$FOLDER/model3" | cat'
     done = subprocess.run(
         ["bash", "-o", "pipefail", "-c", line],
         env=dict(

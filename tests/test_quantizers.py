@@ -6,7 +6,7 @@ import pytest
 from empir import runtime
 from empir.backend import tf
 from empir.errors import EmpirError
-from empir.quantizers import (
+from empir.nn.quantizers import (
     DoReFaActivations,
     DoReFaWeights,
     activation_quantizer,

@@ -7,10 +7,10 @@ import markdown
 import pytest
 from reported import NETWORK, RECORD, TRIAL, Parsed, record
 
-from empir import cli
+from empir.commands import cli
+from empir.evaluation.verdicts import VERDICTS
 from empir.report import escape, networks, outside
 from empir.report import robustness as report
-from empir.robustness.verdicts import VERDICTS
 
 NASTY = [
     "<script>alert(1)</script>",

@@ -8,12 +8,11 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
-from empir import results
+from empir.commands import report
 from empir.errors import EmpirError
-from empir.protocols import EXPERIMENTS, TABLE_ATTACKS
-from empir.report import __main__ as report
-from empir.report import defenses, tables
-from empir.results import RESULTS, ROWS
+from empir.experiments import EXPERIMENTS, TABLE_ATTACKS
+from empir.report import defenses, results, tables
+from empir.report.results import RESULTS, ROWS
 
 MNIST = EXPERIMENTS["mnist"]
 

@@ -18,12 +18,12 @@ from empir import runtime
 from empir.attacks.base import as_function
 from empir.backend import keras, tf
 from empir.data import Dataset
-from empir.ensemble import Ensemble
-from empir.layers import CUSTOM_OBJECTS, QuantConv2D, QuantDense
-from empir.loading import member_from_arrays
-from empir.models import Architecture
-from empir.precision import Precision, per_layer
-from empir.quantizers import DoReFaActivations, DoReFaWeights, quantize_k
+from empir.models.ensemble import Ensemble
+from empir.models.loading import member_from_arrays
+from empir.nn import Architecture
+from empir.nn.layers import CUSTOM_OBJECTS, QuantConv2D, QuantDense
+from empir.nn.precision import Precision, per_layer
+from empir.nn.quantizers import DoReFaActivations, DoReFaWeights, quantize_k
 from empir.training import Settings, train
 from empir.training.graph import Graph
 

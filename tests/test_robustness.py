@@ -11,15 +11,15 @@ from known import COUNT, Case, Known, arrays
 from released import save_members
 
 from empir.backend import tf
-from empir.ensemble import Ensemble
 from empir.errors import EmpirError, ResumeError
-from empir.protocols import EXPERIMENTS
+from empir.evaluation import rounds, suite
+from empir.evaluation.goals import Goal
+from empir.evaluation.rounds import Subject
+from empir.evaluation.trials import Effort, Trial, default_suite, left_out
+from empir.experiments import EXPERIMENTS
+from empir.models.ensemble import Ensemble
 from empir.report import radius
 from empir.report import robustness as report
-from empir.robustness import rounds, suite
-from empir.robustness.goals import Goal
-from empir.robustness.rounds import Subject
-from empir.robustness.trials import Effort, Trial, default_suite, left_out
 from scripts import assert_refused, run_module
 
 
@@ -447,7 +447,7 @@ def test_the_command(tmp_path):
     line = "--dataset=mnist --sample --nb_filters=4 --nb_samples=10 --eps=0.02 --noprogress "
     line += "--members=w2a4:model1,fp:model3 --outside=w2a4:model2 --noanalyses --out=out "
     line += "--nb_iter=9 --restarts=2"
-    process = run_module("empir.robustness", line, str(tmp_path))
+    process = run_module("empir robustness", line, str(tmp_path))
     assert process.returncode == 0, process.stderr
     with open(str(tmp_path / "out" / "result.json")) as file:
         record = json.load(file)
@@ -459,7 +459,7 @@ def test_the_command(tmp_path):
     assert process.stdout == report.terminal(record) + "\n"
     assert (tmp_path / "out" / "report.md").read_text() == report.markdown(record) + "\n"
     # Everything is there: the same command only prints.
-    again = run_module("empir.robustness", line, str(tmp_path))
+    again = run_module("empir robustness", line, str(tmp_path))
     assert again.returncode == 0 and "worst case" in again.stdout
 
 
@@ -481,5 +481,5 @@ def test_the_command(tmp_path):
     ],
 )
 def test_bad_input_is_one_line(line, says):
-    assert_refused(run_module("empir.robustness", line), says)
+    assert_refused(run_module("empir robustness", line), says)
     assert not os.path.exists(os.path.join(ROOT, "runs", "none"))

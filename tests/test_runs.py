@@ -12,8 +12,8 @@ import pytest
 from conftest import ROOT
 from kills import limited_files
 
-from empir import runs
 from empir.errors import EmpirError, ResumeError
+from empir.records import runs
 
 RUN = {"attack": {"eps": 0.3, "name": "pgd"}, "seed": 1237, "precisions": ("w2a4", "fp")}
 
@@ -142,7 +142,7 @@ def test_a_folder_that_a_run_made_stays_if_something_is_in_it(tmp_path):
 
 HOLD = """
 import sys, time
-from empir import runs
+from empir.records import runs
 with runs.lock(sys.argv[1]):
     print("locked", flush=True)
     time.sleep(60)

@@ -13,8 +13,8 @@ import pytest
 from conftest import ROOT
 from released import MEMBERS, narrow, save_members
 
-from empir import checkpoints
 from empir.data import mnist
+from empir.models import checkpoints
 from scripts import MNIST_SCRIPT, RESULT, assert_refused, assert_result, run_script
 
 # The original's README commands with short paths, and the sizes that keep tests fast.
@@ -187,7 +187,7 @@ def test_another_python_is_refused_in_one_line(tmp_path):
     "code",
     [
         "import sys, empir; sys.exit('tensorflow' in sys.modules)",
-        "import empir.attacks, empir.ensemble",
+        "import empir.attacks, empir.models.ensemble",
     ],
 )
 def test_importing_is_silent(code):

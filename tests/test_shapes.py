@@ -9,12 +9,12 @@ import shutil
 import pytest
 from reported import RECORD, record
 
+from empir.commands import report
 from empir.errors import EmpirError
-from empir.protocols import EXPERIMENTS
-from empir.report import __main__ as report
+from empir.experiments import EXPERIMENTS
 from empir.report import benchmark, defenses, outside, radius, robustness, shapes, tables
 from empir.report.page import page
-from empir.results import RESULTS
+from empir.report.results import RESULTS
 
 #: What stands in the place of a value: damaged by hand, by a program, or of another kind.
 WRONG = (None, "x\n<b>", -1, 10**400, float("nan"), True, [], {"a": None})

@@ -18,12 +18,14 @@ from conftest import ROOT
 from kills import killed_after, killed_runs
 from known import UNOPTIMIZED, Case, Known
 
-from empir import evaluation, runs, runtime
+from empir import runtime
 from empir.backend import tf
-from empir.ensemble import Ensemble
 from empir.errors import EmpirError, ResumeError
-from empir.evaluation import Job
-from empir.finished import evaluation_record
+from empir.evaluation import runner as evaluation
+from empir.evaluation.runner import Job
+from empir.models.ensemble import Ensemble
+from empir.records import runs
+from empir.records.finished import evaluation_record
 
 FILES = ["examples.npz", "result.json"]
 
@@ -104,7 +106,7 @@ def test_a_run_that_is_killed_anywhere_resumes_to_the_same_bytes(evaluate, tmp_p
 SLOW = """
 import time
 import test_state
-from empir.chunks import ChunkStore
+from empir.records.chunks import ChunkStore
 add = ChunkStore.add
 ChunkStore.add = lambda *chunk: (add(*chunk), time.sleep(0.2))
 test_state.evaluator(setattr)("killed", batch_size=2)

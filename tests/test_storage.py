@@ -9,10 +9,11 @@ import pytest
 from kills import killed_after, killed_runs
 from known import UNOPTIMIZED, Case, Known
 
-from empir import runs, runtime
+from empir import runtime
 from empir.errors import EmpirError, ResumeError
-from empir.robustness import suite
-from empir.robustness.trials import Trial
+from empir.evaluation import suite
+from empir.evaluation.trials import Trial
+from empir.records import runs
 
 #: Both have the same graph, so that a run takes little time.
 TRIALS = (

@@ -7,7 +7,7 @@ import pytest
 from conftest import ROOT
 
 from empir.benchmark import account, throughput
-from empir.protocols import EXPERIMENTS
+from empir.experiments import EXPERIMENTS
 from scripts import assert_refused, run_module
 
 

@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 from trainings import NORMALISED, difference, killed_after, settings
 
-from empir import checkpoints, runtime
+from empir import runtime
 from empir.backend import tf
 from empir.data import mnist
 from empir.errors import EmpirError, ResumeError
-from empir.loading import load_member
-from empir.models import architecture
-from empir.precision import FULL, Precision
+from empir.models import checkpoints
+from empir.models.loading import load_member
+from empir.nn import architecture
+from empir.nn.precision import FULL, Precision
 from empir.runtime import session as new_session
 from empir.training import loop, train
 from empir.training.loop import epoch_batches

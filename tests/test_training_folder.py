@@ -9,10 +9,11 @@ import pytest
 from kills import killed_runs, limited_files
 from trainings import killed_after, linear
 
-from empir import checkpoints, runs, training_folder
 from empir.data import mnist
 from empir.errors import CheckpointError, EmpirError, ResumeError
-from empir.training import loop, train
+from empir.models import checkpoints
+from empir.records import runs
+from empir.training import loop, train, training_folder
 
 FILES = ["checkpoint", "model.data-00000-of-00001", "model.index", "model.meta", "training.json"]
 

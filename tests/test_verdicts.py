@@ -8,9 +8,9 @@ from known import Case, Known
 
 from empir.backend import tf
 from empir.data import Dataset
-from empir.ensemble import Ensemble
-from empir.robustness import probes, suite, trials, verdicts
-from empir.robustness.rounds import Setting, Subject
+from empir.evaluation import probes, suite, trials, verdicts
+from empir.evaluation.rounds import Setting, Subject
+from empir.models.ensemble import Ensemble
 
 SIDE, COUNT = 11, 30
 

@@ -142,24 +142,30 @@ def test_the_extra_for_tests_asks_for_the_pinned_versions(wheel):
 
 CLONE = "run it from a clone"
 COMMANDS = {
-    "cost": ("empir.cost --dataset=mnist", "the paper's claim, %"),
+    "cost": ("empir cost --dataset=mnist", "the paper's claim, %"),
     "empir": ("empir --help", "empir COMMAND [FLAG...]"),
     "verify": (
-        "empir.checkpoints verify %s" % os.path.join(MEMBERS, "model3-fp"),
+        "empir checkpoints verify %s" % os.path.join(MEMBERS, "model3-fp"),
         "checkpoints/mnist/model3-fp of empir/published/manifest.json",
     ),
-    "convert": ("empir.data.imagenet convert --help", "usage: python -m empir.data.imagenet"),
+    "convert": ("empir convert --help", "usage: empir convert"),
 }
 REFUSED = {
-    "reproduce": ("empir.reproduce --sample --out=out", "give --members=FOLDER, or " + CLONE),
-    "reproduce-members": ("empir.reproduce --sample --members=. --out=out", "no checkpoint at"),
+    "reproduce": (
+        "empir reproduce --sample --out=out",
+        "give --members=FOLDER, or " + CLONE,
+    ),
+    "reproduce-members": (
+        "empir reproduce --sample --members=. --out=out",
+        "no checkpoint at",
+    ),
     "robustness": (
-        "empir.robustness --sample --out=out",
+        "empir robustness --sample --out=out",
         "give --members=PRECISION:CHECKPOINT,... or --checkpoint=MODEL.h5, or " + CLONE,
     ),
-    "manifest": ("empir.checkpoints manifest", CLONE),
-    "benchmark": ("empir.benchmark", CLONE),
-    "report": ("empir.report", CLONE),
+    "manifest": ("empir checkpoints manifest", CLONE),
+    "benchmark": ("empir benchmark", CLONE),
+    "report": ("empir report", CLONE),
 }
 
 
@@ -194,7 +200,7 @@ def test_the_console_command_is_there(installed, tmp_path, line, says):
 
 
 TABLE = """
-from empir.protocols import experiment
+from empir.experiments import experiment
 from empir.report import tables
 print(tables.terminal({folder!r}, experiment("mnist")))
 """
@@ -215,7 +221,7 @@ def test_a_suite_runs_elsewhere_and_names_the_attack_that_it_lacks(installed, tm
 
 SCRIPT = """
 import empir
-from empir import checkpoints
+from empir.models import checkpoints
 print(empir.__version__, empir.__file__, checkpoints.__file__)
 """
 

@@ -5,8 +5,8 @@ import contextlib
 import numpy as np
 import pytest
 
-from empir.models import Architecture, architecture
-from empir.precision import FULL, per_layer
+from empir.nn import Architecture, architecture
+from empir.nn.precision import FULL, per_layer
 from empir.training import Settings, loop
 
 

@@ -33,7 +33,7 @@ class Row(NamedTuple):
       parameters: parameters with fixed values; None = the class's defaults that are plain data.
       settings: other parameters, and for each the name in `SETTINGS` of what sets it.
       released: what the authors' code differentiates on an ensemble (FACTS 2.1 #11 to #14), a name
-        of `empir.ensemble.ATTACK_TARGETS`; None = their code has no such attack.
+        of `empir.models.ensemble.ATTACK_TARGETS`; None = their code has no such attack.
       number: the original's `--attack` number (FACTS 2.4), if it has one.
     """
 

@@ -35,7 +35,7 @@ class Attack(cleverhans_attacks.Attack):
 
     def __init__(self, model, back="tf", sess=None, dtypestr="float32"):
         if isinstance(model, keras.models.Model):
-            from empir.keras_member import KerasMember
+            from empir.models.keras_member import KerasMember
 
             model = KerasMember(model)
         if not isinstance(model, Model):

@@ -1,6 +1,6 @@
 """Time this project's attacks and training beside CleverHans, Foolbox and torchattacks.
 
-    python -m empir.benchmark --data_dir=FOLDER      (scripts/benchmark.sh makes what it needs)
+    empir benchmark --data_dir=FOLDER      (scripts/benchmark.sh makes what it needs)
 
 Every system attacks the same images of the same networks with the same parameters, in a process of
 its own that waits while the others run. They take turns, so that what else the machine does meets
@@ -13,12 +13,13 @@ import re
 
 from absl import flags
 
-from empir import clone, commandline
-from empir import flags as empir_flags
-from empir import runs, runtime
+from empir import runtime
 from empir.benchmark import comparison, startup
+from empir.commands import commandline
+from empir.commands import flags as empir_flags
+from empir.commands.flag_types import define_count, define_number
 from empir.errors import EmpirError
-from empir.flag_types import define_count, define_number
+from empir.records import clone, runs
 from empir.report import benchmark as report
 
 FLAGS = flags.FLAGS
@@ -62,7 +63,7 @@ def run(_):
     Raises:
       EmpirError: for bad input, or a system that fails or computes other logits.
     """
-    clone.require("python -m empir.benchmark")
+    clone.require("empir benchmark")
     sizes = _sizes()
     if FLAGS.check_flags:
         return
@@ -86,7 +87,7 @@ def run(_):
                 comparison.attack(store, model, commands, FLAGS.attacks, size, pace)
     print(report.attacks_table(store.record))
     print(report.batches_table(store.record))
-    log.info("%s is complete; python -m empir.report puts it into docs/performance.md", store.path)
+    log.info("%s is complete; empir report puts it into docs/performance.md", store.path)
 
 
 if __name__ == "__main__":

@@ -12,12 +12,13 @@ import time
 import numpy as np
 from absl import flags
 
-from empir import commandline
-from empir import flags as empir_flags
-from empir import runs, runtime
+from empir import runtime
 from empir.benchmark import throughput
-from empir.flag_types import define_count
-from empir.protocols import EXPERIMENTS, experiment
+from empir.commands import commandline
+from empir.commands import flags as empir_flags
+from empir.commands.flag_types import define_count
+from empir.experiments import EXPERIMENTS, experiment
+from empir.records import runs
 
 FLAGS = flags.FLAGS
 
@@ -95,10 +96,10 @@ def measure(chosen, batch_size: int, engine: bool) -> dict:
     Args:
       chosen: the experiment.
       batch_size: images.
-      engine: compute the networks by `empir.engine`, else layer by layer.
+      engine: compute the networks by `empir.fast.engine`, else layer by layer.
     """
     from empir.backend import tf
-    from empir.ensemble import Ensemble
+    from empir.models.ensemble import Ensemble
 
     with tf.Graph().as_default(), runtime.session(operations=1) as session:
         ensemble = Ensemble(throughput.members(chosen, session, engine))

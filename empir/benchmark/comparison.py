@@ -12,12 +12,13 @@ from typing import NamedTuple, Optional
 
 import numpy as np
 
-from empir import runs, runtime
+from empir import runtime
 from empir.benchmark import wire
-from empir.cost import multiplications
+from empir.commands.cost import multiplications
 from empir.errors import EmpirError
-from empir.models import architecture, weights
-from empir.protocols import default_parameters, experiment
+from empir.experiments import default_parameters, experiment
+from empir.nn import architecture, weights
+from empir.records import runs
 from empir.runtime import ROOT
 
 log = logging.getLogger("empir")
@@ -118,7 +119,7 @@ class Store:
         wrong = [n for n, shape in shapes.items() if type(self.record.get(n, shape())) is not shape]
         if wrong or (self.record and "git_commits" not in self.record):
             raise EmpirError(
-                "%s has no sound %s: it is no record of python -m empir.benchmark, give another "
+                "%s has no sound %s: it is no record of empir benchmark, give another "
                 "--out" % (path, (wrong + ["git_commits"])[0])
             )
         if not self.record:
@@ -157,7 +158,7 @@ def export(model: Model, data_dir, path: str):
 
 def load(network, specs, session, **options) -> list:
     """Members from (name, precision, path) of each; options as of `loading.load_member`."""
-    from empir.loading import load_member
+    from empir.models.loading import load_member
 
     return [
         load_member(network, precision, path, session, name, **options)

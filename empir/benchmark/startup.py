@@ -8,9 +8,9 @@ import time
 
 import numpy as np
 
-from empir import runs
 from empir.errors import EmpirError
-from empir.protocols import experiment
+from empir.experiments import experiment
+from empir.records import runs
 from empir.runtime import ROOT
 
 #: What a process does before it reads data, one after the other, as seconds of the whole process.
@@ -19,7 +19,7 @@ STAGES = (
     ("numpy", "import numpy"),
     ("tensorflow and keras", "import empir.backend"),
     ("cleverhans", "import empir.backend; import cleverhans.attacks"),
-    ("empir", "import empir.backend; import empir.evaluation, empir.loading"),
+    ("empir", "import empir.backend; import empir.evaluation.runner, empir.models.loading"),
 )
 
 

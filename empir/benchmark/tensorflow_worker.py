@@ -12,8 +12,8 @@ import numpy as np
 
 from empir import runtime
 from empir.benchmark import wire
-from empir.models import architecture, family
-from empir.precision import Precision, per_layer
+from empir.nn import architecture, family
+from empir.nn.precision import Precision, per_layer
 
 LEARNING_RATE = 1e-3
 
@@ -104,8 +104,8 @@ class TensorFlowSystem(wire.System):
 
     def _ensemble(self, session):
         """The members in the session's graph, which is the default."""
-        from empir.ensemble import Ensemble
-        from empir.loading import member_from_arrays
+        from empir.models.ensemble import Ensemble
+        from empir.models.loading import member_from_arrays
 
         members = []
         for precisions, filters, own in zip(

@@ -12,15 +12,13 @@ import time
 import numpy as np
 from absl import flags
 
-from empir import attacks, commandline
-from empir import flags as empir_flags
-from empir import runs, runtime
-from empir.cost import multiplications
+from empir import attacks, runtime
+from empir.commands import commandline
+from empir.commands import flags as empir_flags
+from empir.commands.cost import multiplications
+from empir.commands.flag_types import define_count
 from empir.errors import EmpirError
-from empir.flag_types import define_count
-from empir.models import architecture
-from empir.precision import per_layer
-from empir.protocols import (
+from empir.experiments import (
     EXPERIMENTS,
     PROTOCOLS,
     TABLE_ATTACKS,
@@ -28,6 +26,9 @@ from empir.protocols import (
     default_parameters,
     experiment,
 )
+from empir.nn import architecture
+from empir.nn.precision import per_layer
+from empir.records import runs
 
 FLAGS = flags.FLAGS
 GEMM_SIZE = 2048
@@ -82,7 +83,7 @@ def measure(chosen: Experiment, attack: str, protocol: str, batch_size: int, rep
       repeats: timed calls; matrix products are timed between them.
     """
     from empir.backend import tf
-    from empir.ensemble import Ensemble
+    from empir.models.ensemble import Ensemble
 
     with tf.Graph().as_default(), runtime.session(operations=1) as session:
         ensemble = Ensemble(members(chosen, session), *PROTOCOLS[protocol])
@@ -119,7 +120,7 @@ def measure(chosen: Experiment, attack: str, protocol: str, batch_size: int, rep
 
 def members(chosen: Experiment, session, engine=None) -> list:
     """The experiment's members with random weights; for `engine` see `loading.load_member`."""
-    from empir.loading import ready_member
+    from empir.models.loading import ready_member
 
     network = architecture(chosen.architecture)
     made = []

@@ -1,6 +1,6 @@
 """JPEGs of ImageNet -> TFRecords, in the original's naming or in its converter's.
 
-    python -m empir.data.imagenet convert --source=DIR --split=val --out=DIR
+    empir convert --source=DIR --split=val --out=DIR
 
 The source is a folder of folders, one per synset (any subset of the 1,000), whose images are put in
 a random order; or the flat folder of the ILSVRC validation images with --labels=FILE, which has one
@@ -20,13 +20,14 @@ from typing import List, NamedTuple
 
 import numpy as np
 
-from empir import runs, runtime
+from empir import runtime
 from empir.data import pictures
 from empir.data.files import listing, read_regular
 from empir.data.imagenet import synsets
 from empir.data.tfrecords import LABEL_OFFSETS, LONGEST, NAMES, file_name
 from empir.errors import DataError, EmpirError
 from empir.progress import progress_bar
+from empir.records import runs
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +62,7 @@ class _Parser(argparse.ArgumentParser):
 
 def _parse(argv):
     text = dict(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser = _Parser(prog="python -m empir.data.imagenet", **text)
+    parser = _Parser(prog="empir", **text)
     convert = parser.add_subparsers(dest="command", parser_class=_Parser).add_parser(
         "convert", **text
     )
@@ -75,7 +76,7 @@ def _parse(argv):
     convert.add_argument("--noprogress", action="store_true", help="no progress bar")
     flags = parser.parse_args(argv)
     if flags.command is None:
-        raise EmpirError("usage: python -m empir.data.imagenet convert (see --help)")
+        raise EmpirError("usage: empir convert (see --help)")
     flags.shards = SHARDS[flags.split] if flags.shards is None else flags.shards
     if not 1 <= flags.shards <= 99999:
         raise EmpirError("--shards=%d: write 1..99999" % flags.shards)

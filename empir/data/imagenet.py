@@ -1,6 +1,6 @@
 """ImageNet from TFRecords, decoded as it is needed: nothing grows with the number of images.
 
-    python -m empir.data.imagenet convert --help
+    empir convert --help
 
 Preprocessing is the original's (FACTS 2.6): the image's short side becomes 256 pixels (bilinear),
 the central 224x224 are cut out, the channels are put in the order blue, green, red, and means and
@@ -341,10 +341,3 @@ def normalize(image, correct_channels: bool = False):
     """RGB in 0..255, [..., 3] -> normalised BGR, with the original's mismatch unless corrected."""
     mean, deviation = (MEAN[::-1], DEVIATION[::-1]) if correct_channels else (MEAN, DEVIATION)
     return (image[..., ::-1] - mean) / deviation
-
-
-if __name__ == "__main__":
-    from empir import commandline
-    from empir.data.convert import main
-
-    commandline.run_words(main)

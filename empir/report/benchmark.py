@@ -1,4 +1,4 @@
-"""The comparison of systems (`python -m empir.benchmark`) as tables and a plot."""
+"""The comparison of systems (`empir benchmark`) as tables and a plot."""
 
 import os
 

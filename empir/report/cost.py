@@ -1,11 +1,11 @@
-"""What ensembles cost (records of `python -m empir.cost`), for a terminal and as Markdown."""
+"""What ensembles cost (records of `empir cost`), for a terminal and as Markdown."""
 
 import os
 from typing import List
 
 from empir.report import shapes
+from empir.report.results import paper_overhead
 from empir.report.tables import aligned
-from empir.results import paper_overhead
 
 #: Heads of the columns of a terminal's table, by the name of the number in the record.
 HEADS = {

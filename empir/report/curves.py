@@ -86,7 +86,7 @@ def drawn(record: dict, interval: str) -> List[dict]:
     """What the page shows of each curve that a record has.
 
     Args:
-      record: as `python -m empir.robustness` leaves it in result.json.
+      record: as `empir robustness` leaves it in result.json.
       interval: the range of images in words.
 
     Returns:

@@ -2,9 +2,9 @@
 
 import os
 
-from empir.protocols import Experiment
+from empir.experiments import Experiment
+from empir.report.results import ROWS, average, row_records, row_scores
 from empir.report.tables import COLUMNS, HEADS
-from empir.results import ROWS, average, row_records, row_scores
 
 #: Folder of a defense's records -> what it is called.
 TITLES = {

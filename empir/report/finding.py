@@ -7,7 +7,7 @@ the decision rule, the images and the protocols.
 import os
 
 from empir.errors import EmpirError
-from empir.protocols import EXPERIMENTS
+from empir.experiments import EXPERIMENTS
 from empir.report import shapes
 from empir.report.robustness import KINDS, percent
 

@@ -3,7 +3,7 @@
 import os
 from typing import List, Sequence
 
-from empir.precision import FULL, Precision
+from empir.nn.precision import FULL, Precision
 
 #: What a record gives as the architecture of Keras models, which have none of this project's.
 KERAS = "Keras"

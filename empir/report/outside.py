@@ -1,9 +1,9 @@
-"""Reports of `python -m empir.robustness.outside`, for a terminal and as Markdown."""
+"""Reports of `python -m empir.benchmark.outside`, for a terminal and as Markdown."""
 
 import glob
 import os
 
-from empir.precision import Precision
+from empir.nn.precision import Precision
 from empir.report import escape, shapes
 from empir.report.robustness import NORMS, percent
 from empir.report.tables import aligned

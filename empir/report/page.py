@@ -60,7 +60,7 @@ def page(
     """The HTML page of an evaluation.
 
     Args:
-      record: as `python -m empir.robustness` leaves it in result.json. A fraction `chance` in it is
+      record: as `empir robustness` leaves it in result.json. A fraction `chance` in it is
         drawn into the curves of accuracy.
       shown: images of the gallery, in its order; may be empty.
       clip_range: lowest and highest value of an image.

@@ -14,7 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from empir.errors import EmpirError
-from empir.runs import write_atomically
+from empir.records.runs import write_atomically
 
 log = logging.getLogger(__name__)
 

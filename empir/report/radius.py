@@ -3,7 +3,7 @@
 import glob
 import os
 
-from empir.protocols import Experiment
+from empir.experiments import Experiment
 from empir.report import shapes
 
 #: Kind of record -> (colour, title).

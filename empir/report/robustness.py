@@ -1,4 +1,4 @@
-"""Reports of `python -m empir.robustness`, for a terminal, as Markdown, and as a page."""
+"""Reports of `empir robustness`, for a terminal, as Markdown, and as a page."""
 
 import glob
 import os
@@ -6,13 +6,13 @@ from typing import Iterator, Optional
 
 import numpy as np
 
-from empir import runs
 from empir.data import Dataset
 from empir.errors import EmpirError
-from empir.protocols import Experiment
+from empir.experiments import Experiment
+from empir.records import runs
 from empir.report import escape, networks, shapes
+from empir.report.results import paper_row
 from empir.report.tables import aligned
-from empir.results import paper_row
 
 #: Norms of records in words.
 NORMS = {"linf": "L-infinity", "l2": "L2"}

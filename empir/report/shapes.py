@@ -8,8 +8,8 @@ import math
 from typing import Callable, NamedTuple
 
 from empir.errors import EmpirError
-from empir.precision import Precision
-from empir.runs import read_json
+from empir.nn.precision import Precision
+from empir.records.runs import read_json
 
 REMEDY = "it is damaged or of another kind: make it again, or remove it"
 
@@ -101,7 +101,7 @@ MEMBER = {
     "activation_bits": BITS,
 }
 ACCURACIES = {name: FRACTION for name in ("clean", "adversarial", "clean_top5", "adversarial_top5")}
-#: result.json of an attack (`empir.evaluation`).
+#: result.json of an attack (`empir.evaluation.runner`).
 RESULT = {
     "num_examples": IMAGES,
     "clean_accuracy": FRACTION,
@@ -130,7 +130,7 @@ TRIAL = {
     "worst_case": FRACTION,
     "seconds": NUMBER,
 }
-#: result.json of `python -m empir.robustness`.
+#: result.json of `empir robustness`.
 ROBUSTNESS = {
     "dataset": TEXT,
     "architecture": TEXT,
@@ -154,7 +154,7 @@ ROBUSTNESS = {
     "git_commit": maybe(TEXT),
     "command": TEXT,
 }
-#: Of `python -m empir.robustness.outside`.
+#: Of `python -m empir.benchmark.outside`.
 OUTSIDE = dict(
     {key: ROBUSTNESS[key] for key in ("dataset", "architecture", "eps", "norm")},
     images=IMAGES,

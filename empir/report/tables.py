@@ -3,9 +3,9 @@
 import os
 from typing import List
 
-from empir.protocols import TABLE_ATTACKS, Experiment
+from empir.experiments import TABLE_ATTACKS, Experiment
 from empir.report import shapes
-from empir.results import (
+from empir.report.results import (
     ROWS,
     average,
     epoch_accuracies,

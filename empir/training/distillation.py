@@ -11,12 +11,13 @@ from typing import Optional
 
 import numpy as np
 
-from empir import checkpoints, runtime, training_folder
+from empir import runtime
 from empir.backend import tf
 from empir.data import Dataset
-from empir.loading import member_from_arrays
+from empir.models import checkpoints
+from empir.models.loading import member_from_arrays
 from empir.progress import progress_bar
-from empir.training import loop
+from empir.training import loop, training_folder
 from empir.training.graph import Settings
 
 log = logging.getLogger(__name__)

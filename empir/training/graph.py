@@ -6,9 +6,9 @@ from typing import NamedTuple, Sequence, Tuple
 
 from empir.backend import keras, tf
 from empir.data import Dataset
-from empir.ensemble import Member
 from empir.errors import EmpirError
-from empir.models import Architecture, check_filters
+from empir.models.ensemble import Member
+from empir.nn import Architecture, check_filters
 from empir.training import objectives
 
 #: Epochs that no training has.

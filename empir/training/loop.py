@@ -15,12 +15,14 @@ from typing import Optional, Sequence
 
 import numpy as np
 
-from empir import checkpoints, identity, runs, runtime, training_folder
+from empir import runtime
 from empir.backend import tf
 from empir.data import Dataset
 from empir.errors import EmpirError
+from empir.models import checkpoints, identity
 from empir.progress import progress_bar
-from empir.training import summaries
+from empir.records import runs
+from empir.training import summaries, training_folder
 from empir.training.graph import Graph, Settings
 
 log = logging.getLogger(__name__)

@@ -8,7 +8,8 @@ from typing import NamedTuple, Optional
 
 from released import save_members
 
-from empir import commandline, runtime
+from empir import runtime
+from empir.commands import commandline
 from scripts import remove_flags
 
 
@@ -16,7 +17,7 @@ class Command(NamedTuple):
     """A command, and a line of it that works on small files.
 
     Attributes:
-      name: what follows `python -m`, or a script's path in the checkout.
+      name: what follows `python -m`, its word included, or a script's path in the checkout.
       main: "module:function": the function that defines the flags and returns the main function,
         or with `words` the main function itself.
       line: arguments that work in a folder that `fill` has filled; {out} is what --out names.
@@ -49,44 +50,50 @@ COMMANDS = [
         "folder",
     ),
     Command(
-        "empir.reproduce",
-        "empir.reproduce:setup",
+        "empir reproduce",
+        "empir.commands.reproduce:setup",
         "--sample --nb_samples=4 --slow_samples=1 --out={out}",
         "folder",
     ),
     Command(
-        "empir.robustness",
-        "empir.robustness.__main__:setup",
+        "empir robustness",
+        "empir.commands.robustness:setup",
         "--sample --members=fp:model3 --eps=1/255 --nb_iter=1 --noanalyses --out={out} " + SMALL,
         "folder",
     ),
     Command(
-        "empir.robustness.outside",
-        "empir.robustness.outside:setup",
+        "empir.benchmark.outside",
+        "empir.benchmark.outside:setup",
         "--run=run --sample --out={out}",
         "file",
-        reached="empir.robustness.outside:read_record",
+        reached="empir.benchmark.outside:read_record",
     ),
-    Command("empir.cost", "empir.cost:setup", "--out={out}", "file", "empir.cost:ensemble_cost"),
-    Command("empir.benchmark", "empir.benchmark.__main__:setup", "--out={out}", "folder"),
+    Command(
+        "empir cost",
+        "empir.commands.cost:setup",
+        "--out={out}",
+        "file",
+        "empir.commands.cost:ensemble_cost",
+    ),
+    Command("empir benchmark", "empir.benchmark.__main__:setup", "--out={out}", "folder"),
     Command("empir.benchmark.throughput", "empir.benchmark.throughput:setup", "", "file"),
     Command("empir.benchmark.account", "empir.benchmark.account:setup", "", "file"),
     Command(
-        "empir.checkpoints",
-        "empir.checkpoints:main",
+        "empir checkpoints",
+        "empir.models.checkpoints:main",
         "verify model3",
-        reached="empir.checkpoints:describe",
+        reached="empir.models.checkpoints:describe",
         words=True,
     ),
     Command(
-        "empir.report",
-        "empir.report.__main__:main",
+        "empir report",
+        "empir.commands.report:main",
         "--check",
-        reached="empir.report.__main__:render",
+        reached="empir.commands.report:render",
         words=True,
     ),
     Command(
-        "empir.data.imagenet",
+        "empir convert",
         "empir.data.convert:main",
         "convert --source=images --split=val --out={out}",
         "folder",

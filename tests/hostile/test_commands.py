@@ -11,7 +11,7 @@ from absl import flags
 from commands import COMMANDS, IDS, WITH_FLAGS, WITH_OUT, caller, fill
 from conftest import ROOT
 
-from empir import process
+from empir.commands import process
 from scripts import remove_flags
 
 each = pytest.mark.parametrize("command", COMMANDS, ids=IDS)
@@ -131,7 +131,7 @@ def test_a_signal_ends_it_in_order(call, command, monkeypatch):
 @each
 def test_output_that_is_lost_is_no_success(command, workspace, tmp_path):
     """Of a process, once for each command, the cheapest that prints: its help."""
-    head = [command.name] if command.name.endswith(".py") else ["-m", command.name]
+    head = [command.name] if command.name.endswith(".py") else ["-m"] + command.name.split()
     if head[0] != "-m":
         head[0] = os.path.join(ROOT, head[0])
     environment = dict(os.environ, PYTHONPATH=ROOT)

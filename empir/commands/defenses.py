@@ -1,0 +1,153 @@
+"""The flags of the original's other trainings, and the objectives that they mean (FACTS 2.4, 2.5).
+
+    --adv=1        adversarial training on PGD            --delay --nb_iter --adv_eps --adv_eps_iter
+    --adv=2        adversarial training on FGSM           --delay --adv_eps --adv_radius
+    --distill      a teacher, then its student            --student_epochs --teacher_path
+    --inpgradreg   input-gradient regularisation          --l2dbl --l2cs
+"""
+
+import os
+
+from absl import flags
+
+from empir.attacks import MOST
+from empir.commands.flag_types import define_count, define_number
+from empir.errors import EmpirError
+from empir.experiments import DELAY, STUDENT_EPOCHS, Experiment
+from empir.models import checkpoints
+from empir.nn.precision import FULL
+
+FLAGS = flags.FLAGS
+
+PGD, FGSM = 1, 2
+RELEASED_EPS = 0.3  # the original's in all its scripts (FACTS 2.1 #17, #22)
+TEACHER = "teacher"  # the teacher's folder in --model_path
+
+#: Flags by the one without which they have no effect.
+PARAMETERS = {
+    "adv": ("delay", "adv_eps", "adv_eps_iter", "adv_radius"),
+    "distill": ("student_epochs", "teacher_path"),
+    "inpgradreg": ("l2dbl", "l2cs"),
+}
+
+
+def define(experiment: Experiment):
+    """Define the flags that the original's script of this experiment has, and the new ones."""
+    text = "checkpoint whose weights a training starts from; default: weights drawn at random"
+    flags.DEFINE_string("initial_path", None, text)
+    flags.DEFINE_integer(
+        "adv", 0, "adversarial training: 0 none, 1 PGD, 2 FGSM", lower_bound=0, upper_bound=2
+    )
+    text = "plain epochs before adversarial ones"
+    flags.DEFINE_integer("delay", DELAY, text, lower_bound=0, upper_bound=MOST)
+    define_number(
+        "adv_eps",
+        None,
+        "radius of --adv; default: %g, or with --adv_radius=released the original's %g"
+        % (experiment.eps, RELEASED_EPS),
+        zero=False,
+    )
+    define_number("adv_eps_iter", experiment.eps_iter, "step of --adv=1", zero=False)
+    flags.DEFINE_string(
+        "adv_radius",
+        "scaled",
+        "how --adv=2 draws its radius: scaled = at most --adv_eps; released = as the original, "
+        "which drives nearly every pixel to 0 or 1",
+    )
+    if experiment.distilling is None:
+        return
+    flags.DEFINE_bool("distill", False, "defensive distillation")
+    text = "the student's epochs; --nb_epochs are the teacher's"
+    define_count("student_epochs", STUDENT_EPOCHS, text)
+    flags.DEFINE_string(
+        "teacher_path",
+        None,
+        "folder of the teacher, taken if it is there, else trained; default: teacher in "
+        "--model_path",
+    )
+    flags.DEFINE_bool("inpgradreg", False, "input-gradient regularisation")
+    define_number("l2dbl", 0, "its weight of the loss's gradient, e.g. 1000")
+    define_number("l2cs", 0, "its weight of the certainty's gradient, e.g. 1")
+
+
+def asked(name: str) -> bool:
+    """Whether a flag of `PARAMETERS`' keys is set."""
+    return name in FLAGS and bool(FLAGS[name].value)
+
+
+def chosen():
+    """The one of `PARAMETERS`' keys that is set, or None; `EmpirError` if several are."""
+    names = [name for name in PARAMETERS if asked(name)]
+    if len(names) > 1:
+        raise EmpirError(
+            "%s exclude each other: give one" % " and ".join("--" + name for name in names)
+        )
+    return names[0] if names else None
+
+
+def without_effect(training: bool):
+    """(flag, reason) for each given flag of this module that a run does not read."""
+    if FLAGS.initial_path and not training:
+        yield "initial_path", "the networks are loaded, not trained"
+    for name, parameters in PARAMETERS.items():
+        given = [n for n in (name,) + parameters if n in FLAGS and FLAGS[n].present]
+        for flag in given:
+            if not training:
+                yield flag, "the networks are loaded, not trained"
+            elif not asked(name):
+                yield flag, "there is no --" + name
+    if training and asked("adv"):
+        unread = ("adv_radius",) if FLAGS.adv == PGD else ("adv_eps_iter",)
+        yield from (
+            (n, "--adv=%d does not read it" % FLAGS.adv) for n in unread if FLAGS[n].present
+        )
+
+
+def train(settings, experiment: Experiment, data, directory, **arguments):
+    """Train a network as these flags say; see `training.train`.
+
+    Args:
+      settings: `training.Settings` of plain training.
+      experiment: gives the distillation's settings.
+      data: training images.
+      directory: where the network is kept, or None.
+      **arguments: others of `training.train`.
+    """
+    from empir.training import loop, objectives
+
+    kind = chosen()
+    if FLAGS.initial_path:
+        arguments["initial"] = checkpoints.read_initial(
+            FLAGS.initial_path, settings.network, settings.precisions
+        )
+    if kind == "distill":
+        how = experiment.distilling
+        student = settings._replace(
+            epochs=FLAGS.student_epochs, objective=objectives.Distillation(*how)
+        )
+        teacher = settings._replace(
+            precisions=(FULL,) * len(settings.precisions),
+            options={k: v for k, v in settings.options.items() if k == "nb_filters"},
+            objective=objectives.CrossEntropy(how.temperature),
+        )
+        from empir.training.distillation import distill
+
+        kept = FLAGS.teacher_path or (directory and os.path.join(directory, TEACHER))
+        return distill(student, teacher, data, kept, directory=directory, **arguments)
+    if kind == "inpgradreg":
+        regularised = objectives.InputGradientRegularisation(FLAGS.l2dbl, FLAGS.l2cs)
+        settings = settings._replace(objective=regularised)
+    if kind == "adv":
+        settings = settings._replace(objective=_adversarial(experiment, objectives))
+    return loop.train(settings, data, directory, **arguments)
+
+
+def _adversarial(experiment, objectives):
+    released = FLAGS.adv == FGSM and FLAGS.adv_radius == "released"
+    eps = FLAGS.adv_eps
+    if eps is None:
+        eps = RELEASED_EPS if released else experiment.eps
+    clip = experiment.clip_range
+    if FLAGS.adv == FGSM:
+        return objectives.FGSMTraining(eps, clip, FLAGS.adv_radius, FLAGS.delay)
+    return objectives.PGDTraining(eps, FLAGS.adv_eps_iter, FLAGS.nb_iter, clip, FLAGS.delay)

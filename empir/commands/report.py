@@ -1,0 +1,108 @@
+"""Write the tables of README.md and docs/ between their markers: empir report [--check].
+
+With --check nothing is written; the exit status is 1 if a page differs from the records, and
+standard error says which page, and in which tables.
+"""
+
+import glob
+import logging
+import os
+import re
+
+from empir.errors import EmpirError
+from empir.experiments import EXPERIMENTS
+from empir.records import clone
+from empir.records.runs import write_atomically
+from empir.report import benchmark, cost, defenses, finding, outside, radius, robustness, tables
+from empir.report.results import RESULTS
+from empir.runtime import ROOT
+
+log = logging.getLogger("empir")
+
+TABLES = {
+    "finding": finding.table,
+    "results": tables.markdown,
+    "members": tables.member_markdown,
+    "cost": tables.cost_markdown,
+    "epochs": tables.epochs_markdown,
+    "survivors": tables.survivors_markdown,
+    "speed": tables.speed_markdown,
+    "attacks": benchmark.attacks_markdown,
+    "batches": benchmark.batches_markdown,
+    "training": benchmark.training_markdown,
+    "startup": benchmark.startup_markdown,
+    "account": benchmark.account_markdown,
+    "bounds": benchmark.bounds_markdown,
+    "overhead": cost.markdown,
+    "defenses": defenses.markdown,
+    "robustness": robustness.summary,
+    "outside": outside.table,
+}
+#: A table on a page: its kind, and its dataset.
+PATTERN = re.compile(r"<!-- (%s):(\w+) -->.*?<!-- end -->" % "|".join(TABLES), re.DOTALL)
+
+
+def pages(root: str = ROOT) -> list:
+    """Paths of the Markdown pages that may hold tables: README.md, and all files in docs/."""
+    docs = glob.glob(os.path.join(root, "docs", "**", "*.md"), recursive=True)
+    return [os.path.join(root, "README.md")] + sorted(docs)
+
+
+def render(text: str) -> str:
+    """A page's text, every table between `<!-- KIND:DATASET -->` and `<!-- end -->` made anew."""
+
+    def replace(match):
+        kind, dataset = match.group(1), match.group(2)
+        table = TABLES[kind](os.path.join(RESULTS, dataset), EXPERIMENTS.get(dataset))
+        return "<!-- %s:%s -->\n%s\n<!-- end -->" % (kind, dataset, table)
+
+    return PATTERN.sub(replace, text)
+
+
+def differences(before: str, after: str) -> list:
+    """Which tables differ between two texts of a page: "KIND:DATASET" of each."""
+    pairs = zip(PATTERN.finditer(before), PATTERN.finditer(after))
+    return ["%s:%s" % old.group(1, 2) for old, new in pairs if old.group() != new.group()]
+
+
+def main(argv, root: str = ROOT) -> int:
+    """Update or check the pages.
+
+    Args:
+      argv: [] or ["--check"].
+      root: folder of README.md and docs/.
+
+    Returns:
+      The exit status.
+    """
+    if argv not in ([], ["--check"]):
+        raise EmpirError("usage: empir report [--check]")
+    clone.require("empir report")
+    stale = 0
+    for path in pages(root):
+        with open(path, encoding="utf8") as file:
+            before = file.read()
+        after = render(before)
+        if argv == ["--check"]:
+            found = ", ".join(differences(before, after))
+            if found:
+                name = os.path.relpath(path, root)
+                log.error("%s is not of the records in %s: run empir report", name, found)
+                stale += 1
+        elif after != before:
+            write_atomically(path, after)
+    if argv == ["--check"]:
+        return int(stale > 0)
+    _plot()
+    return 0
+
+
+def _plot():
+    """Draw the figures that the pages show."""
+    folder = os.path.join(RESULTS, "mnist")
+    if benchmark.load(folder):
+        benchmark.plot(folder, os.path.join(RESULTS, "benchmark", "attacks.svg"))
+    folder = os.path.join(RESULTS, "robustness")
+    shown = [EXPERIMENTS[dataset] for dataset in ("mnist", "cifar10")]
+    if os.path.isdir(folder):
+        radius.plot(folder, shown, os.path.join(folder, "radius.svg"))

@@ -1,0 +1,134 @@
+"""Reproduce a dataset's rows of the paper's table: both models, four attacks, both protocols.
+
+    empir reproduce --dataset=mnist --data_dir=FOLDER --out=results/mnist
+    empir reproduce --dataset=mnist --sample --out=runs/quickstart
+
+Every evaluation is a folder below --out with result.json and examples.npz. Finished ones are kept
+and a killed one continues where it stopped, so the same command resumes. The table of all of them
+is printed at the end.
+"""
+
+import logging
+import os
+
+from absl import flags
+
+from empir import runtime
+from empir.commands import data_flags
+from empir.commands import flags as empir_flags
+from empir.commands.flag_types import define_count
+from empir.errors import EmpirError
+from empir.experiments import PROTOCOLS, TABLE_ATTACKS, Experiment, default_parameters, experiment
+from empir.models import checkpoints
+from empir.nn import architecture
+from empir.records import clone, runs
+from empir.report import tables
+from empir.report.results import ROWS
+
+log = logging.getLogger("empir")
+FLAGS = flags.FLAGS
+
+#: Attacks of one step; the others take tens of times as long.
+FAST_ATTACKS = ("fgsm",)
+
+
+def setup():
+    """Define the flags; returns the main function."""
+    empir_flags.define_command()
+    flags.DEFINE_string("members", None, "folder of the members; default: checkpoints/DATASET")
+    flags.DEFINE_string("out", None, "folder of the records; default: results/DATASET")
+    define_count("nb_samples", None, "attack the first n test images; default: all")
+    define_count("slow_samples", None, "images for CW, BIM and PGD; default: --nb_samples")
+    return run
+
+
+def run(_):
+    """Evaluate every row and print the table.
+
+    Raises:
+      EmpirError: for bad input; `process.exit_with` prints it as one line.
+    """
+    chosen = experiment(FLAGS.dataset)
+    out = os.path.join("results", chosen.dataset) if FLAGS.out is None else FLAGS.out
+    runs.check_writable(out)
+    folder = _members(chosen)
+    runtime.configure(FLAGS.num_threads, images=chosen.attack_batch or chosen.batch_size)
+    data = data_flags.load_data(chosen, "test", FLAGS.sample)
+    fast = data if FLAGS.nb_samples is None else data.first(FLAGS.nb_samples)
+    if FLAGS.slow_samples is not None and FLAGS.slow_samples > len(fast.labels):
+        raise EmpirError("--slow_samples=%d is more than --nb_samples" % FLAGS.slow_samples)
+    slow = fast if FLAGS.slow_samples is None else fast.first(FLAGS.slow_samples)
+    with runs.lock(out):
+        reproduce(chosen, folder, fast, slow, out, FLAGS.progress)
+    print(tables.terminal(out, chosen))
+
+
+def _members(chosen):
+    """Folder of the members; `EmpirError` if one of them is not there."""
+    folder = FLAGS.members
+    if folder == "":
+        raise EmpirError("an empty --members names no folder")
+    if folder is None:
+        folder = clone.shipped(os.path.join("checkpoints", chosen.dataset), "--members=FOLDER")
+    elif not os.path.isdir(folder):
+        folder = os.path.join(clone.root(), folder)
+    for name, _ in chosen.members:
+        checkpoints.find_prefix(os.path.join(folder, name))
+    return folder
+
+
+def reproduce(chosen: Experiment, folder: str, fast, slow, out: str, progress: bool):
+    """Evaluate every row and attack into folders below `out`, resuming what is there.
+
+    Args:
+      chosen: the experiment.
+      folder: holds the members' checkpoints.
+      fast, slow: `Dataset`s for the one-step attack and for the others.
+      out: folder of the records.
+      progress: show progress bars.
+    """
+    from empir.backend import tf
+    from empir.evaluation.runner import evaluate
+    from empir.models.loading import load_member
+
+    network = architecture(chosen.architecture)
+    steps = [(row, attack) for row in ROWS for attack in TABLE_ATTACKS]
+    for number, (row, attack) in enumerate(steps, 1):
+        data = fast if attack in FAST_ATTACKS else slow
+        wanted = chosen.members[-1:] if row.model == "baseline" else chosen.members
+        # A graph of its own: TensorFlow optimizes all of a graph anew for each addition to it.
+        with tf.Graph().as_default(), runtime.session(operations=1) as session:
+            members = [
+                load_member(network, precision, os.path.join(folder, name), session, name)
+                for name, precision in wanted
+            ]
+            job = _job(chosen, row, attack, members, data)
+            record = evaluate(job, session, os.path.join(out, row.folder, attack), True, progress)
+        log.info(
+            "[%d/%d] %s, %s: clean %.4f, adversarial %.4f (%d images, %.0f s)",
+            number,
+            len(steps),
+            row.title,
+            attack,
+            record["clean_accuracy"],
+            record["adversarial_accuracy"],
+            record["num_examples"],
+            record["seconds"]["clean"] + record["seconds"]["attack"],
+        )
+
+
+def _job(chosen, row, attack, members, data):
+    from empir.evaluation.runner import Job
+    from empir.models.ensemble import Ensemble
+
+    batch_size = min(chosen.attack_batch or chosen.batch_size, len(data.labels))
+    return Job(
+        ensemble=Ensemble(members, *PROTOCOLS[row.protocol]),
+        attack=attack,
+        parameters=default_parameters(chosen, attack, batch_size),
+        data=data,
+        seed=chosen.seed,
+        batch_size=batch_size,
+        architecture=chosen.architecture,
+        protocol=row.protocol,
+    )

@@ -1,0 +1,162 @@
+"""Folders of an evaluation's attacks: what each left, checked before it is taken again."""
+
+import hashlib
+import json
+import logging
+import os
+from typing import Optional, Sequence
+
+import numpy as np
+
+from empir.errors import ResumeError
+from empir.evaluation.trials import Trial
+from empir.records import chunks, runs
+from empir.records.finished import EXAMPLES, RESULT
+
+log = logging.getLogger(__name__)
+
+#: What examples.npz of a trial holds, per attacked image.
+COLUMNS = ("row", "rounds", "success", "decision", "members", "l2", "linf", "adversarial")
+#: Key of a trial's result.json: what tells whose it is. It is no part of the evaluation's record.
+STATE = "state"
+
+
+class Storage:
+    """Folders of trials below that of an evaluation.
+
+    Args:
+      out: folder of the evaluation.
+      run: `runs.digest` of what is evaluated.
+      how: what changes numbers by rounding only, see `chunks.ChunkStore`.
+    """
+
+    def __init__(self, out: str, run: str = "", how: str = ""):
+        self._out, self._run, self._how = out, run, how
+        self._told = False
+
+    def folder(self, name: str) -> str:
+        """Folder of a trial."""
+        return os.path.join(self._out, name)
+
+    def arrays(self, name: str, keys: Sequence[str] = COLUMNS) -> dict:
+        """Arrays of a trial that was run; `ResumeError` if they are missing or damaged."""
+        return arrays(self.folder(name), keys)
+
+    def store(self, trial: Trial, seen: np.ndarray) -> chunks.ChunkStore:
+        """Finished chunks of a trial on the images `seen`, in a folder that is made."""
+        folder = os.path.join(self.folder(trial.name), runs.PARTIAL)
+        store = chunks.ChunkStore(folder, self._digest(trial, seen), self._how)
+        runs.make_folder(folder)
+        return store
+
+    def keep(self, trial: Trial, seen: np.ndarray, store: chunks.ChunkStore, starts, row: dict):
+        """Write a trial's examples.npz and result.json, and delete its chunks.
+
+        Args:
+          trial, seen: which, and the images that it attacked.
+          store, starts: its chunks, and the index of each one's first row.
+          row: its row of the evaluation's record.
+        """
+        folder = self.folder(trial.name)
+        examples = store.write_npz(os.path.join(folder, EXAMPLES), COLUMNS, starts)
+        state = dict(run=self._digest(trial, seen), examples=examples, how=self._how)
+        runs.write_json(os.path.join(folder, RESULT), dict(row, **{STATE: state}))
+        store.remove()
+
+    def row(self, trial: Trial, seen: np.ndarray) -> Optional[dict]:
+        """A finished trial's row of the evaluation's record; None if it is not finished.
+
+        Raises:
+          ResumeError: if its folder holds another one, or one on other images, or is damaged.
+        """
+        folder = self.folder(trial.name)
+        path = os.path.join(folder, RESULT)
+        if not os.path.lexists(path):
+            return None
+        row = runs.read_json(path)
+        state = row.pop(STATE, None)
+        examples = os.path.join(folder, EXAMPLES)
+        problem = self._problem(row, state, trial, seen)
+        if problem:
+            raise _refused(folder, "is of another run (%s)" % problem)
+        if state and _file_digest(examples) != state["examples"]:
+            raise _refused(folder, "has no sound %s (not the file that was written)" % EXAMPLES)
+        kept = self.arrays(trial.name, ("row", "success"))
+        if not np.array_equal(kept["row"], seen):
+            raise _refused(folder, "is of another run (it attacked other images)")
+        if row["broken"] != int(kept["success"].sum()):
+            raise _refused(folder, "is damaged (its record counts other successes than its images)")
+        partial = os.path.join(folder, runs.PARTIAL)
+        if os.path.lexists(partial):  # it was killed at the end
+            chunks.ChunkStore(partial).remove()
+        return row
+
+    def _problem(self, row, state, trial, seen):
+        """What keeps a finished trial's row from being this one's, in words."""
+        told = json.loads(json.dumps(dict(trial.describe(), attacked=len(seen))))
+        changed = runs.differences({key: row.get(key) for key in told}, told)
+        if changed:
+            return "; ".join(changed)
+        numbers = [row.get("broken"), row.get("seconds")]
+        numbers += [row.get("accuracy")] if trial.everyone else []
+        if any(type(number) not in (int, float) for number in numbers):
+            return "no count of what it broke, or no time"
+        if state is None:  # of a version that kept none
+            return None
+        if not isinstance(state, dict) or state.get("run") != self._digest(trial, seen):
+            return "of other networks, data or settings, or on other images"
+        if state.get("how") != self._how and not self._told:
+            self._told = True
+            words = "%s: begun with %s, goes on with %s: numbers may differ by rounding"
+            log.warning(words, self._out, state.get("how"), self._how)
+        return None
+
+    def _digest(self, trial, seen):
+        """Digest of what a trial computes on some images."""
+        images = hashlib.sha256(np.asarray(seen, np.int64).tobytes()).hexdigest()
+        return runs.digest(dict(run=self._run, trial=trial.describe(), images=images))
+
+
+def check_free(out: str):
+    """Raise `ResumeError` if a folder holds another kind of run, or attacks of unknown settings."""
+    described = os.path.lexists(os.path.join(out, runs.DESCRIPTION))
+    path = os.path.join(out, RESULT)
+    if os.path.lexists(path) and not (described and "trials" in runs.read_json(path)):
+        raise _other_kind(path)
+    partial = os.path.join(out, runs.PARTIAL)
+    if os.path.lexists(partial):
+        raise _other_kind(partial)
+    if described or not os.path.isdir(out):
+        return
+    for name in sorted(os.listdir(out)):
+        path = os.path.join(out, name, RESULT)
+        if os.path.isfile(path) and STATE not in runs.read_json(path):
+            raise ResumeError(
+                "%s holds a result, but there is no %s that says of which networks: use another "
+                "folder" % (os.path.join(out, name), os.path.join(out, runs.DESCRIPTION))
+            )
+
+
+def _other_kind(path):
+    return ResumeError("%s is of another kind of run: use another folder" % path)
+
+
+def _refused(folder, problem):
+    return ResumeError("%s %s: remove the folder, and its attack runs again" % (folder, problem))
+
+
+def _file_digest(path):
+    try:
+        return runs.file_digest(path)
+    except OSError:
+        return None
+
+
+def arrays(folder: str, keys: Sequence[str] = COLUMNS) -> dict:
+    """Arrays of a trial's folder; `ResumeError` if they are missing or damaged."""
+    try:
+        with chunks.opened(os.path.join(folder, EXAMPLES)) as kept:
+            return {key: kept[key] for key in keys}
+    except Exception as error:  # zipfile's, zlib's and NumPy's, of a file that is damaged
+        reason = " ".join(str(error).split())
+        raise _refused(folder, "has no sound %s (%s)" % (EXAMPLES, reason))

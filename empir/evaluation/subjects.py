@@ -1,0 +1,118 @@
+"""Who is attacked: released checkpoints or Keras models as an ensemble, opened once per trial."""
+
+import contextlib
+import os
+from typing import NamedTuple, Optional, Sequence, Tuple
+
+from empir import runtime
+from empir.commands import flags as empir_flags
+from empir.data import Dataset
+from empir.errors import EmpirError
+from empir.experiments import Experiment
+from empir.nn import architecture
+from empir.nn.precision import FULL, per_layer
+from empir.records import clone
+
+#: Folder of the network outside a dataset's shipped ensembles: another seed, nothing shared.
+INDEPENDENT = "independent"
+
+
+class Source(NamedTuple):
+    """Where the networks of an evaluation come from.
+
+    Attributes:
+      architecture: name of the members' network.
+      members: `flags.MemberSpec`s; empty if `models` are the members.
+      models: files of Keras models.
+      trust: whether these may hold code, see `keras_member.load_keras`.
+      outside: `flags.MemberSpec`s of networks that attacks are transferred from.
+      combine: decision rule.
+      temperature: see `ensemble.Ensemble`.
+      options: arguments of the members' builder that differ from its defaults; without
+        `nb_filters` each member has the width of its checkpoint, as the networks outside have.
+      arrays: weights of a single member that no file holds, under their released names.
+      engine: see `loading.load_member`.
+      seed: of networks that draw at random.
+    """
+
+    architecture: str
+    members: Sequence[empir_flags.MemberSpec] = ()
+    models: Sequence[str] = ()
+    outside: Sequence[empir_flags.MemberSpec] = ()
+    combine: str = "mean_logits"
+    temperature: float = 1.0
+    options: dict = {}
+    arrays: Optional[dict] = None
+    engine: Optional[bool] = None
+    seed: int = runtime.DEFAULT_SEED
+    trust: bool = False
+
+    @contextlib.contextmanager
+    def open(self, data: Dataset):
+        """A `rounds.Subject` in a graph and a session of its own, which are the default ones.
+
+        Raises:
+          CheckpointError: if a network cannot be loaded, or is for other images than `data`'s.
+        """
+        from empir.backend import tf
+        from empir.evaluation.rounds import Subject
+        from empir.models.ensemble import Ensemble
+        from empir.models.keras_member import load_keras
+
+        with tf.Graph().as_default(), runtime.session(operations=1) as session:
+            tf.set_random_seed(self.seed)
+            members = [load_keras(path, data, self.trust) for path in self.models]
+            members += [
+                self._member(spec, session, "model%d" % number, self.options)
+                for number, spec in enumerate(self.members, 1)
+            ]
+            outside = [
+                self._member(spec, session, "outside%d" % number, {})
+                for number, spec in enumerate(self.outside, 1)
+            ]
+            ensemble = Ensemble(members, self.combine, temperature=self.temperature)
+            yield Subject(session, ensemble, outside)
+
+    def _member(self, spec, session, name, options):
+        from empir.models.loading import load_member, member_from_arrays
+
+        network = architecture(self.architecture)
+        precisions = per_layer(spec.precision, len(network.quantized_layers))
+        if self.arrays is not None and not name.startswith("outside"):
+            return member_from_arrays(
+                network, precisions, self.arrays, session, spec.path, self.engine, **options
+            )
+        return load_member(network, precisions, spec.path, session, name, self.engine, **options)
+
+
+def shipped(chosen: Experiment) -> Tuple[empir_flags.MemberSpec, ...]:
+    """The dataset's ensemble in this repository; `EmpirError` if it is not there."""
+    instead = "--members=PRECISION:CHECKPOINT,... or --checkpoint=MODEL.h5"
+    folder = clone.shipped(os.path.join("checkpoints", chosen.dataset), instead)
+    return tuple(
+        empir_flags.MemberSpec(precision, os.path.join(folder, name))
+        for name, precision in chosen.members
+    )
+
+
+def independent(chosen: Experiment) -> Tuple[empir_flags.MemberSpec, ...]:
+    """The network outside the ensembles in this repository, if there is one."""
+    try:
+        path = clone.shipped(os.path.join("checkpoints", INDEPENDENT, chosen.dataset), "--outside")
+    except EmpirError:  # `trials.left_out` tells what is missing then
+        return ()
+    return (empir_flags.MemberSpec(FULL, path),)
+
+
+def keras_files(paths: Optional[Sequence[str]]) -> Tuple[str, ...]:
+    """The files of --checkpoint; `EmpirError` for one that is missing, or if it names none."""
+    if paths is not None and not (paths and all(paths)):
+        raise EmpirError(
+            "--checkpoint=%s has an empty name: name what keras.Model.save wrote" % ",".join(paths)
+        )
+    for path in paths or ():
+        if not os.path.isfile(path):
+            raise EmpirError(
+                "--checkpoint=%s: no such file; it is what keras.Model.save wrote" % path
+            )
+    return tuple(paths or ())

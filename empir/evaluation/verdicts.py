@@ -1,0 +1,227 @@
+"""Verdicts: signs that an evaluation overstates a model, each with what was measured.
+
+The criteria follow Carlini et al. 2019 (arXiv 1902.06705) and AutoAttack's flags (Croce and Hein
+2020, arXiv 2003.01690); docs/robustness.md explains each, and what to do about it.
+"""
+
+from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
+
+import numpy as np
+
+from empir.evaluation.probes import Probe
+from empir.evaluation.trials import ITERATIONS, LeftOut
+
+#: Shares of images above which a sign counts.
+ZERO_IMAGES = 0.01  # whose gradient is zero
+FLAT_IMAGES = 0.1  # whose cross-entropy is
+BEATEN = 0.02  # that a single step breaks, and many do not
+BLACK_BOX = 0.05  # that a search without gradients breaks, and Auto-PGD does not
+NOT_CONVERGED = 0.02  # that the last doubling of iterations breaks
+OTHER_SEED = 0.1  # that one seed breaks and another does not
+OTHER_CHUNK = 0.05  # whose logits depend on the chunk
+#: Share of what an attack breaks from which on noise is as good.
+AS_GOOD = 0.5
+
+
+class Verdict(NamedTuple):
+    """A verdict.
+
+    Attributes:
+      name: its anchor in docs/robustness.md.
+      title: what should be the case.
+      passed: whether it is; None = it could not be judged.
+      reason: what was measured.
+    """
+
+    name: str
+    title: str
+    passed: Optional[bool]
+    reason: str
+
+    def describe(self) -> dict:
+        """The verdict as plain data, with where it is explained."""
+        return dict(self._asdict(), see="docs/robustness.md#" + self.name)
+
+
+class Evidence(NamedTuple):
+    """What verdicts are given on.
+
+    Attributes:
+      probe: of the model.
+      success: trial -> bool [n], whether it broke each of the first n images, whatever n.
+      correct: bool [all], images that are classified correctly when clean.
+      num_classes: number of classes.
+      left_out: attacks of the whole suite that could not be run; None = the suite is not the
+        default one, so that nobody can say.
+    """
+
+    probe: Probe
+    success: Dict[str, np.ndarray]
+    correct: np.ndarray
+    num_classes: int
+    left_out: Optional[Sequence[LeftOut]] = None
+
+    @classmethod
+    def of(
+        cls, evaluation, probe: Probe, left_out: Optional[Sequence[LeftOut]] = None
+    ) -> "Evidence":
+        """The evidence of a `suite.Evaluation`."""
+        success = {
+            row["name"]: evaluation.arrays(row["name"], ["success"])["success"]
+            for row in evaluation.rows
+            if row["everyone"]
+        }
+        data = evaluation.setting.data
+        correct = evaluation.clean["decision"] == data.labels
+        return cls(probe, success, correct, data.num_classes, left_out)
+
+    def pair(self, *names: str) -> Tuple[np.ndarray, np.ndarray]:
+        """Two trials' successes, on the images that both attacked."""
+        count = min(len(self.success[name]) for name in names)
+        one, other = (self.success[name][:count] for name in names)
+        return one, other
+
+
+def judge(evidence: Evidence) -> List[Verdict]:
+    """All verdicts on some evidence."""
+    verdicts = []
+    for name, (title, needs, criterion) in VERDICTS.items():
+        missing = [trial for trial in needs if trial not in evidence.success]
+        if missing:
+            passed, reason = None, "Not judged: there was no %s." % ", ".join(missing)
+        elif not evidence.probe.images and criterion is not _complete:  # it needs no images
+            passed, reason = None, "Not judged: no clean image is classified correctly."
+        else:
+            passed, reason = criterion(evidence)
+        verdicts.append(Verdict(name, title, passed, reason))
+    return verdicts
+
+
+def _zero_gradients(evidence):
+    probe = evidence.probe
+    return probe.zero_images <= ZERO_IMAGES, (
+        "The cross-entropy's gradient is zero everywhere at %s of the clean images, and at %s of "
+        "all pixels." % (_percent(probe.zero_images), _percent(probe.zero_pixels))
+    )
+
+
+def _vanishing_gradients(evidence):
+    share = evidence.probe.flat_images
+    return share <= FLAT_IMAGES, (
+        "The cross-entropy is zero in float32 at %s of the clean images: its gradient there says "
+        "nothing of the true class." % _percent(share)
+    )
+
+
+def _single_step(evidence):
+    one, many = evidence.pair("fgsm", "apgd-ce")
+    share = float((one & ~many).mean())
+    return share <= BEATEN, (
+        "One step (FGSM) breaks %s of the images that 40 steps of the same loss do not."
+        % _percent(share)
+    )
+
+
+def _black_box(evidence):
+    blind, guided = evidence.pair("control-square", "apgd-ce")
+    share = float((blind & ~guided).mean())
+    return share <= BLACK_BOX, (
+        "A random search without gradients (Square) breaks %s of the images that Auto-PGD on the "
+        "cross-entropy does not." % _percent(share)
+    )
+
+
+def _noise(evidence):
+    drawn, attacked = evidence.pair("noise", "apgd-ce")
+    correct = evidence.correct[: len(drawn)]
+    by_noise, by_attack = (int((success & correct).sum()) for success in (drawn, attacked))
+    return not by_noise or by_noise < AS_GOOD * by_attack, (
+        "Noise of the same radius breaks %d of the images, Auto-PGD on the cross-entropy %d."
+        % (by_noise, by_attack)
+    )
+
+
+def _large_radius(evidence):
+    accuracy = 1 - float(evidence.success["control-range"].mean())
+    chance = 1 / evidence.num_classes
+    return accuracy <= chance, (
+        "At a radius that holds every image Auto-PGD on the cross-entropy leaves %s; chance is %s."
+        % (_percent(accuracy), _percent(chance))
+    )
+
+
+def _convergence(evidence):
+    few, many = sorted(_iterations(evidence.success))[-2:]
+    before, after = (1 - float(evidence.success["steps-%d" % n].mean()) for n in (few, many))
+    return abs(before - after) <= NOT_CONVERGED, (
+        "Accuracy is %s after %d iterations and %s after %d."
+        % (_percent(before), few, _percent(after), many)
+    )
+
+
+def _iterations(success):
+    """Iterations of the curve's trials."""
+    parts = [name.split("-") for name in success]
+    return [int(part[1]) for part in parts if part[0] == "steps"]
+
+
+def _chunk_size(evidence):
+    share = evidence.probe.chunked
+    if evidence.probe.repeated:
+        return None, "Not judged: logits differ from call to call."
+    return share <= OTHER_CHUNK, (
+        "Logits of %s of the images change with the images that share their chunk."
+        % _percent(share)
+    )
+
+
+def _seed(evidence):
+    one, other = evidence.pair("apgd-ce", "control-seed")
+    share = float((one != other).mean())
+    text = "Another seed decides otherwise on %s of the images." % _percent(share)
+    if evidence.probe.repeated:
+        changed = _percent(evidence.probe.repeated)
+        text += " The model draws at random: logits of %s differ from call to call." % changed
+    return share <= OTHER_SEED and not evidence.probe.repeated, text
+
+
+def _probabilities(evidence):
+    members = evidence.probe.probabilities
+    if not members:
+        return True, "No member's outputs look like probabilities."
+    numbers = ", ".join(map(str, members))
+    return False, "Member %s gives numbers in [0, 1] that add up to one." % numbers
+
+
+def _complete(evidence):
+    if evidence.left_out is None:
+        return None, "Not judged: the attacks are not those of the default suite."
+    if not evidence.left_out:
+        return True, "No attack of the suite was left out."
+    names = ", ".join(attack.attack for attack in evidence.left_out)
+    curable = any(attack.curable for attack in evidence.left_out)
+    return False if curable else None, "Not run: %s. The table of attacks says why." % names
+
+
+def _percent(share):
+    return "%.1f %%" % (100 * share)
+
+
+#: name -> (title, trials that it needs, criterion).
+VERDICTS: Dict[str, Tuple[str, Tuple[str, ...], Callable]] = {
+    "zero-gradients": ("Gradients are not zero", (), _zero_gradients),
+    "vanishing-gradients": ("The loss does not vanish", (), _vanishing_gradients),
+    "single-step": ("Many steps beat one", ("fgsm", "apgd-ce"), _single_step),
+    "black-box": ("Gradients beat blind search", ("control-square", "apgd-ce"), _black_box),
+    "noise": ("Attacks beat noise", ("noise", "apgd-ce"), _noise),
+    "large-radius": ("A large radius leaves chance", ("control-range",), _large_radius),
+    "convergence": (
+        "More iterations change nothing",
+        tuple("steps-%d" % count for count in ITERATIONS[-2:]),
+        _convergence,
+    ),
+    "chunk-size": ("Results do not depend on the chunk", (), _chunk_size),
+    "seed": ("Results do not depend on the seed", ("apgd-ce", "control-seed"), _seed),
+    "probabilities": ("Logits are logits", (), _probabilities),
+    "complete": ("Every attack of the suite was run", (), _complete),
+}

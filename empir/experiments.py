@@ -1,0 +1,225 @@
+"""The paper's experiments as frozen data: one row per dataset, the protocols, the table's rows."""
+
+from typing import Callable, NamedTuple, Optional, Tuple
+
+from empir import attacks
+from empir.data import cifar10, imagenet, mnist
+from empir.errors import EmpirError
+from empir.nn.precision import FULL, Precision
+
+
+class Protocol(NamedTuple):
+    """How a result is decided and what its attack differentiates (see `empir.models.ensemble`)."""
+
+    combine: str
+    attack_target: str
+
+
+PROTOCOLS = {
+    "paper": Protocol(combine="vote", attack_target="released"),
+    "whitebox": Protocol(combine="mean_logits", attack_target="decision"),
+}
+
+#: --protocol of `empir.robustness`' suite of attacks.
+ADAPTIVE = "adaptive"
+#: Images that it attacks unless told otherwise: it is many attacks.
+ADAPTIVE_SAMPLES = 1000
+
+#: Attacks of the paper's table, in its column order.
+TABLE_ATTACKS = ("cw", "fgsm", "bim", "pgd")
+
+
+class Distilling(NamedTuple):
+    """Defensive distillation's settings: temperature, weights of hard and soft labels."""
+
+    temperature: float
+    hard: float
+    soft: float
+
+
+class Experiment(NamedTuple):
+    """One dataset of the paper with its network, defaults and members.
+
+    Attributes:
+      dataset: name of the dataset, and of its folders under checkpoints/ and results/.
+      title: as the paper writes it.
+      architecture: name of the network.
+      load: `load(split, data_dir, sample)` -> `Dataset`.
+      clip_range: lowest and highest value of an image under attack.
+      eps, eps_iter, nb_iter: radius, step and steps of the L-infinity attacks (FACTS 2.7).
+      cw_iterations: CW's steps.
+      attack_batch: images attacked in one graph call, and CW's batch; None = --batch_size
+        (FACTS 2.7).
+      batch_size, nb_epochs, learning_rate, nb_filters: training defaults (FACTS 2.4, 2.5).
+      learning_rate_flag: how the original's script calls the rate.
+      data_flag: how it calls the folder of the data: "data_dir", or "imagenet_path" for TFRecords.
+      nb_samples: how many test images it attacks.
+      schedule: `schedule(learning_rate, quantized)` -> `Settings.schedule`.
+      adam_epsilon: see `empir.training.Settings`.
+      label_smoothing: see `empir.training.Settings`.
+      distilling: settings of --distill; None = the original's script has no --distill and no
+        --inpgradreg.
+      members: the paper's three precisions; a name's folder under checkpoints/<dataset>/.
+    """
+
+    dataset: str
+    title: str
+    architecture: str
+    load: Callable
+    clip_range: Tuple[float, float]
+    eps: float
+    eps_iter: float
+    nb_iter: int
+    cw_iterations: int
+    attack_batch: Optional[int]
+    batch_size: int
+    nb_epochs: int
+    learning_rate: float
+    learning_rate_flag: str
+    label_smoothing: float
+    nb_filters: int
+    seed: int
+    members: Tuple[Tuple[str, Precision], ...]
+    distilling: Optional[Distilling] = None
+    data_flag: str = "data_dir"
+    nb_samples: int = 10000
+    schedule: Callable = lambda learning_rate, quantized: ()
+    adam_epsilon: float = 1e-8
+
+
+def imagenet_schedule(learning_rate: float, quantized: bool):
+    """The original's rates on ImageNet (FACTS 2.5)."""
+    if quantized:
+        return ((60, 4e-5), (75, 8e-6))
+    return ((30, learning_rate / 10), (60, learning_rate / 100), (80, learning_rate / 1000))
+
+
+#: Training's epochs, counted from 0, before --adv; and the student's of --distill (FACTS 2.4).
+DELAY, STUDENT_EPOCHS = 10, 50
+
+EXPERIMENTS = {
+    "mnist": Experiment(
+        dataset="mnist",
+        title="MNIST",
+        architecture="MNISTconv",
+        load=mnist.load,
+        clip_range=(0.0, 1.0),
+        eps=0.3,
+        eps_iter=0.01,
+        nb_iter=40,
+        cw_iterations=50,
+        attack_batch=100,
+        batch_size=128,
+        nb_epochs=15,
+        learning_rate=0.001,
+        learning_rate_flag="lr",
+        label_smoothing=0.0,
+        nb_filters=64,
+        seed=1237,
+        members=(
+            ("model1-w2a4", Precision(2, 4)),
+            ("model2-w2a4", Precision(2, 4)),
+            ("model3-fp", FULL),
+        ),
+        distilling=Distilling(temperature=100.0, hard=0.5, soft=0.5),
+    ),
+    "cifar10": Experiment(
+        dataset="cifar10",
+        title="CIFAR-10",
+        architecture="CIFARconv",
+        load=cifar10.load,
+        clip_range=(0.0, 1.0),
+        eps=0.1,
+        eps_iter=0.01,
+        nb_iter=40,
+        cw_iterations=50,
+        attack_batch=100,
+        batch_size=128,
+        nb_epochs=6,
+        learning_rate=0.001,
+        learning_rate_flag="learning_rate",
+        label_smoothing=0.1,
+        nb_filters=32,
+        seed=1234,
+        members=(
+            ("model1-w4a2", Precision(4, 2)),
+            ("model2-w2a2", Precision(2, 2)),
+            ("model3-fp", FULL),
+        ),
+        distilling=Distilling(temperature=10.0, hard=0.3, soft=0.7),
+    ),
+    "imagenet": Experiment(
+        dataset="imagenet",
+        title="ImageNet",
+        architecture="AlexNet",
+        load=imagenet.load,
+        clip_range=imagenet.CLIP_RANGE,
+        eps=0.1,
+        eps_iter=0.01,
+        nb_iter=40,
+        cw_iterations=50,
+        attack_batch=None,
+        batch_size=100,
+        nb_epochs=6,
+        learning_rate=0.001,
+        learning_rate_flag="learning_rate",
+        label_smoothing=0.0,
+        nb_filters=32,
+        seed=1234,
+        members=(
+            ("model1-w2a2", Precision(2, 2)),
+            ("model2-w4a4", Precision(4, 4)),
+            ("model3-fp", FULL),
+        ),
+        data_flag="imagenet_path",
+        nb_samples=50000,
+        schedule=imagenet_schedule,
+        adam_epsilon=1e-5,
+    ),
+}
+
+
+def experiment(name: str) -> Experiment:
+    """The experiment on a dataset; `EmpirError` if there is none of that name."""
+    if name not in EXPERIMENTS:
+        raise EmpirError("dataset %r: choose from %s" % (name, ", ".join(EXPERIMENTS)))
+    return EXPERIMENTS[name]
+
+
+def attack_parameters(
+    attack: str, clip_range, batch_size: int, eps, eps_iter, nb_iter, cw_iterations, seed
+) -> dict:
+    """An attack's full parameters in the paper's setting (FACTS 2.7), by CleverHans' names.
+
+    Args:
+      attack: a name of `attacks.TABLE`.
+      clip_range: lowest and highest value of an image.
+      batch_size: CW's batch.
+      eps, eps_iter, nb_iter, cw_iterations: see `Experiment`.
+      seed: of PGD's random starts.
+    """
+    return attacks.row(attack).given_parameters(
+        clip_range,
+        dict(
+            eps=eps,
+            eps_iter=eps_iter,
+            nb_iter=nb_iter,
+            attack_iterations=cw_iterations,
+            batch_size=batch_size,
+            seed=seed,
+        ),
+    )
+
+
+def default_parameters(chosen: Experiment, attack: str, batch_size: int) -> dict:
+    """An attack's full parameters at an experiment's defaults."""
+    return attack_parameters(
+        attack,
+        chosen.clip_range,
+        batch_size,
+        chosen.eps,
+        chosen.eps_iter,
+        chosen.nb_iter,
+        chosen.cw_iterations,
+        chosen.seed,
+    )

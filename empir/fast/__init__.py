@@ -1,0 +1,1 @@
+"""The networks of `empir.nn`, computed faster."""

@@ -1,0 +1,169 @@
+"""A network as attacks run it: the function that its layers define, faster.
+
+`Member.fprop` calls the layers one by one, and is how the networks are to be read. Attacks run the
+same network forward and backward hundreds of times, and need the gradient with respect to the image
+alone. An `Engine` therefore
+
+  - computes convolutions in the formulations of `empir.fast.convolutions`, and leaves images in
+    blocks of pixels from one strided convolution to the next;
+  - quantizes a rectifier's input in one go with it (`DoReFaActivations.rectified`);
+  - rearranges kernels once per session, like `layers.quantize_once`.
+
+Its logits and their gradients with respect to the image equal the layers' up to the rounding of
+float32 sums; batch normalisation is by the moving statistics. On GPUs, and of networks that draw at
+random, the plain layers are used (`loading`).
+"""
+
+from empir.backend import keras, tf
+from empir.fast.convolutions import Axis, Blocked, MatrixProduct, SubPixel
+from empir.nn.layers import BatchNorm, QuantConv2D, QuantDense
+
+
+class Engine:
+    """Logits of a network, for the gradient with respect to its input.
+
+    Args:
+      model: a `keras.Sequential` with a layer "logits" (`empir.nn`). The kernels of layers with
+        `trainable=False` are rearranged when `prepare(session)` is called, those of others in
+        every session call, outside of loops.
+    """
+
+    def __init__(self, model):
+        self.model = model
+        self._cached = []
+        layers = [layer for layer in model.layers if not isinstance(layer, keras.layers.InputLayer)]
+        names = [layer.name for layer in layers]
+        layers = layers[: names.index("logits") + 1]
+        formulations = _formulations(layers)
+        self._steps = [self._step(layer, how) for layer, how in zip(layers, formulations)]
+
+    def prepare(self, session):
+        """Rearrange the kernels that the session holds now, after `layers.quantize_once`."""
+        initializers = [variable.initializer for variable in self._cached]
+        if initializers:
+            session.run(initializers)
+
+    def __call__(self, x):
+        """Logits, float32 [n, classes], of images [n, height, width, channels]."""
+        flow = _Flow(x)
+        for step in self._steps:
+            step(flow)
+        return flow.take()
+
+    def _step(self, layer, formulation):
+        if _is_rectifier(layer):
+            return _Flow.rectify
+        if isinstance(layer, keras.layers.Flatten):
+            return lambda flow: flow.reshape(layer.call)
+        if isinstance(layer, BatchNorm):
+            return lambda flow: flow.set(layer.call(flow.take(), training=False))
+        if not isinstance(layer, (QuantConv2D, QuantDense)):
+            return lambda flow: flow.set(layer.call(flow.take()))
+        multiply, kernel = layer.multiply, lambda: layer.quantized_kernel
+        if formulation is not None:
+            multiply, kernel = formulation, self._rearranged(layer, formulation)
+        in_block = getattr(formulation, "in_block", 1)
+        out_block = getattr(formulation, "out_block", 1)
+
+        def step(flow):
+            x = flow.take(layer.input_quantizer, in_block)
+            flow.set(layer.finish(multiply(x, kernel())), out_block)
+
+        return step
+
+    def _rearranged(self, layer, formulation):
+        """A function that returns the layer's kernel as its formulation wants it."""
+        tensors = formulation.rearrange(tf.convert_to_tensor(layer.quantized_kernel))
+        if layer.trainable:
+            return lambda: tensors
+        variables = tf.nest.map_structure(self._cache, tensors)
+        return lambda: variables
+
+    def _cache(self, tensor):
+        self._cached.append(
+            tf.Variable(
+                tensor,
+                trainable=False,
+                collections=[tf.GraphKeys.LOCAL_VARIABLES],
+                name="rearranged_kernel",
+            )
+        )
+        return self._cached[-1]
+
+
+class _Flow:
+    """The tensor between two layers, and what is still to be done to it.
+
+    Attributes:
+      block: side of the blocks of pixels that are channels.
+      rectified: whether a rectifier is due.
+    """
+
+    def __init__(self, x):
+        self.set(x)
+
+    def set(self, x, block=1):
+        """Put a layer's output, in blocks of that side."""
+        self._x, self.block, self.rectified = x, block, False
+
+    def rectify(self):
+        """Note a rectifier."""
+        self.rectified = True
+
+    def reshape(self, function):
+        """Apply a function that moves values only."""
+        self._x = function(self._in_blocks(1))
+
+    def take(self, quantizer=None, block=1):
+        """The tensor in blocks of that side, rectified if that is due, then quantized."""
+        x = self._in_blocks(block)
+        if quantizer is not None:
+            return quantizer.rectified(x) if self.rectified else quantizer(x)
+        return tf.nn.relu(x) if self.rectified else x
+
+    def _in_blocks(self, block):
+        if self.block != block:
+            if self.block > 1:
+                self._x = tf.depth_to_space(self._x, self.block)
+            if block > 1:
+                self._x = tf.space_to_depth(self._x, block)
+            self.block = block
+        return self._x
+
+
+def _is_rectifier(layer):
+    return isinstance(layer, keras.layers.Activation) and layer.activation is keras.activations.relu
+
+
+def _formulations(layers):
+    """How to compute each layer; None = the plain way.
+
+    From the last layer to the first, as a convolution's output should be in the blocks that the
+    next one reads. Only rectifiers may stand between the two. Kernels that are drawn at random stay
+    as they are: oneDNN's pass aborts the process on a graph that rearranges what it draws.
+    """
+    wanted, formulations = 1, []
+    for layer in reversed(layers):
+        faster = isinstance(layer, QuantConv2D) and layer.groups == 1 and not layer.draws_kernel
+        formulations.append(_formulation(layer, wanted) if faster else None)
+        if not _is_rectifier(layer):
+            wanted = getattr(formulations[-1], "in_block", 1)
+    return formulations[::-1]
+
+
+def _formulation(layer, wanted):
+    """How to compute a convolution whose output should be in blocks of the wanted side."""
+    if layer.dilation_rate != (1, 1):
+        return None
+    axes = tuple(
+        Axis.of(size, kernel, stride, layer.padding)
+        for size, kernel, stride in zip(layer.input_shape[1:3], layer.kernel_size, layer.strides)
+    )
+    if MatrixProduct.fits(axes):
+        return MatrixProduct()
+    if layer.strides != (1, 1):
+        by_channel = layer.use_bias or layer.activation is not keras.activations.linear
+        sides = [1] if by_channel else [wanted, 1]
+        return next((Blocked(axes, side) for side in sides if Blocked.fits(axes, side)), None)
+    channels = layer.input_shape[-1]
+    return SubPixel(axes, channels) if SubPixel.fits(axes, channels) else None

@@ -1,0 +1,328 @@
+"""Members -> decision, and the differentiable views of an ensemble that attacks may target.
+
+A `Member` is one network, an `Ensemble` any number of them, of any precision; both are CleverHans
+models. The decision rules and attack targets (DESIGN of the project, FACTS 2.1 and 2.3):
+
+    decision rule    class of an image
+    mean_logits      argmax of the mean of the members' logits
+    mean_probs       argmax of the mean of their softmax
+    vote             the class with most votes (the paper's rule)
+
+    attack target    tensor that an attack differentiates, as logits
+    decision         what the decision rule takes its argmax of; for vote, the mean logits
+    full_precision   the logits of the full-precision member alone
+    majority_probs   mean softmax of the members that agree with the vote, used as if it were logits
+    released         what the authors' code does: full_precision for CW, BIM and JSMA,
+                     majority_probs for FGSM and PGD
+"""
+
+import math
+from typing import List, Sequence
+
+from cleverhans.model import Model
+
+from empir import attacks
+from empir.backend import tf
+from empir.errors import EmpirError
+
+DECISION_RULES = ("mean_logits", "mean_probs", "vote")
+ATTACK_TARGETS = ("decision", "full_precision", "majority_probs", "released")
+
+
+class Member(Model):
+    """One network as a CleverHans model.
+
+    Args:
+      model: a `keras.Sequential` with layers "logits" and "probs" (`empir.nn`).
+      precisions: the network's precision per quantized layer.
+      path, sha256: where its weights came from, and their digest; for records.
+      engine: an `empir.fast.engine.Engine` of the model that computes its logits; None = layer by
+        layer.
+      nb_filters: its width, if it is known.
+      usual_width: whether that is its network's usual one, which records need not tell.
+    """
+
+    def __init__(
+        self,
+        model,
+        precisions,
+        path=None,
+        sha256=None,
+        engine=None,
+        nb_filters=None,
+        usual_width=True,
+    ):
+        super().__init__()
+        self.model = model
+        self.precisions = tuple(precisions)
+        self.path = path
+        self.sha256 = sha256
+        self.engine = engine
+        self.nb_filters = nb_filters
+        self.usual_width = usual_width
+        self.layer_names = [layer.name for layer in model.layers]
+
+    def describe(self) -> dict:
+        """Where it came from and its bits, per layer where layers differ, as plain data."""
+        bits = {
+            "weight_bits": [p.weight_bits for p in self.precisions],
+            "activation_bits": [p.activation_bits for p in self.precisions],
+        }
+        if len(set(self.precisions)) == 1:
+            bits = {name: values[0] for name, values in bits.items()}
+        return dict(path=self.path, sha256=self.sha256, **bits)
+
+    @property
+    def is_full_precision(self) -> bool:
+        """Whether no layer is quantized."""
+        return all(p.is_full for p in self.precisions)
+
+    @property
+    def draws(self) -> bool:
+        """Whether it draws at random, so that the same image can give other logits."""
+        return any(
+            getattr(getattr(layer, name, None), "stochastic", False)
+            for layer in self.model.layers
+            for name in ("kernel_quantizer", "input_quantizer")
+        )
+
+    def fprop(self, x):
+        """Every layer's output for float32 images [n, h, w, c]: layer name -> tensor."""
+        outputs = {}
+        for layer in self.model.layers:
+            x = outputs[layer.name] = layer.call(x)
+        return outputs
+
+    def get_logits(self, x):
+        """Logits, float32 [n, classes]."""
+        return super().get_logits(x) if self.engine is None else self.engine(x)
+
+    def decision(self, x):
+        """Predicted class of each image, int64 [n]."""
+        return tf.argmax(self.get_logits(x), axis=1)
+
+    def get_params(self):
+        """The latent weights."""
+        return self.model.weights
+
+
+def describe_members(members: Sequence, options: dict, outside: Sequence = ()) -> dict:
+    """What records say of members and of how they were built, as plain data.
+
+    Args:
+      members: of an ensemble.
+      options: how all were built, if not by default.
+      outside: networks that are no members.
+
+    Returns:
+      A dict of options, members and outside. A width that all members share and that is not the
+      usual one is an option, `nb_filters`; if members have different widths, each has its own in
+      its entry, and so has a network outside of another width than the members'.
+    """
+    widths = {getattr(member, "nb_filters", None) for member in members}
+    options, shared = dict(options), None
+    if len(widths) > 1:
+        options.pop("nb_filters", None)
+    else:
+        shared = widths.pop()
+        if not all(getattr(member, "usual_width", True) for member in members):
+            options["nb_filters"] = shared
+
+    def describe(network):
+        text, own = network.describe(), getattr(network, "nb_filters", None)
+        return text if own in (None, shared) else dict(text, nb_filters=own)
+
+    described = [[describe(network) for network in group] for group in (members, outside)]
+    return {"options": options, "members": described[0], "outside": described[1]}
+
+
+def vote(decisions: Sequence, num_classes: int, reference: int):
+    """Class with the most votes of each image.
+
+    Args:
+      decisions: one int64 [n] tensor per member.
+      num_classes: number of classes.
+      reference: index of the member that decides when classes tie, if its class is among them;
+        otherwise the first member that voted for one of them does.
+
+    Returns:
+      int64 [n]. With three members: the class of at least two, else the reference's (FACTS 2.3).
+    """
+    members = len(decisions)
+    order = [reference] + [i for i in range(members) if i != reference]
+    score = 0
+    bonus = []
+    for rank, index in enumerate(order):
+        ballot = tf.one_hot(decisions[index], num_classes, dtype=tf.int32)
+        score += ballot * (members + 1)
+        bonus.append(ballot * (members - rank))
+    score += tf.reduce_max(tf.stack(bonus), axis=0)
+    return tf.argmax(score, axis=1)
+
+
+def mean_logits(logits: Sequence):
+    """Mean of the members' logits, each float32 [n, classes]."""
+    # Of two not by tf.add_n, in which intel-tensorflow fuses their biases (`runtime.rewriting`).
+    total = logits[0] + logits[1] if len(logits) == 2 else tf.add_n(list(logits))
+    return total / len(logits)
+
+
+def mean_probs_logits(logits: Sequence):
+    """Log of the mean of the members' softmax: logits whose softmax is `mean_probs`."""
+    log_probs = tf.stack([tf.nn.log_softmax(member) for member in logits])
+    return tf.reduce_logsumexp(log_probs, axis=0) - tf.log(float(len(logits)))
+
+
+def majority_probs(logits: Sequence, reference: int):
+    """Mean softmax, float32 [n, classes], of the members that agree with the vote."""
+    decisions = [tf.argmax(member, axis=1) for member in logits]
+    decided = vote(decisions, logits[0].shape[-1].value, reference)
+    agree = [tf.expand_dims(tf.cast(tf.equal(d, decided), tf.float32), 1) for d in decisions]
+    total = tf.add_n([tf.nn.softmax(member) * mask for member, mask in zip(logits, agree)])
+    return total / tf.add_n(agree)
+
+
+class Ensemble(Model):
+    """Any number of members under one decision rule.
+
+    Args:
+      members: `Member`s; one makes every rule and target the member's own.
+      combine: decision rule.
+      attack_target: default target of `get_logits` and of attacks on this ensemble.
+      temperature: factor on the members' logits inside the softmax of mean_probs and
+        majority_probs, as in `layers.Softmax`.
+
+    Raises:
+      EmpirError: for an unknown rule or target, no members, the target full_precision without a
+        full-precision member, or a temperature that is not positive and finite.
+    """
+
+    def __init__(
+        self,
+        members: Sequence[Member],
+        combine: str = "mean_logits",
+        attack_target: str = "decision",
+        temperature: float = 1.0,
+    ):
+        super().__init__()
+        if not 0 < temperature < math.inf:
+            raise EmpirError("temperature=%r must be positive and finite" % temperature)
+        if not members:
+            raise EmpirError("an ensemble needs at least one member")
+        _check_choice("combine", combine, DECISION_RULES)
+        _check_choice("attack_target", attack_target, ATTACK_TARGETS)
+        self.members = list(members)
+        self.combine = combine
+        self.attack_target = attack_target
+        self.temperature = temperature
+        self.layer_names = ["logits", "probs"]
+        full = [i for i, member in enumerate(self.members) if member.is_full_precision]
+        if attack_target in ("full_precision", "released") and len(members) > 1 and not full:
+            raise EmpirError(
+                "attack_target=%s needs a full-precision member; the members are all quantized"
+                % attack_target
+            )
+        #: Index of the member that decides ties: the last full-precision one, else the last.
+        self.reference = full[-1] if full else len(self.members) - 1
+
+    @property
+    def draws(self) -> bool:
+        """Whether a member draws at random, so that the same image can be decided otherwise."""
+        return any(getattr(member, "draws", False) for member in self.members)
+
+    def member_logits(self, x) -> List:
+        """Logits of every member, each float32 [n, classes]."""
+        return [member.get_logits(x) for member in self.members]
+
+    def decisions(self, logits: Sequence) -> dict:
+        """Class under each decision rule, int64 [n], from the members' logits."""
+        votes = [tf.argmax(member, axis=1) for member in logits]
+        return {
+            "mean_logits": tf.argmax(mean_logits(logits), axis=1),
+            "mean_probs": tf.argmax(
+                tf.add_n([tf.nn.softmax(member) for member in self.tempered(logits)]), axis=1
+            ),
+            "vote": vote(votes, logits[0].shape[-1].value, self.reference),
+        }
+
+    def tempered(self, logits: Sequence) -> List:
+        """Members' logits, each float32 [n, classes], as their softmax takes them."""
+        return logits if self.temperature == 1 else [self.temperature * one for one in logits]
+
+    def decision(self, x):
+        """Predicted class of each image under this ensemble's rule, int64 [n]."""
+        return self.decisions(self.member_logits(x))[self.combine]
+
+    def target(self, attack: str = None) -> "Target":
+        """The view of this ensemble that an attack differentiates.
+
+        Args:
+          attack: a name of `attacks.TABLE`; needed for the target "released".
+        """
+        return Target(self, self._resolve(attack))
+
+    def _resolve(self, attack):
+        if len(self.members) == 1:
+            return "decision"
+        if self.attack_target != "released":
+            return self.attack_target
+        released = {name: row.released for name, row in attacks.TABLE.items() if row.released}
+        if attack not in released:
+            raise EmpirError(
+                "attack_target=released is defined for the attacks %s, not for %r"
+                % (", ".join(sorted(released)), attack)
+            )
+        return released[attack]
+
+    def fprop(self, x):
+        """Logits and probabilities of the attack target."""
+        return self.target().fprop(x)
+
+    def get_params(self):
+        """The latent weights of all members."""
+        return [variable for member in self.members for variable in member.get_params()]
+
+
+class Target(Model):
+    """What an attack on an ensemble differentiates, with the ensemble's own decision as label.
+
+    `get_logits` builds only the members that the target's gradient reaches.
+    """
+
+    def __init__(self, ensemble: Ensemble, name: str):
+        super().__init__()
+        self.ensemble = ensemble
+        self.name = name
+        self.layer_names = ["logits", "probs"]
+
+    def get_logits(self, x):
+        """The target as logits, float32 [n, classes]."""
+        ensemble = self.ensemble
+        if self.name == "full_precision":
+            return ensemble.members[ensemble.reference].get_logits(x)
+        logits = ensemble.member_logits(x)
+        if len(logits) == 1:
+            return logits[0]
+        if self.name == "majority_probs":
+            return majority_probs(ensemble.tempered(logits), ensemble.reference)
+        if ensemble.combine == "mean_probs":
+            return mean_probs_logits(ensemble.tempered(logits))
+        return mean_logits(logits)
+
+    def fprop(self, x):
+        """Logits and their softmax."""
+        logits = self.get_logits(x)
+        return {"logits": logits, "probs": tf.nn.softmax(logits)}
+
+    def decision(self, x):
+        """The ensemble's decision, int64 [n]."""
+        return self.ensemble.decision(x)
+
+    def get_params(self):
+        """The latent weights of all members."""
+        return self.ensemble.get_params()
+
+
+def _check_choice(what, value, choices):
+    if value not in choices:
+        raise EmpirError("%s=%r: choose from %s" % (what, value, ", ".join(choices)))

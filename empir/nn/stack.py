@@ -1,0 +1,129 @@
+"""Networks layer by layer: each gets its precision, its seed and the original's first weights."""
+
+from empir.backend import keras
+from empir.nn.layers import BatchNorm, PositionBias, QuantConv2D, QuantDense, UnitNorm
+from empir.nn.precision import FULL, per_layer
+from empir.nn.quantizers import DoReFaWeights, activation_quantizer, weight_quantizer
+
+#: The layer that `stochastic_weights` (`--rand`) makes stochastic.
+STOCHASTIC_LAYER = "conv3"
+
+
+class Stack:
+    """A `keras.Sequential` in the making; `model` is the network so far.
+
+    Faithfulness: convolutions start from truncated normals, linear layers from normals, both
+    scaled to L2 norm one per output unit; grouped convolutions are not scaled, and those of a
+    full-precision network start from He's variance; biases start at zero (FACTS 2.2).
+
+    Args:
+      name: of the network.
+      input_shape: [height, width, channels].
+      quantized_layers: names of the layers that `precision` is about; all others stay at full
+        precision.
+      precision: a `Precision` for all of those, or one for each.
+      stochastic_rounding: quantize weights and activations with stochastic rounding
+        (`--stocRound`).
+      stochastic_weights: draw the third convolution's quantized weights anew in every forward
+        pass (`--rand`), at its own weight bits or, where it has none, at one bit.
+      trainable: False quantizes the weights once per session (`layers.quantize_once`).
+      seed: seed of the initial weights; the i-th layer with weights uses seed + i.
+
+    Raises:
+      EmpirError: for bits outside 1..32 or another number of precisions.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        input_shape,
+        quantized_layers,
+        precision=FULL,
+        stochastic_rounding: bool = False,
+        stochastic_weights: bool = False,
+        trainable: bool = True,
+        seed=None,
+    ):
+        precisions = per_layer(precision, len(quantized_layers))
+        self.model = keras.Sequential(name=name)
+        self.add(keras.layers.InputLayer(input_shape=input_shape))
+        self._precisions = dict(zip(quantized_layers, precisions))
+        self._stochastic_rounding = stochastic_rounding
+        self._stochastic_weights = stochastic_weights
+        self._trainable = trainable
+        self._seed = seed
+
+    def add(self, layer):
+        """Append any Keras layer."""
+        self.model.add(layer)
+
+    def relu(self, name: str):
+        """Append a rectifier."""
+        self.add(keras.layers.Activation("relu", name=name))
+
+    def conv(self, name: str, filters: int, size: int, strides=1, padding="same", groups=1):
+        """Append a square convolution without bias, quantized if it is a quantized layer."""
+        self.add(
+            QuantConv2D(
+                filters,
+                size,
+                strides=strides,
+                padding=padding,
+                groups=groups,
+                kernel_initializer=self._first_kernel(groups),
+                use_bias=False,
+                **self._common(name),
+            )
+        )
+
+    def linear(self, name: str, units: int, use_bias: bool = False):
+        """Append a linear layer, quantized if it is one of the quantized layers."""
+        draw = UnitNorm(keras.initializers.RandomNormal(seed=self._next_seed()))
+        common = self._common(name)
+        self.add(QuantDense(units, kernel_initializer=draw, use_bias=use_bias, **common))
+
+    def batch_norm(self, name: str):
+        """Append batch normalisation: momentum 0.99, epsilon 0.001 (FACTS 2.2)."""
+        self.add(BatchNorm(momentum=0.99, epsilon=1e-3, trainable=self._trainable, name=name))
+
+    def position_bias(self, name: str):
+        """Append a bias per position and channel."""
+        self.add(PositionBias(trainable=self._trainable, name=name))
+
+    def max_pool(self, name: str, padding: str):
+        """Append the maximum of windows of 3 at steps of 2."""
+        self.add(keras.layers.MaxPooling2D(3, 2, padding, name=name))
+
+    def average_pool(self, name: str):
+        """Append the average of windows of 3 at steps of 2, without padding."""
+        self.add(keras.layers.AveragePooling2D(3, 2, "valid", name=name))
+
+    def flatten(self):
+        """Append the flattening of [height, width, channels]."""
+        self.add(keras.layers.Flatten(name="flatten"))
+
+    def _first_kernel(self, groups):
+        seed = self._next_seed()
+        if groups == 1:
+            return UnitNorm(keras.initializers.TruncatedNormal(stddev=0.1, seed=seed))
+        if all(precision.is_full for precision in self._precisions.values()):
+            return keras.initializers.VarianceScaling(2.0, "fan_in", "normal", seed=seed)
+        return keras.initializers.TruncatedNormal(stddev=0.2, seed=seed)
+
+    def _next_seed(self):
+        if self._seed is None:
+            return None
+        self._seed += 1
+        return self._seed - 1
+
+    def _common(self, name):
+        bits = self._precisions.get(name, FULL)
+        kernel_quantizer = weight_quantizer(bits.weight_bits, self._stochastic_rounding)
+        if self._stochastic_weights and name == STOCHASTIC_LAYER:
+            kernel_quantizer = DoReFaWeights(bits.weight_bits or 1, stochastic=True)
+        return dict(
+            name=name,
+            input_quantizer=activation_quantizer(bits.activation_bits, self._stochastic_rounding),
+            kernel_quantizer=kernel_quantizer,
+            trainable=self._trainable,
+        )

@@ -1,0 +1,163 @@
+"""Records on disk, the paper's numbers, and what a row of its tables holds."""
+
+import math
+import os
+from typing import Dict, List, NamedTuple, Optional, Tuple
+
+import numpy as np
+
+from empir.errors import EmpirError
+from empir.experiments import TABLE_ATTACKS, Experiment
+from empir.published import paper
+from empir.report import shapes
+from empir.runtime import ROOT
+
+RESULTS = os.path.join(ROOT, "results")
+
+
+class Row(NamedTuple):
+    """One row of the table: a model under a protocol.
+
+    A baseline is one network: its decision is its argmax and every attack target its own logits,
+    so it has one row for both protocols.
+    """
+
+    model: str
+    protocol: str
+    title: str
+
+    @property
+    def folder(self) -> str:
+        """Where its records are kept, below results/<dataset>/."""
+        return self.model if self.model == "baseline" else "%s-%s" % (self.model, self.protocol)
+
+
+ROWS = (
+    Row("baseline", "paper", "full-precision baseline, both protocols"),
+    Row("empir", "paper", "EMPIR, protocol paper"),
+    Row("empir", "whitebox", "EMPIR, protocol whitebox"),
+)
+
+
+class Score(NamedTuple):
+    """An accuracy in percent, the number of examples, and its 95 % Wilson interval in percent."""
+
+    percent: float
+    examples: int
+    interval: Tuple[float, float]
+
+
+def wilson(fraction: float, examples: int, z: float = 1.959964) -> Tuple[float, float]:
+    """Wilson score interval of a proportion (95 % by default), as fractions in [0, 1]."""
+    if examples < 1 or not 0 <= fraction <= 1:
+        raise EmpirError(
+            "wilson(%r, %r): a fraction of at least one example" % (fraction, examples)
+        )
+    spread = z * math.sqrt(fraction * (1 - fraction) / examples + z * z / (4 * examples**2))
+    centre = fraction + z * z / (2 * examples)
+    scale = 1 + z * z / examples
+    return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)
+
+
+def score(fraction: float, examples: int) -> Score:
+    """An accuracy as a `Score`."""
+    low, high = wilson(fraction, examples)
+    return Score(100 * fraction, examples, (100 * low, 100 * high))
+
+
+def load_record(folder: str) -> Optional[dict]:
+    """The record of a finished evaluation in `folder`, or None."""
+    path = os.path.join(folder, "result.json")
+    if not os.path.exists(path):
+        return None
+    return shapes.read(path, shapes.RESULT)
+
+
+def row_records(folder: str, row: Row) -> Dict[str, dict]:
+    """Records of a row's finished attacks: attack -> record."""
+    records = {a: load_record(os.path.join(folder, row.folder, a)) for a in TABLE_ATTACKS}
+    return {attack: record for attack, record in records.items() if record is not None}
+
+
+def row_scores(records: Dict[str, dict]) -> Dict[str, Score]:
+    """Scores of a row: "clean" (over the most examples that were attacked), and per attack."""
+    if not records:
+        return {}
+    largest = max(records.values(), key=lambda record: record["num_examples"])
+    scores = {"clean": score(largest["clean_accuracy"], largest["num_examples"])}
+    for attack, record in records.items():
+        scores[attack] = score(record["adversarial_accuracy"], record["num_examples"])
+    return scores
+
+
+def still_correct(folder: str, row: Row, attack: str) -> Tuple[float, float]:
+    """Correct adversarial examples in percent, and those of them that are correct when clean too.
+
+    Args:
+      folder: of a dataset's records.
+      row, attack: a finished evaluation; its examples.npz is read.
+
+    Raises:
+      EmpirError: if that is missing, or is no such archive.
+    """
+    path = os.path.join(folder, row.folder, attack)
+    combine = load_record(path)["combine"]
+    path = os.path.join(path, "examples.npz")
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            clean, adversarial = (
+                archive["%s_%s" % (name, combine)] == archive["label"]
+                for name in ("clean", "adversarial")
+            )
+    except Exception as error:  # zipfile's, zlib's and NumPy's, of a file that is not as written
+        raise EmpirError("%s is unreadable: %s" % (path, " ".join(str(error).split())))
+    return 100 * float(adversarial.mean()), 100 * float((clean & adversarial).mean())
+
+
+def average(scores: Dict[str, Score]) -> Optional[float]:
+    """Plain mean of the four attack columns in percent (FACTS 1.1), or None if one is missing."""
+    if any(attack not in scores for attack in TABLE_ATTACKS):
+        return None
+    return sum(scores[attack].percent for attack in TABLE_ATTACKS) / len(TABLE_ATTACKS)
+
+
+def paper_row(dataset: str, model: str) -> Dict[str, float]:
+    """The paper's figures of a row in percent: clean, per attack, average."""
+    return paper()["rows"][dataset][model]
+
+
+def paper_overhead() -> float:
+    """Percent that the paper says the ensemble's compute and memory overhead is below."""
+    return paper()["overhead"]["below"]
+
+
+def released_members(dataset: str) -> Dict[str, float]:
+    """Clean accuracy in percent of each released member, by our name of it; {} where unknown."""
+    return paper()["members"].get(dataset, {}).get("clean", {})
+
+
+def epoch_accuracies(folder: str, experiment: Experiment) -> Dict[str, List[float]]:
+    """Test accuracy in percent after each epoch of a long training: member -> list.
+
+    Args:
+      folder: of a dataset's records; its `epochs/<member>.json` are the training.json of trainings
+        with --test.
+      experiment: names the members.
+    """
+    return {
+        name: [
+            100 * epoch["test_accuracy"]
+            for epoch in shapes.read(
+                os.path.join(folder, "epochs", name + ".json"), shapes.TRAINING
+            )["history"]
+        ]
+        for name, _ in experiment.members
+    }
+
+
+def epoch_distances(accuracies: Dict[str, List[float]], released: Dict[str, float]) -> List[float]:
+    """After each epoch, the sum over members of |accuracy - released accuracy|, in points."""
+    return [
+        sum(abs(accuracy - released[name]) for name, accuracy in zip(accuracies, at_epoch))
+        for at_epoch in zip(*accuracies.values())
+    ]

@@ -1,1 +1,0 @@
-"""Adaptive evaluation: attacks on the ensemble that decides."""
