@@ -46,11 +46,13 @@ class Experiment(NamedTuple):
       architecture: name of the network.
       load: `load(split, data_dir, sample)` -> `Dataset`.
       clip_range: lowest and highest value of an image under attack.
-      eps, eps_iter, nb_iter: radius, step and steps of the L-infinity attacks (FACTS 2.7).
+      eps, eps_iter, nb_iter: radius, step and steps of the L-infinity attacks (docs/original.md,
+        Attacks).
       cw_iterations: CW's steps.
       attack_batch: images attacked in one graph call, and CW's batch; None = --batch_size
-        (FACTS 2.7).
-      batch_size, nb_epochs, learning_rate, nb_filters: training defaults (FACTS 2.4, 2.5).
+        (docs/original.md, Attacks).
+      batch_size, nb_epochs, learning_rate, nb_filters: training defaults (docs/original.md,
+        Flags and Training).
       learning_rate_flag: how the original's script calls the rate.
       data_flag: how it calls the folder of the data: "data_dir", or "imagenet_path" for TFRecords.
       nb_samples: how many test images it attacks.
@@ -88,13 +90,14 @@ class Experiment(NamedTuple):
 
 
 def imagenet_schedule(learning_rate: float, quantized: bool):
-    """The original's rates on ImageNet (FACTS 2.5)."""
+    """The original's rates on ImageNet (docs/original.md, Training)."""
     if quantized:
         return ((60, 4e-5), (75, 8e-6))
     return ((30, learning_rate / 10), (60, learning_rate / 100), (80, learning_rate / 1000))
 
 
-#: Training's epochs, counted from 0, before --adv; and the student's of --distill (FACTS 2.4).
+#: Training's epochs, counted from 0, before --adv; and the student's of --distill
+#: (docs/original.md, Flags).
 DELAY, STUDENT_EPOCHS = 10, 50
 
 EXPERIMENTS = {
@@ -189,7 +192,9 @@ def experiment(name: str) -> Experiment:
 def attack_parameters(
     attack: str, clip_range, batch_size: int, eps, eps_iter, nb_iter, cw_iterations, seed
 ) -> dict:
-    """An attack's full parameters in the paper's setting (FACTS 2.7), by CleverHans' names.
+    """An attack's full parameters by CleverHans' names, in the paper's setting.
+
+    Source: docs/original.md, Attacks.
 
     Args:
       attack: a name of `attacks.TABLE`.

@@ -20,7 +20,7 @@ TENSORFLOW = "1.15"
 KERAS = "2.2.4"
 #: Keras' backend, float type and order of axes that the networks are written for.
 KERAS_SETTINGS = ("tensorflow", "float32", "channels_last")
-DEFAULT_SEED = 1237  # the graph seed of the original's MNIST script (FACTS 2.4)
+DEFAULT_SEED = 1237  # the graph seed of the original's MNIST script (docs/original.md, Flags)
 
 #: Most threads to compute with: at many more the process would do nothing but start them.
 MOST_THREADS = 512

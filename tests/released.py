@@ -17,7 +17,7 @@ ALEXNET_NAMES = (
         for name in ("gamma", "beta", "moving_mean", "moving_variance")
     )
 )
-#: FACTS 2.9: architecture and kind -> names.
+#: docs/original.md, Checkpoint variables: architecture and kind -> names.
 NAMES = {
     "MNISTconv": {
         "fp": ("fp_conv1_init/k", "fp_conv2_init/k", "fp_conv3_init/k", "fp_logits_init/W"),

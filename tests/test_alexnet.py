@@ -147,7 +147,7 @@ def test_the_width_sets_the_convolutions_shapes(f, session):
     assert (shapes["fc6"], shapes["fc7"], shapes["logits"]) == ((4096,), (4096,), (1000,))
 
 
-#: FACTS 2.9, without the prefixes "fp_" and "lp_".
+#: docs/original.md, Checkpoint variables, without the prefixes "fp_" and "lp_".
 RELEASED = {
     "conv1_init/k": (12, 12, 3, 96),
     "conv1_init/b": (1, 54, 54, 96),

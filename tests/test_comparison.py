@@ -66,7 +66,8 @@ def test_systems_take_turns_after_a_first_call():
     assert cell["systems"]["cleverhans"]["seconds"] == [4.0, 5.0, 6.0]
     assert cell["systems"]["cleverhans"]["first"] == 9
     assert cell["parameters"]["nb_iter"] == 40
-    # Three members, 40 steps, a forward pass and a gradient of 8,586,496 multiplications (FACTS).
+    # Three members, 40 steps, a forward pass and a gradient of 8,586,496 multiplications
+    # (docs/original.md, Networks).
     assert cell["gflop"] == pytest.approx(3 * 40 * 2 * 2 * 8586496 * 100 / 1e9)
     for name in ("gemm_gflops", "pytorch_gemm_gflops"):
         assert cell[name] == pytest.approx([2 * 2048**3 / 0.1 / 1e9] * 3)

@@ -36,14 +36,15 @@ def paper():
 
 @pytest.mark.parametrize(
     "name, count",
-    [("MNISTconv", 8586496), ("CIFARconv", 10763904), ("AlexNet", 1937082368)],  # FACTS 1.4
+    # docs/original.md, Paper
+    [("MNISTconv", 8586496), ("CIFARconv", 10763904), ("AlexNet", 1937082368)],
 )
 def test_multiplications_of_a_forward_pass(name, count, session):
     assert cost.multiplications(architecture(name).build()) == count
 
 
 @pytest.mark.parametrize(
-    "dataset, parameters, quantized, memory, rule_a, rule_b",  # FACTS 1.4
+    "dataset, parameters, quantized, memory, rule_a, rule_b",  # docs/original.md, Paper
     [
         ("mnist", 709888, 708608, 12.8, 1.6, 25.0),
         ("cifar10", 116704, 79200, 77.0, 1.9, 19.4),

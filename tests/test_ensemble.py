@@ -24,7 +24,7 @@ FEATURES, CLASSES = 6, 4
 
 PLAIN_TARGETS = ("decision", "full_precision", "majority_probs")
 
-#: What the authors' code differentiates in each attack (FACTS 2.1 #11 to #14).
+#: What the authors' code differentiates in each attack (docs/original.md, Defects 11 to 14).
 RELEASED = {
     "cw": "full_precision",
     "jsma": "full_precision",

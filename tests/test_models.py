@@ -1,4 +1,5 @@
-"""The networks: their sizes, shapes, precisions, seeds and options (FACTS 1.4, 2.2, 2.9)."""
+"""The networks: their sizes, shapes, precisions, seeds and options (docs/original.md, Paper,
+Networks, Checkpoint variables)."""
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from empir.nn.quantizers import DoReFaActivations, DoReFaWeights
 W2A4 = Precision(2, 4)
 NARROW = dict(nb_filters=2, seed=5)
 CONVOLUTIONS = ("conv1", "conv2", "conv3")
-#: FACTS 1.4: weights, and those of them that a low-precision network quantizes.
+#: docs/original.md, Paper: weights, and those of them that a low-precision network quantizes.
 SIZES = {"MNISTconv": (709888, 708608), "CIFARconv": (116704, 79200)}
 INPUTS_OF_CONV3 = {"MNISTconv": "relu2", "CIFARconv": "pool2"}
 

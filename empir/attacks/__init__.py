@@ -32,9 +32,10 @@ class Row(NamedTuple):
       attack: the class, or "module:Class", which is imported when it is needed.
       parameters: parameters with fixed values; None = the class's defaults that are plain data.
       settings: other parameters, and for each the name in `SETTINGS` of what sets it.
-      released: what the authors' code differentiates on an ensemble (FACTS 2.1 #11 to #14), a name
+      released: what the authors' code differentiates on an ensemble (docs/original.md, Defects 11
+      to 14), a name
         of `empir.models.ensemble.ATTACK_TARGETS`; None = their code has no such attack.
-      number: the original's `--attack` number (FACTS 2.4), if it has one.
+      number: the original's `--attack` number (docs/original.md, Flags), if it has one.
     """
 
     attack: Union[str, type]
@@ -106,7 +107,7 @@ def _is_plain(value):
 
 _LINF = {"eps": "eps", "eps_iter": "eps_iter", "nb_iter": "nb_iter"}
 
-#: The attacks by name. The parameters are the paper's (FACTS 2.7).
+#: The attacks by name. The parameters are the paper's (docs/original.md, Attacks).
 TABLE = {
     "cw": Row(
         "empir.attacks.cw:CarliniWagnerL2",

@@ -232,7 +232,7 @@ def project(eta, ord, eps):
     """Clip a perturbation [n, ...] to the ball of radius eps in the norm `ord` (inf, 1 or 2).
 
     Faithfulness: perturbations inside an L1 or L2 ball are left alone, as in CleverHans 2.1.0; the
-    original always rescaled them onto its surface (FACTS 2.1 #23).
+    original always rescaled them onto its surface (docs/original.md, Defects 23).
     """
     if ord == np.inf:
         return tf.clip_by_value(eta, -eps, eps)

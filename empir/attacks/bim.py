@@ -12,7 +12,7 @@ class BasicIterativeMethod(IterativeAttack):
     integers or one-hot; clip_min, clip_max, or None for no clipping.
 
     Faithfulness: equal to CleverHans 2.1.0's. On an ensemble it follows the target that it is
-    given; the original's BIM followed the full-precision member (FACTS 2.1 #13).
+    given; the original's BIM followed the full-precision member (docs/original.md, Defects 13).
     """
 
     defaults = dict(

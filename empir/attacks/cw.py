@@ -58,9 +58,9 @@ class CarliniWagnerL2(Attack):
     batch of its own.
 
     Faithfulness: equal to CleverHans 2.1.0's, which runs each step in a session call of its own
-    and compares in Python; the original fails on a last partial batch (FACTS 2.1 #25). On an
-    ensemble it follows the target that it is given; the original's followed, and tested success
-    on, the full-precision member (FACTS 2.1 #12).
+    and compares in Python; the original fails on a last partial batch (docs/original.md, Defects
+    25). On an ensemble it follows the target that it is given; the original's followed, and tested
+    success on, the full-precision member (docs/original.md, Defects 12).
     """
 
     defaults = dict(

@@ -4,7 +4,8 @@
 
 Runs as a script, in the environment of requirements-pytorch.txt, on the processor. The networks are
 what a PyTorch user would write for attacks: weights are quantized once and frozen, activations by
-one function with its own backward pass. They compute what `empir.nn` does (FACTS 2.2).
+one function with its own backward pass. They compute what `empir.nn` does (docs/original.md,
+Networks).
 """
 
 import contextlib

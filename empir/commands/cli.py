@@ -243,8 +243,8 @@ def _is_to_be_trained(path):
     So it is if the folder holds an unfinished training, or with --train_only --resume a finished
     one of another number of epochs.
 
-    Faithfulness: as the original, whose saving crashed (FACTS 2.1 #1); a folder that does not exist
-    is an error instead of a missing checkpoint met later (#8).
+    Faithfulness: as the original, whose saving crashed (docs/original.md, Defects 1); a folder that
+    does not exist is an error instead of a missing checkpoint met later (#8).
     """
     from empir.models.checkpoints import has_checkpoint
 

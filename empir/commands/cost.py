@@ -19,9 +19,10 @@ Counting rules:
   and width, minus one. In the paper's ensembles the third member is that network, so the overhead
   is what the two low-precision members add.
 
-Faithfulness: these are the rules of FACTS 1.4, whose figures they reproduce. The paper's own rules
-are not known. Rule B's 25.0 % of MNISTconv would come out without the full-precision layer too (its
-1,280 products are too few to show), but the 19.4 % of CIFARconv and 30.4 % of AlexNet would not.
+Faithfulness: these are the rules of docs/original.md, Paper, whose figures they reproduce. The
+paper's own rules are not known. Rule B's 25.0 % of MNISTconv would come out without the
+full-precision layer too (its 1,280 products are too few to show), but the 19.4 % of CIFARconv and
+30.4 % of AlexNet would not.
 """
 
 from typing import List, NamedTuple, Optional, Sequence, Tuple

@@ -1,4 +1,5 @@
-"""The flags of the original's other trainings, and the objectives that they mean (FACTS 2.4, 2.5).
+"""The flags of the original's other trainings, and the objectives that they mean (docs/original.md,
+Flags, Training).
 
     --adv=1        adversarial training on PGD            --delay --nb_iter --adv_eps --adv_eps_iter
     --adv=2        adversarial training on FGSM           --delay --adv_eps --adv_radius
@@ -20,7 +21,7 @@ from empir.nn.precision import FULL
 FLAGS = flags.FLAGS
 
 PGD, FGSM = 1, 2
-RELEASED_EPS = 0.3  # the original's in all its scripts (FACTS 2.1 #17, #22)
+RELEASED_EPS = 0.3  # the original's in all its scripts (docs/original.md, Defects 17, 22)
 TEACHER = "teacher"  # the teacher's folder in --model_path
 
 #: Flags by the one without which they have no effect.

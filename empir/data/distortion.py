@@ -1,4 +1,4 @@
-"""Random crops, flips and lighting of ImageNet's training images (FACTS 2.6)."""
+"""Random crops, flips and lighting of ImageNet's training images (docs/original.md, Data)."""
 
 import math
 from typing import NamedTuple
@@ -38,7 +38,8 @@ def draw(random: np.random.RandomState, height: int, width: int) -> Distortion:
 
     Faithfulness: the distribution of tf.image.sample_distorted_bounding_box for a box that is the
     whole image: least 0.1 of it covered, which makes the original's least area of 0.05 void. The
-    original draws the lighting once per run (FACTS 2.1 #20); here it is drawn per image.
+    original draws the lighting once per run (docs/original.md, Defects 20); here it is drawn per
+    image.
     """
     window = _window(random, height, width)
     flip = bool(random.randint(2))

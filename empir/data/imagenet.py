@@ -2,11 +2,12 @@
 
     empir convert --help
 
-Preprocessing is the original's (FACTS 2.6): the image's short side becomes 256 pixels (bilinear),
-the central 224x224 are cut out, the channels are put in the order blue, green, red, and means and
-deviations are applied in the order red, green, blue. That mismatch (FACTS 2.1 #19) belongs to the
-released checkpoints; `correct_channels` mends it for new trainings. Training images are distorted
-instead (`distortion`): a random crop is resized to 224x224, flipped, and lit.
+Preprocessing is the original's (docs/original.md, Data): the image's short side becomes 256 pixels
+(bilinear), the central 224x224 are cut out, the channels are put in the order blue, green, red, and
+means and deviations are applied in the order red, green, blue. That mismatch (docs/original.md,
+Defects 19) belongs to the released checkpoints; `correct_channels` mends it for new trainings.
+Training images are distorted instead (`distortion`): a random crop is resized to 224x224, flipped,
+and lit.
 """
 
 import collections
@@ -26,7 +27,7 @@ log = logging.getLogger(__name__)
 
 SIZE = 224
 SHORT_SIDE = 256
-SHUFFLED = 10000  # records that are shuffled together (FACTS 2.5)
+SHUFFLED = 10000  # records that are shuffled together (docs/original.md, Training)
 AHEAD = 3  # training batches that are prepared while one is used
 NUM_CLASSES = 1000
 MEAN = np.array([123.68, 116.78, 103.94], np.float32)  # red, green, blue

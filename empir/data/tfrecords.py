@@ -1,7 +1,7 @@
 """ImageNet's TFRecord files: their names, and their records by index.
 
-Two namings are known (FACTS 2.6). The original's: Val/Val-00000-of-00128 with labels 0..999 and
-Train/Train-00000-of-01024 with labels 1..1000. Its converter's (imagenet_to_gcs.py of
+Two namings are known (docs/original.md, Data). The original's: Val/Val-00000-of-00128 with labels
+0..999 and Train/Train-00000-of-01024 with labels 1..1000. Its converter's (imagenet_to_gcs.py of
 tensorflow/tpu): validation/validation-00000-of-00128 and train/train-00000-of-01024, labels 1..1000
 in both. The files may lie in the folder itself, too.
 

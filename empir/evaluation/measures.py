@@ -119,7 +119,7 @@ def measure(job, store) -> dict:
         _add_top5(measured, store, starts)
     partial = job.num_examples % job.batch_size
     if partial and len(starts) > 1:
-        # What the original reports of ImageNet (FACTS 2.8).
+        # What the original reports of ImageNet (docs/original.md, Evaluation).
         full = {
             name + "_accuracy": accuracy(name, combine, job.num_examples - partial)
             for name in ("clean", "adversarial")

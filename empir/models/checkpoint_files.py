@@ -1,8 +1,9 @@
 """The files of a released checkpoint: found, read, and written complete or not at all.
 
-A released checkpoint is a TensorFlow checkpoint whose variables have the names of FACTS 2.9
-("fp_conv1_init/k", "lp_conv2_bin_init/k", ...) and hold latent float32 weights. Optimizer slots,
-the step counter and the teacher of a distilled network may be present and are ignored.
+A released checkpoint is a TensorFlow checkpoint whose variables have the names of docs/original.md,
+Checkpoint variables ("fp_conv1_init/k", "lp_conv2_bin_init/k", ...) and hold latent float32
+weights. Optimizer slots, the step counter and the teacher of a distilled network may be present and
+are ignored.
 """
 
 import glob

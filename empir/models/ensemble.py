@@ -1,7 +1,8 @@
 """Members -> decision, and the differentiable views of an ensemble that attacks may target.
 
 A `Member` is one network, an `Ensemble` any number of them, of any precision; both are CleverHans
-models. The decision rules and attack targets (DESIGN of the project, FACTS 2.1 and 2.3):
+models. The decision rules and attack targets (docs/original.md, Defects
+and Combination rule):
 
     decision rule    class of an image
     mean_logits      argmax of the mean of the members' logits
@@ -146,7 +147,8 @@ def vote(decisions: Sequence, num_classes: int, reference: int):
         otherwise the first member that voted for one of them does.
 
     Returns:
-      int64 [n]. With three members: the class of at least two, else the reference's (FACTS 2.3).
+      int64 [n]. With three members: the class of at least two, else the reference's
+      (docs/original.md, Combination rule).
     """
     members = len(decisions)
     order = [reference] + [i for i in range(members) if i != reference]

@@ -96,7 +96,7 @@ class KerasMember(Model):
 
     def get_logits(self, x):
         """Logits, float32 [n, classes], of float32 images [n, h, w, c]; as in prediction."""
-        # Batch norm and dropout switch by tf.cond otherwise, which fails in loops (FACTS 4).
+        # Batch norm and dropout switch by tf.cond otherwise, which fails in loops.
         keras.backend.set_learning_phase(0)
         _forget(self.model)
         with _still(self.model):

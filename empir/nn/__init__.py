@@ -23,7 +23,8 @@ class Architecture(NamedTuple):
       quantized_layers: names of the layers that a low-precision network quantizes, in order.
       nb_filters: default width.
       released_names: per family, "fp" or "lp", our weight name ("conv1/kernel") -> the variable's
-        name in a released checkpoint (FACTS 2.9); the first convolution's kernel comes first.
+        name in a released checkpoint (docs/original.md, Checkpoint variables); the first
+        convolution's kernel comes first.
       first_filters: filters of the first convolution per unit of `nb_filters`, by which the width
         of a checkpoint is read from its shapes.
     """

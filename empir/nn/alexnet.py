@@ -1,4 +1,4 @@
-"""AlexNet with batch normalisation, the paper's ImageNet network (FACTS 2.2).
+"""AlexNet with batch normalisation, the paper's ImageNet network (docs/original.md, Networks).
 
 conv 12x12/4 VALID 3f, a bias per position - ReLU
 - conv 5x5 8f in 2 groups - BN - max pool 3/2 SAME - ReLU

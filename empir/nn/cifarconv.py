@@ -1,4 +1,5 @@
-"""CIFARconv: three convolutions and two linear layers, the paper's CIFAR-10 network (FACTS 2.2).
+"""CIFARconv: three convolutions and two linear layers, the paper's CIFAR-10 network
+(docs/original.md, Networks).
 
 conv 5x5 SAME f - max pool 3/2 - ReLU - conv 5x5 SAME f - ReLU - average pool 3/2 - conv 5x5 SAME 2f
 - ReLU - average pool 3/2 - linear 64 - linear 10, f = 32, pools VALID, no biases, no ReLU between

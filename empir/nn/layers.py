@@ -153,7 +153,8 @@ class QuantDense(_QuantizedKernel, keras.layers.Dense):
 
 
 class PositionBias(keras.layers.Layer):
-    """Adds a bias per position and channel: [batch, h, w, c] + [1, h, w, c] (FACTS 2.2)."""
+    """Adds a bias per position and channel: [batch, h, w, c] + [1, h, w, c] (docs/original.md,
+    Networks)."""
 
     def build(self, input_shape):
         """Create the bias, zeros."""
@@ -172,7 +173,7 @@ class BatchNorm(keras.layers.BatchNormalization):
 
     With `trainable=False` it always normalises by the moving statistics. Then its graph does not
     depend on Keras' learning phase, whose conditionals TensorFlow cannot differentiate inside the
-    loops of attacks (FACTS 4).
+    loops of attacks.
 
     Faithfulness: a moving statistic m becomes momentum * m + (1 - momentum) * batch statistic;
     Keras' own divides by 1 - momentum^t besides.
@@ -195,7 +196,8 @@ class BatchNorm(keras.layers.BatchNormalization):
 
 
 class Softmax(keras.layers.Activation):
-    """Probabilities softmax(temperature * logits), [batch, classes] (FACTS 2.2)."""
+    """Probabilities softmax(temperature * logits), [batch, classes] (docs/original.md,
+    Networks)."""
 
     def __init__(self, temperature: float = 1.0, **kwargs):
         kwargs.pop("activation", None)
@@ -223,7 +225,7 @@ class UnitNorm(keras.initializers.Initializer):
     """Draws from another initializer, then scales each output unit's weights to L2 norm one.
 
     Faithfulness: the original's initial convolutions are normalised over (height, width, in), its
-    linear layers over their inputs (FACTS 2.2).
+    linear layers over their inputs (docs/original.md, Networks).
     """
 
     def __init__(self, initializer):

@@ -1,4 +1,5 @@
-"""MNISTconv: three convolutions and a linear layer, the paper's MNIST network (FACTS 2.2).
+"""MNISTconv: three convolutions and a linear layer, the paper's MNIST network (docs/original.md,
+Networks).
 
 conv 8x8/2 SAME f - ReLU - conv 6x6/2 VALID 2f - ReLU - conv 5x5/1 VALID 2f - ReLU - linear 10,
 f = 64, no biases: 709,888 weights and 8.6 million multiplications per image. A low-precision

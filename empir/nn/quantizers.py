@@ -5,8 +5,8 @@ Both round to the 2^k uniformly spaced levels of [0, 1] with n = 2^k - 1 steps,
     quantize_k(x) = round(n x) / n,    d quantize_k / dx := 1  (straight-through),
 
 so the levels are k/n exactly, as float32 divides. Source: Zhou et al. 2016, "DoReFa-Net",
-equations 5-9, as the original uses them (FACTS 2.2): no scale factor for weights, also at one bit,
-and gradients that are not quantized.
+equations 5-9, as the original uses them (docs/original.md, Quantizers): no scale factor for
+weights, also at one bit, and gradients that are not quantized.
 """
 
 import contextlib
@@ -168,7 +168,7 @@ class DoReFaWeights(_Quantizer):
 
     All-zero weights quantize to the level nearest to zero instead of NaN.
 
-    Faithfulness: as the original (FACTS 2.2); its all-zero case was NaN.
+    Faithfulness: as the original (docs/original.md, Quantizers); its all-zero case was NaN.
     """
 
     def __call__(self, weights):
@@ -185,7 +185,8 @@ class DoReFaActivations(_Quantizer):
     forward:   quantize_k(clip(x, 0, 1))
     gradient:  1 for 0 <= x <= 1, else 0; for attacks see `surrogate`.
 
-    Faithfulness: as the original (FACTS 2.2), which quantizes the input image too.
+    Faithfulness: as the original (docs/original.md, Quantizers), which quantizes the input image
+    too.
     """
 
     def __call__(self, activations):

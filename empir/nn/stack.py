@@ -14,7 +14,8 @@ class Stack:
 
     Faithfulness: convolutions start from truncated normals, linear layers from normals, both
     scaled to L2 norm one per output unit; grouped convolutions are not scaled, and those of a
-    full-precision network start from He's variance; biases start at zero (FACTS 2.2).
+    full-precision network start from He's variance; biases start at zero (docs/original.md,
+    Networks).
 
     Args:
       name: of the network.
@@ -83,7 +84,7 @@ class Stack:
         self.add(QuantDense(units, kernel_initializer=draw, use_bias=use_bias, **common))
 
     def batch_norm(self, name: str):
-        """Append batch normalisation: momentum 0.99, epsilon 0.001 (FACTS 2.2)."""
+        """Append batch normalisation: momentum 0.99, epsilon 0.001 (docs/original.md, Networks)."""
         self.add(BatchNorm(momentum=0.99, epsilon=1e-3, trainable=self._trainable, name=name))
 
     def position_bias(self, name: str):

@@ -115,7 +115,10 @@ def still_correct(folder: str, row: Row, attack: str) -> Tuple[float, float]:
 
 
 def average(scores: Dict[str, Score]) -> Optional[float]:
-    """Plain mean of the four attack columns in percent (FACTS 1.1), or None if one is missing."""
+    """Plain mean of the four attack columns in percent, or None if one is missing.
+
+    The paper averages so (docs/original.md, Paper).
+    """
     if any(attack not in scores for attack in TABLE_ATTACKS):
         return None
     return sum(scores[attack].percent for attack in TABLE_ATTACKS) / len(TABLE_ATTACKS)

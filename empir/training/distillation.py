@@ -2,8 +2,8 @@
 
 Faithfulness: the original wrote a teacher's probabilities at their place in a shuffled epoch and
 read them by the image's index, so they belonged to other images, and it collected them while the
-teacher was still learning (FACTS 2.1 #18). Here they are those of the finished teacher, of the
-right images.
+teacher was still learning (docs/original.md, Defects 18). Here they are those of the finished
+teacher, of the right images.
 """
 
 import logging

@@ -27,7 +27,7 @@ class Settings(NamedTuple):
       learning_rate: Adam's rate at the start.
       seed: of initial weights, shuffling and distortions.
       label_smoothing: probability that the training labels spread evenly over the wrong classes;
-        the original's is 0.1 on CIFAR-10 (FACTS 2.5).
+        the original's is 0.1 on CIFAR-10 (docs/original.md, Training).
       schedule: (epoch, rate) pairs: from that epoch on, counted from 0, the rate is another.
       adam_epsilon: Adam's epsilon.
       objective: one of `empir.training.objectives`.
@@ -177,7 +177,7 @@ class Graph:
         accuracy = tf.reduce_mean(tf.cast(tf.equal(tf.argmax(logits, 1), labels), tf.float32))
         if share is not None:
             loss, accuracy = loss * share, accuracy * share
-        # One of its own, with fresh slots, as the original (FACTS 2.5).
+        # One of its own, with fresh slots, as the original (docs/original.md, Training).
         optimizer = tf.train.AdamOptimizer(self.rate, epsilon=settings.adam_epsilon)
         with tf.control_dependencies(updates):
             train_step = optimizer.minimize(

@@ -1,9 +1,10 @@
-"""The training loop: Adam on any of `empir.training.objectives`, as the original (FACTS 2.5).
+"""The training loop: Adam on any of `empir.training.objectives`, as the original (docs/original.md,
+Training).
 
 What leaves the original: shuffling is a function of (seed, epoch), so that a killed run resumes to
 the same weights; the state is kept after each epoch and, in long ones, every ten minutes; batch
-normalisation's statistics are updated for full-precision networks too (FACTS 2.1 #21); the released
-checkpoint that it writes holds the weights only.
+normalisation's statistics are updated for full-precision networks too (docs/original.md, Defects
+21); the released checkpoint that it writes holds the weights only.
 """
 
 import contextlib
@@ -35,7 +36,8 @@ SAVE_SECONDS = 600
 def epoch_batches(order: np.ndarray, batch_size: int):
     """Index arrays of one epoch's batches, from the examples' order.
 
-    Every example occurs; all batches are full, the last one repeating earlier examples (FACTS 2.5).
+    Every example occurs; all batches are full, the last one repeating earlier examples
+    (docs/original.md, Training).
     """
     size = min(batch_size, len(order))
     starts = list(range(0, len(order) - size + 1, size))

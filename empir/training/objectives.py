@@ -63,7 +63,7 @@ def smoothed(labels, classes: int, label_smoothing: float):
 class CrossEntropy(NamedTuple):
     """Plain training: the mean cross-entropy of softmax(logits / temperature).
 
-    A temperature other than 1 makes a distillation's teacher (FACTS 2.5).
+    A temperature other than 1 makes a distillation's teacher (docs/original.md, Training).
     """
 
     temperature: float = 1.0
@@ -84,7 +84,7 @@ class CrossEntropy(NamedTuple):
 
 class PGDTraining(NamedTuple):
     """Adversarial training on PGD (Madry et al. 2017, arXiv 1706.06083): the mean of the
-    cross-entropies of the clean and of the attacked images (FACTS 2.5).
+    cross-entropies of the clean and of the attacked images (docs/original.md, Training).
 
     The attack starts at random inside the ball, follows the network that is being trained, as it
     is evaluated, away from its own decisions, and takes `nb_iter` steps. Nothing is differentiated
@@ -124,7 +124,8 @@ class FGSMTraining(NamedTuple):
     The radius is |r|, r normal and truncated at two standard deviations (Kurakin et al. 2016,
     arXiv 1611.01236). `radius="scaled"`: of standard deviation eps / 2, so at most eps.
     `radius="released"`: of standard deviation ceil(255 eps // 2), as the original, which means
-    grey levels but images in [0, 1]: practically every pixel becomes 0 or 1 (FACTS 2.1 #17).
+    grey levels but images in [0, 1]: practically every pixel becomes 0 or 1 (docs/original.md,
+    Defects 17).
 
     Attributes:
       eps: the largest radius.
@@ -163,7 +164,8 @@ class FGSMTraining(NamedTuple):
 
 
 class InputGradientRegularisation(NamedTuple):
-    """Double backpropagation (Ross and Doshi-Velez 2018, arXiv 1711.09404; FACTS 2.5):
+    """Double backpropagation (Ross and Doshi-Velez 2018, arXiv 1711.09404; docs/original.md,
+    Training):
 
     CE + l2dbl * |d CE / d x|^2 / 2 + l2cs * |d CE_uniform / d x|^2 / 2,
 
@@ -210,7 +212,7 @@ class InputGradientRegularisation(NamedTuple):
 
 
 class Distillation(NamedTuple):
-    """A student's training (Papernot et al. 2015, arXiv 1511.04508; FACTS 2.5):
+    """A student's training (Papernot et al. 2015, arXiv 1511.04508; docs/original.md, Training):
 
     hard * CE(labels, logits) + soft * CE(teacher's softmax(logits / T), student's logits / T).
 
