@@ -391,10 +391,8 @@ def train(store: Store, model: Model, commands: dict, repeats: int):
                 for name, worker in workers.items():
                     steps = dict(batch_size=TRAINING_BATCH, steps=TRAINING_STEPS)
                     seconds[name].append(worker.ask("train", member=member, **steps)["seconds"])
-            rates = {
-                name: [TRAINING_BATCH * TRAINING_STEPS / s for s in measured]
-                for name, measured in seconds.items()
-            }
+            work = TRAINING_BATCH * TRAINING_STEPS
+            rates = {name: [work / s for s in found] for name, found in seconds.items()}
             store.put("training", rates, key)
             words = ["%s %.0f images/s" % (n, np.median(found)) for n, found in rates.items()]
             log.info("training %s: %s", key, ", ".join(words))

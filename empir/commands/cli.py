@@ -73,15 +73,22 @@ def run(experiment: Experiment):
     if protocol[0] == ADAPTIVE:
         _attack_adaptively(experiment, specs, protocol[1], data, seed, options, arrays)
         return
+    _attack(experiment, specs, precisions, attack, protocol, data, seed, options, arrays)
+    if FLAGS.viz_enabled:
+        _show_figure(_figure_path(experiment, attack))
 
+
+def _attack(experiment, specs, precisions, attack, protocol, data, seed, options, arrays):
+    """Run one attack on the members of the flags, or on the one of trained weights `arrays`."""
     from empir.backend import tf
     from empir.evaluation.runner import evaluate
     from empir.models.loading import load_member, member_from_arrays
 
+    network = architecture(experiment.architecture)
     operations = attacks.row(attack).operations
     with tf.Graph().as_default(), runtime.session(operations=operations) as session:
         tf.set_random_seed(seed)
-        if training:
+        if arrays is not None:
             path = specs[0].path
             loaded = [
                 member_from_arrays(
@@ -95,8 +102,6 @@ def run(experiment: Experiment):
             ]
         job = _job(experiment, loaded, attack, protocol, data, seed, options)
         report(evaluate(job, session, FLAGS.out, FLAGS.resume, FLAGS.progress))
-    if FLAGS.viz_enabled:
-        _show_figure(_figure_path(experiment, attack))
 
 
 def _job(experiment, members, attack, protocol, data, seed, options):
@@ -244,7 +249,7 @@ def _is_to_be_trained(path):
     one of another number of epochs.
 
     Faithfulness: as the original, whose saving crashed (docs/original.md, Defects 1); a folder that
-    does not exist is an error instead of a missing checkpoint met later (#8).
+    does not exist is an error instead of a missing checkpoint met later (Defects 8).
     """
     from empir.models.checkpoints import has_checkpoint
 

@@ -104,10 +104,12 @@ class _Output:
         self._stream = stream
 
     def write(self, text):
+        """Write text; `OutputError` if the stream does not take it."""
         with self._told():
             return self._stream.write(text)
 
     def flush(self):
+        """Write what is buffered; `OutputError` if the stream does not take it."""
         with self._told():
             self._stream.flush()
 
@@ -126,6 +128,7 @@ class _Plain(logging.Formatter):
     """A message without its level; what is no new line or tab is escaped."""
 
     def format(self, record):
+        """The message of a log record, ready for a terminal."""
         text = super().format(record)
         return "\n".join("\t".join(map(one_line, s.split("\t"))) for s in text.split("\n"))
 

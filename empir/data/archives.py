@@ -48,6 +48,7 @@ class _AtMost:
         self._file, self._left, self._path = file, limit, path
 
     def read(self, size):
+        """The next bytes, at most `size`; `DataError` beyond the limit."""
         data = self._file.read(size)
         self._left -= len(data)
         if self._left < 0:

@@ -89,12 +89,7 @@ def train(
       EmpirError: for settings out of range, if something cannot be written, or if the loss becomes
         NaN.
     """
-    settings.check()
-    if initial:
-        options = identity.with_width(settings.network, initial, settings.options)
-        settings = settings._replace(options=options)
-    description = settings.describe(data)
-    description["initial"] = initial and checkpoints.digest(initial)
+    settings, description = _described(settings, data, initial)
     rest = dict(test=test, test_each_epoch=test_each_epoch, progress=progress, devices=devices)
     rest.update(soft_labels=soft_labels, initial=initial)
     with contextlib.ExitStack() as stack:
@@ -107,15 +102,29 @@ def train(
                 return checkpoints.read_member(directory, settings.network, settings.precisions)
         writer = None
         if logdir:
-            writer = summaries.Writer(logdir)
-            stack.callback(writer.close)
+            writer = stack.enter_context(contextlib.closing(summaries.Writer(logdir)))
         arrays, history = _train(settings, data, folder, resume, writer, **rest)
         if folder:
-            with _written_to(directory):
-                checkpoints.save(directory, arrays)
-                _write_record(directory, description, arrays, history)
-                folder.finish(keep_state)
+            _keep(folder, description, arrays, history, keep_state)
     return arrays
+
+
+def _described(settings, data, initial):
+    """The settings, of the width of the initial weights, and what determines the weights."""
+    settings.check()
+    if initial:
+        options = identity.with_width(settings.network, initial, settings.options)
+        settings = settings._replace(options=options)
+    first = initial and checkpoints.digest(initial)
+    return settings, dict(settings.describe(data), initial=first)
+
+
+def _keep(folder, description, arrays, history, keep_state):
+    """Write the checkpoint and training.json, which ends the training."""
+    with _written_to(folder.path):
+        checkpoints.save(folder.path, arrays)
+        _write_record(folder.path, description, arrays, history)
+        folder.finish(keep_state)
 
 
 def _train(
