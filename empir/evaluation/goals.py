@@ -18,8 +18,9 @@ from empir.nn.quantizers import surrogate
 #: Whose outputs a loss is taken of. "memberK" is the K-th member alone, counted from 1, "outsideK"
 #: the K-th of the networks outside the ensemble.
 TARGETS = ("mean_logits", "mean_probs", "balanced")
-#: Passes of networks that draw at random, whose decision is that of most: while an attack looks for
-#: images, and when what it found is judged, as what fools few passes is found by chance.
+#: Forward passes of a network that draws at random: while an attack searches, and when its result is
+#: judged. The class that most passes give is the network's decision. Judging takes more passes
+#: because an image that fools only a few of them is easily found by chance.
 DRAWS, JUDGING_DRAWS = 8, 32
 
 

@@ -1,4 +1,4 @@
-"""What a run of `empir robustness` kept in its folder, read again by who checks it."""
+"""Reads the records and images of a finished `empir robustness` run, for the AutoAttack check."""
 
 import os
 from typing import NamedTuple, Optional

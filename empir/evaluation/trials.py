@@ -6,17 +6,22 @@ from empir.errors import EmpirError
 from empir.evaluation.goals import DRAWS, Goal
 from empir.models.ensemble import Ensemble
 
-#: Images that controls and curves are about: the first of those evaluated. CW's are a quarter.
+#: Number of images that the controls and the curves attack: the first of those evaluated. The
+#: curve of CW's distances attacks a quarter of them.
 SAMPLE = 200
-#: Radii of the accuracy curve, over that of the evaluation; those beyond the range are left out.
+#: Radii at which the curve of accuracy is measured, as multiples of the evaluation's radius. Those
+#: that are larger than the range of pixel values are left out.
 RADII = (1 / 16, 1 / 8, 1 / 4, 3 / 8, 1 / 2, 5 / 8, 3 / 4, 1, 1.25, 1.5, 2, 3, 4, 8, 16, 32, 64)
-#: How often the smallest of them is halved where it leaves less than half of the images.
+#: The smallest radius is halved up to this many times while the attack at that radius leaves less
+#: than half of the images classified correctly.
 HALVINGS = 6
-#: Of the curves of a suite whose effort is no greater; those of a longer one go on.
+#: Numbers of iterations, and of restarts, at which the convergence curves are measured. A suite with
+#: more of them doubles the last one until it reaches its own.
 ITERATIONS = (10, 20, 40, 80, 160)
 RESTARTS = (1, 2, 5, 10)
 CW_ITERATIONS = 100
-#: What one step on an image takes, in steps of Auto-PGD, about; HopSkipJump asks many queries.
+#: Approximate cost of one step of each attack on one image, in steps of Auto-PGD. One iteration of
+#: HopSkipJump makes many queries.
 COSTS = {"noise": 0.5, "fgsm": 2, "apgd": 1, "square": 0.5, "cw": 9, "hopskipjump": 150}
 
 
@@ -104,8 +109,9 @@ def default_suite(
       ensemble: its members decide which goals there are.
       norm: "linf", or "l2", for which there is no square attack.
       outside: number of networks outside the ensemble that attacks are transferred from.
-      effort: how long what is left is attacked.
-      classes: number of them; losses that compare three need as many.
+      effort: iterations and restarts on the images that are still classified correctly.
+      classes: number of classes. Losses that compare the three largest logits are left out if there
+        are fewer than three.
     """
     steps, half = effort.nb_iter, (effort.nb_iter + 1) // 2
     targets = min(9, classes - 1)

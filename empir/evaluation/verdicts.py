@@ -19,7 +19,8 @@ BLACK_BOX = 0.05  # that a search without gradients breaks, and Auto-PGD does no
 NOT_CONVERGED = 0.02  # that the last doubling of iterations breaks
 OTHER_SEED = 0.1  # that one seed breaks and another does not
 OTHER_CHUNK = 0.05  # whose logits depend on the chunk
-#: Share of what an attack breaks from which on noise is as good.
+#: If random noise succeeds on more than this share of the images that an attack succeeds on, the
+#: attack counts as no better than noise.
 AS_GOOD = 0.5
 
 
