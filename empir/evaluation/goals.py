@@ -18,8 +18,8 @@ from empir.nn.quantizers import surrogate
 #: Whose outputs a loss is taken of. "memberK" is the K-th member alone, counted from 1, "outsideK"
 #: the K-th of the networks outside the ensemble.
 TARGETS = ("mean_logits", "mean_probs", "balanced")
-#: Forward passes of a network that draws at random: while an attack searches, and when its result is
-#: judged. The class that most passes give is the network's decision. Judging takes more passes
+#: Forward passes of a network that draws at random: while an attack searches, and when its result
+#: is judged. The class that most passes give is the network's decision. Judging takes more passes
 #: because an image that fools only a few of them is easily found by chance.
 DRAWS, JUDGING_DRAWS = 8, 32
 

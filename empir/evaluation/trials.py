@@ -15,8 +15,8 @@ RADII = (1 / 16, 1 / 8, 1 / 4, 3 / 8, 1 / 2, 5 / 8, 3 / 4, 1, 1.25, 1.5, 2, 3, 4
 #: The smallest radius is halved up to this many times while the attack at that radius leaves less
 #: than half of the images classified correctly.
 HALVINGS = 6
-#: Numbers of iterations, and of restarts, at which the convergence curves are measured. A suite with
-#: more of them doubles the last one until it reaches its own.
+#: Numbers of iterations, and of restarts, at which the convergence curves are measured. A suite
+#: with more of them doubles the last one until it reaches its own.
 ITERATIONS = (10, 20, 40, 80, 160)
 RESTARTS = (1, 2, 5, 10)
 CW_ITERATIONS = 100
