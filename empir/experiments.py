@@ -20,7 +20,7 @@ PROTOCOLS = {
     "whitebox": Protocol(combine="mean_logits", attack_target="decision"),
 }
 
-#: --protocol of `empir.robustness`' suite of attacks.
+#: --protocol of the suite of attacks of `empir robustness`.
 ADAPTIVE = "adaptive"
 #: Images that it attacks unless told otherwise: it is many attacks.
 ADAPTIVE_SAMPLES = 1000

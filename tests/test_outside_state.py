@@ -37,7 +37,7 @@ __all__ = ["checked", "data"]  # fixtures
     ],
 )
 def test_records_of_another_shape_are_refused(data, tmp_path, changes, says):
-    with pytest.raises(EmpirError, match=says + ".*: it is no record of python -m emp") as error:
+    with pytest.raises(EmpirError, match=says + ".*: it is no record of emp") as error:
         read_record(save_run(tmp_path, dict(record_of(data), **changes)))
     assert "\n" not in str(error.value)
 

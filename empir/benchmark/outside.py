@@ -41,7 +41,7 @@ ATTACKS = ("apgd-ce", "apgd-t", "fab-t", "square")
 NORMS = {"linf": "Linf", "l2": "L2"}
 SEED = 0
 BATCH = 200  # images per call
-WORKER = os.path.join(ROOT, "empir", "robustness", "twin_worker.py")
+WORKER = os.path.join(ROOT, "empir", "benchmark", "twin_worker.py")
 
 
 def setup():

@@ -36,7 +36,6 @@ try:
 except ImportError as error:
     sys.exit("%s: scripts/pytorch.sh installs what requirements-pytorch.txt lists" % error)
 
-sys.path[0] = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "benchmark")
 import pytorch_worker  # noqa: E402
 import wire  # noqa: E402
 

@@ -127,7 +127,7 @@ def _job(experiment, members, attack, protocol, data, seed, options):
 
 
 def _attack_adaptively(experiment, specs, combine, data, seed, options, arrays):
-    """What --protocol=adaptive does: `empir.robustness` on the members that the flags name."""
+    """Run the suite of `empir robustness` on the members of the flags: --protocol=adaptive."""
     from empir.evaluation import rounds, subjects, suite
     from empir.report import robustness
 
