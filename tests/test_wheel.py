@@ -236,5 +236,5 @@ def test_a_script_beside_the_clone_imports_the_package_in_it(clone, tmp_path):
     version, *files = succeed([python, "script.py"], clone.parent).split()
     with open(os.path.join(ROOT, "empir", "__init__.py")) as file:
         assert '"%s"' % version in file.read()
-    for name, path in zip(("__init__.py", "checkpoints.py"), files):
+    for name, path in zip(("__init__.py", "models/checkpoints.py"), files):
         assert os.path.samefile(path, str(clone / "empir" / name))
