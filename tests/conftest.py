@@ -74,6 +74,12 @@ def random():
     return np.random.RandomState(0)
 
 
+def resident_megabytes() -> float:
+    """Memory of this process now, in units of 2^20 bytes, as Linux tells it."""
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGESIZE") / 2**20
+
+
 def one_hot(labels, classes=10):
     """float32 one-hot rows."""
     return np.eye(classes, dtype=np.float32)[np.asarray(labels)]

@@ -12,7 +12,7 @@ import os
 import numpy as np
 import pytest
 import recipe
-from conftest import GOLDEN
+from conftest import GOLDEN, resident_megabytes
 
 from empir import attacks, runtime
 from empir.backend import tf
@@ -58,11 +58,8 @@ def build_member(number, session, engine=None):
 
 @pytest.fixture(scope="module")
 def resident_before():
-    """Memory, in MB, that the process holds before these networks: other tests ran in it."""
-    if not os.path.exists("/proc/self/statm"):
-        return 0
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+    """Memory that the process holds before these networks, as other tests ran in it."""
+    return resident_megabytes() if os.path.exists("/proc/self/statm") else 0
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,7 @@ import os
 
 import numpy as np
 import pytest
+from conftest import resident_megabytes
 
 from empir.backend import tf
 from empir.data import Dataset, mnist
@@ -179,12 +180,6 @@ class Drawn:
     def __getitem__(self, rows):
         size = (len(rows),) + self.shape[1:]
         return np.random.RandomState(rows[0]).uniform(size=size).astype(np.float32)
-
-
-def resident_megabytes():
-    """Memory of this process now."""
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * os.sysconf("SC_PAGESIZE") / 2**20
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="no /proc/self/statm")
