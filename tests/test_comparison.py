@@ -6,6 +6,7 @@ import sys
 
 import pytest
 from conftest import ROOT
+from kills import killed_runs
 
 from empir import runtime
 from empir.benchmark import comparison, startup
@@ -107,6 +108,29 @@ def measured(store, monkeypatch):
     store.put("training", rates, "mnist/w2a4")
     store.put("startup", {"total": 3.0, "parts": {"python": 0.02, "graph": 2.98}})
     return store
+
+
+def measure_twice(path):
+    """Two measurements into a record, as a benchmark makes them: those that are there are kept."""
+    store = comparison.Store(path)
+    for key in ("mnist/a", "mnist/b"):
+        if key not in store.section("training"):
+            store.put("training", {"empir": [1.0]}, key)
+
+
+def test_a_benchmark_that_is_killed_anywhere_goes_on_to_the_same_record(tmp_path, monkeypatch):
+    whole, points = tmp_path / "whole" / "record.json", 0
+    measure_twice(str(whole))
+
+    def path(number):
+        return tmp_path / str(number) / "record.json"
+
+    for number in killed_runs(monkeypatch, lambda number: measure_twice(str(path(number)))):
+        points += 1
+        measure_twice(str(path(number)))
+        assert path(number).read_bytes() == whole.read_bytes()
+        assert os.listdir(str(path(number).parent)) == ["record.json"]
+    assert points == 3  # the folder, and each writing of the record
 
 
 def test_a_record_is_continued_in_the_same_environment_only(measured):
