@@ -136,9 +136,7 @@ def test_a_missing_statistic_is_named(workspace, tmp_path):
 LOW = "--lowprecision --wbits=2 --abits=4 "
 
 
-@pytest.mark.parametrize(
-    "flags", ["", LOW, LOW + "--adv=1 --delay=1 --nb_iter=2", "--adv=2 --delay=1"]
-)
+@pytest.mark.parametrize("flags", ["", LOW + "--adv=1 --delay=1 --nb_iter=2"])
 def test_a_network_is_trained(workspace, tmp_path, flags):
     os.mkdir(str(tmp_path / "member"))
     line = "--train_only --model_path=%s --imagenet_path=tfrecords --nb_filters=2 " % (
