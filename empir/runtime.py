@@ -1,10 +1,13 @@
-"""What surrounds every run: version checks, threads, seeds, sessions, provenance.
+"""What surrounds every run: TensorFlow and Keras, threads, sessions, progress bars, provenance.
 
-Imports neither TensorFlow nor NumPy at the top, so that a wrong environment is told in one line
-and thread counts are set before TensorFlow's runtime reads them.
+`from empir.runtime import keras, tf` is how every module gets TensorFlow and Keras. They are loaded
+when a module first asks for them, without their start-up noise. This module itself needs neither
+them nor NumPy, so that a wrong environment is told in one line, and so that the number of threads
+is set before TensorFlow reads it.
 """
 
 import contextlib
+import functools
 import io
 import os
 import re
@@ -155,12 +158,24 @@ def load_tensorflow():
     found = (backend.backend(), backend.floatx(), backend.image_data_format())
     if found != KERAS_SETTINGS:
         raise UnsupportedEnvironment(
-            "Keras was imported with the settings %s, but EMPIR needs %s: import empir.backend "
-            "first, or change KERAS_BACKEND and keras.json"
+            "Keras was imported with the settings %s, but EMPIR needs %s: import keras from "
+            "empir.runtime first, or change KERAS_BACKEND and keras.json"
             % (", ".join(found), ", ".join(KERAS_SETTINGS))
         )
     tf.compat.v1.logging.set_verbosity(tf.compat.v1.logging.ERROR)
     return tf, keras
+
+
+@functools.lru_cache(maxsize=None)
+def _loaded():
+    return load_tensorflow()
+
+
+def __getattr__(name):
+    """`tf` and `keras`, which are loaded when they are first asked for (PEP 562)."""
+    if name in ("tf", "keras"):
+        return _loaded()[("tf", "keras").index(name)]
+    raise AttributeError("module %r has no attribute %r" % (__name__, name))
 
 
 @contextlib.contextmanager
@@ -188,9 +203,8 @@ def rewriting():
     and `function_options` for the functions inside of graphs. Ensembles hold no such sum either, so
     that they run in any `tf.Session`; a model that holds one itself needs `session`.
     """
+    tf, _ = _loaded()
     from tensorflow.core.protobuf.rewriter_config_pb2 import RewriterConfig
-
-    from empir.backend import tf
 
     config = tf.ConfigProto(allow_soft_placement=True)
     config.graph_options.rewrite_options.remapping = RewriterConfig.OFF
@@ -223,8 +237,7 @@ def session(graph=None, operations: int = 2):
       operations: of a share that may run at once. Each takes all its threads, so 1 is best, but it
         would deadlock in CleverHans attacks that call the session from a py_func.
     """
-    from empir.backend import tf
-
+    tf, _ = _loaded()
     config = rewriting()
     config.intra_op_parallelism_threads = threads() // share_count()
     config.inter_op_parallelism_threads = operations + share_count() - 1
@@ -233,14 +246,9 @@ def session(graph=None, operations: int = 2):
     return tf.Session(graph=graph, config=config)
 
 
-#: The name that programs used for networks with biases while `session` did fuse operations.
-unfused_session = session
-
-
 def cpu_session(graph):
     """A `tf.Session` for the CPU alone whose operations take one thread each, for thread pools."""
-    from empir.backend import tf
-
+    tf, _ = _loaded()
     config = tf.ConfigProto(
         device_count={"GPU": 0},
         intra_op_parallelism_threads=1,
@@ -248,6 +256,20 @@ def cpu_session(graph):
         use_per_session_threads=True,
     )
     return tf.Session(graph=graph, config=config)
+
+
+def progress_bar(total: int, title: str, unit: str, enabled: bool = True):
+    """A tqdm bar on standard error over `total` units; it is shown on a terminal, if enabled."""
+    from tqdm import tqdm
+
+    return tqdm(
+        total=total,
+        desc=title,
+        unit=unit,
+        leave=False,
+        disable=None if enabled else True,
+        dynamic_ncols=True,
+    )
 
 
 def processor() -> str:
@@ -262,8 +284,7 @@ def processor() -> str:
 
 def gpus():
     """Names of the GPUs that TensorFlow sees, e.g. ["/gpu:0"]."""
-    from empir.backend import tf
-
+    tf, _ = _loaded()
     found = tf.config.experimental.list_physical_devices("GPU")
     return ["/gpu:%d" % number for number in range(len(found))]
 
@@ -279,8 +300,8 @@ def provenance():
     import pkg_resources
 
     from empir import __version__
-    from empir.backend import keras, tf
 
+    tf, keras = _loaded()
     gpus = [device.name for device in tf.config.experimental.list_physical_devices("GPU")]
     versions = {
         "empir": __version__,  # an installed package has no commit

@@ -12,13 +12,13 @@ import sys
 import numpy as np
 
 from empir import attacks, runtime
-from empir.backend import keras, tf
 from empir.models.ensemble import Ensemble, Member
 from empir.models.keras_member import KerasMember
 from empir.models.loading import ready_member
 from empir.nn import architecture
 from empir.nn.layers import QuantDense
 from empir.nn.precision import FULL, Precision, per_layer
+from empir.runtime import keras, tf
 
 LAYERS = keras.layers
 PARAMETERS = {

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from empir import runtime
-from empir.backend import tf
+from empir.runtime import tf
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 SHARED = os.environ.get("EMPIR_SHARED", os.path.join(os.path.dirname(ROOT), "shared"))

@@ -6,11 +6,11 @@ import os
 import numpy as np
 from test_goals import Linear
 
-from empir.backend import tf
 from empir.data import Dataset
 from empir.evaluation.rounds import Setting, Subject
 from empir.models.ensemble import Ensemble
 from empir.nn.precision import FULL
+from empir.runtime import tf
 
 COUNT = 40
 

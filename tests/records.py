@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from empir.backend import tf
 from empir.data import imagenet
+from empir.runtime import tf
 
 SYNSETS = imagenet.synsets()
 

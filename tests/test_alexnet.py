@@ -15,11 +15,11 @@ import recipe
 from conftest import GOLDEN, resident_megabytes
 
 from empir import attacks, runtime
-from empir.backend import tf
 from empir.models.ensemble import Ensemble, majority_probs
 from empir.models.loading import ready_member
 from empir.nn import architecture, family, quantizers, weights
 from empir.nn.precision import FULL, Precision, per_layer
+from empir.runtime import tf
 
 ALEXNET = architecture("AlexNet")
 PRECISIONS = (Precision(2, 2), Precision(4, 4), FULL)

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from released import save_members
 
-from empir.backend import tf
 from empir.data import convert, imagenet
 from empir.models import checkpoints
+from empir.runtime import tf
 from scripts import ALEXNET_SCRIPT, assert_defaults, assert_refused, assert_result, run_script
 
 WIDTH = 2

@@ -9,12 +9,12 @@ from empir.attacks import apgd
 from empir.attacks.apgd import AutoPGD
 from empir.attacks.base import unit
 from empir.attacks.pgd import ProjectedGradientDescent
-from empir.backend import tf
 from empir.data import mnist
 from empir.errors import EmpirError
 from empir.models.ensemble import Ensemble, Member
 from empir.nn import mnistconv
 from empir.nn.precision import FULL, Precision, per_layer
+from empir.runtime import tf
 
 CLIP = dict(clip_min=0.0, clip_max=1.0)
 

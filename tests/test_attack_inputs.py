@@ -11,8 +11,8 @@ from empir.attacks.cw import CarliniWagnerL2
 from empir.attacks.fgsm import FastGradientMethod
 from empir.attacks.pgd import ProjectedGradientDescent
 from empir.attacks.square import SquareAttack
-from empir.backend import tf
 from empir.errors import EmpirError
+from empir.runtime import tf
 
 CLASSES, COUNT, SHAPE = 4, 6, (5, 5, 1)
 CLIP = dict(clip_min=0.0, clip_max=1.0)

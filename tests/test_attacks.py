@@ -13,12 +13,12 @@ from empir.attacks.bim import BasicIterativeMethod
 from empir.attacks.cw import CarliniWagnerL2
 from empir.attacks.fgsm import FastGradientMethod
 from empir.attacks.pgd import MadryEtAl, ProjectedGradientDescent
-from empir.backend import keras, tf
 from empir.data import mnist
 from empir.errors import EmpirError
 from empir.models.ensemble import Ensemble, Member
 from empir.nn import mnistconv
 from empir.nn.precision import FULL, Precision, per_layer
+from empir.runtime import keras, tf
 
 CLIP = dict(clip_min=0.0, clip_max=1.0)
 LINF = dict(eps=0.3, eps_iter=0.05, nb_iter=5, **CLIP)

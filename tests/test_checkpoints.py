@@ -9,12 +9,12 @@ import pytest
 from conftest import ROOT
 from released import NAMES, WIDTH, narrow
 
-from empir.backend import tf
 from empir.errors import CheckpointError, EmpirError
 from empir.models import checkpoints
 from empir.models.loading import load_member
 from empir.nn import architecture, weights
 from empir.nn.precision import FULL, Precision
+from empir.runtime import tf
 
 NETWORK = architecture("MNISTconv")
 PRECISION = {"fp": FULL, "lp": Precision(2, 4)}

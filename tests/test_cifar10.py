@@ -23,9 +23,9 @@ from batches import (
 )
 from conftest import CIFAR10, needs_cifar10
 
-from empir.backend import keras
 from empir.data import cifar10
 from empir.errors import DataError
+from empir.runtime import keras
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from empir import runtime
 from empir.commands import cli, commandline
 from empir.data import mnist
 from empir.models import checkpoints
-from empir.progress import progress_bar
+from empir.runtime import progress_bar
 from scripts import RESULT, remove_flags
 
 IMAGES, LABELS = "images-idx3-ubyte", "labels-idx1-ubyte"

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from empir.backend import tf
 from empir.fast.convolutions import Axis, Blocked, MatrixProduct, SubPixel
+from empir.runtime import tf
 
 #: Sums of up to 2,304 products of numbers about 1, in another order, in float32.
 TOLERANCE = 2e-4

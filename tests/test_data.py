@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from conftest import MNIST, needs_mnist
 
-from empir.backend import keras
 from empir.data import Dataset, check, mnist
 from empir.errors import DataError, EmpirError
+from empir.runtime import keras
 
 IMAGES, LABELS = "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"
 

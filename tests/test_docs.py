@@ -168,7 +168,7 @@ def folder(tmp_path_factory):
 #: spares most of their time, the import of TensorFlow. Each has a graph of its own.
 RUNNER = """
 import json, sys
-from empir.backend import keras, tf
+from empir.runtime import keras, tf
 for name, text in json.load(sys.stdin):
     print(name, file=sys.stderr)
     keras.backend.clear_session()

@@ -5,13 +5,13 @@ import pytest
 
 from empir import attacks, runtime
 from empir.attacks.base import as_function
-from empir.backend import keras, tf
 from empir.fast.engine import Engine
 from empir.models.ensemble import Ensemble, Member
 from empir.models.loading import ready_member
 from empir.nn import architecture
 from empir.nn.layers import QuantConv2D, QuantDense, quantize_once
 from empir.nn.precision import FULL, Precision, per_layer
+from empir.runtime import keras, tf
 
 WIDTHS = {"MNISTconv": 16, "CIFARconv": 8, "AlexNet": 4}
 #: Between numbers about 1; float32 sums in another order.

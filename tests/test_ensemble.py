@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from cleverhans.model import Model
 
-from empir.backend import keras, tf
 from empir.errors import EmpirError
 from empir.models import ensemble as subject
 from empir.models.ensemble import DECISION_RULES, Ensemble, Member, vote
@@ -18,6 +17,7 @@ from empir.nn import mnistconv
 from empir.nn.layers import QuantDense, Softmax
 from empir.nn.precision import FULL, Precision
 from empir.nn.quantizers import weight_quantizer
+from empir.runtime import keras, tf
 
 W2A4 = Precision(2, 4)
 FEATURES, CLASSES = 6, 4

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from conftest import resident_megabytes
 
-from empir.backend import tf
 from empir.data import Dataset, mnist
 from empir.errors import EmpirError, ResumeError
 from empir.evaluation import runner as evaluation
@@ -18,6 +17,7 @@ from empir.models.ensemble import Ensemble, Member
 from empir.nn import mnistconv
 from empir.nn.precision import FULL, Precision, per_layer
 from empir.runtime import session as new_session
+from empir.runtime import tf
 
 COUNT = 25
 

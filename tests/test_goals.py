@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from conftest import one_hot
 
-from empir.backend import tf
 from empir.errors import EmpirError
 from empir.evaluation.goals import Goal, GoalPGD, GoalSquare
 from empir.models.ensemble import DECISION_RULES, Ensemble
 from empir.nn import quantizers
 from empir.nn.quantizers import DoReFaActivations
+from empir.runtime import tf
 
 CLIP = dict(clip_min=0.0, clip_max=1.0)
 

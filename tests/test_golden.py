@@ -25,13 +25,13 @@ from conftest import GOLDEN
 
 from empir import attacks
 from empir.attacks.pgd import ProjectedGradientDescent
-from empir.backend import tf
 from empir.models.ensemble import Ensemble, majority_probs
 from empir.models.loading import ready_member
 from empir.nn import architecture, family, quantizers, weights
 from empir.nn.precision import FULL, Precision, per_layer
 from empir.nn.quantizers import DoReFaActivations, DoReFaWeights
 from empir.runtime import session as new_session
+from empir.runtime import tf
 
 ARCHITECTURES = {"mnist": "MNISTconv", "cifar10": "CIFARconv"}
 

@@ -7,7 +7,6 @@ import pytest
 from released import SHAPES, narrow
 from test_checkpoints import LAYERS, MIXED, save_trained
 
-from empir.backend import tf
 from empir.commands.flags import MemberSpec
 from empir.data import mnist
 from empir.errors import CheckpointError, EmpirError
@@ -17,6 +16,7 @@ from empir.models.ensemble import describe_members
 from empir.models.loading import load_member, member_from_arrays
 from empir.nn import architecture
 from empir.nn.precision import FULL, Precision, parse_layers
+from empir.runtime import tf
 
 MNIST, CIFAR = architecture("MNISTconv"), architecture("CIFARconv")
 BITS = Precision(2, 4)

@@ -9,9 +9,9 @@ import pytest
 from conftest import GOLDEN, IMAGENET, needs_imagenet
 from records import SYNSETS, encode, everything, features, write_records
 
-from empir.backend import tf
 from empir.data import convert, distortion, imagenet, tfrecords
 from empir.errors import DataError, EmpirError, ResumeError
+from empir.runtime import tf
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,6 @@ import numpy as np
 from known import arrays
 from test_imagenet import everything, original, tree  # noqa: F401
 
-from empir.backend import tf
 from empir.data import imagenet
 from empir.evaluation import suite
 from empir.evaluation.goals import Goal
@@ -14,6 +13,7 @@ from empir.evaluation.rounds import Setting, Subject
 from empir.evaluation.trials import Trial
 from empir.models.ensemble import Ensemble
 from empir.report import robustness as report
+from empir.runtime import tf
 
 TRIALS = (
     Trial("noise", "noise", rounds=2, everyone=True),

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from empir import runtime
-from empir.backend import keras, tf
 from empir.data import mnist
 from empir.errors import CheckpointError
 from empir.evaluation.trials import default_suite
@@ -19,6 +18,7 @@ from empir.nn.layers import QuantConv2D, QuantDense
 from empir.nn.precision import FULL, Precision
 from empir.nn.quantizers import DoReFaActivations, DoReFaWeights
 from empir.report import networks
+from empir.runtime import keras, tf
 
 LAYERS = keras.layers
 SHAPE = (28, 28, 1)

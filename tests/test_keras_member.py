@@ -10,7 +10,6 @@ import pytest
 from conftest import ROOT, one_hot
 
 from empir import attacks, runtime
-from empir.backend import keras, tf
 from empir.data import mnist
 from empir.errors import CheckpointError, ResumeError
 from empir.evaluation import suite
@@ -21,6 +20,7 @@ from empir.models.ensemble import Ensemble
 from empir.models.keras_member import KerasMember, load_keras
 from empir.nn.layers import QuantDense
 from empir.nn.quantizers import DoReFaActivations, DoReFaWeights
+from empir.runtime import keras, tf
 from scripts import assert_refused, run_module
 
 LAYERS = keras.layers

@@ -5,7 +5,6 @@ import json
 import numpy as np
 import pytest
 
-from empir.backend import keras, tf
 from empir.errors import EmpirError
 from empir.nn.layers import (
     CUSTOM_OBJECTS,
@@ -18,6 +17,7 @@ from empir.nn.layers import (
     quantize_once,
 )
 from empir.nn.quantizers import DoReFaActivations, DoReFaWeights
+from empir.runtime import keras, tf
 
 IMAGES = (2, 7, 8, 3)
 VECTORS = (4, 6)

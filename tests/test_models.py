@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 
 from empir import runtime
-from empir.backend import keras, tf
 from empir.errors import EmpirError
 from empir.nn import architecture, family, weights
 from empir.nn.layers import quantize_once
 from empir.nn.precision import FULL, Precision
 from empir.nn.quantizers import DoReFaActivations, DoReFaWeights
+from empir.runtime import keras, tf
 
 W2A4 = Precision(2, 4)
 NARROW = dict(nb_filters=2, seed=5)

@@ -11,13 +11,13 @@ from conftest import ROOT, one_hot
 from trainings import NORMALISED, difference, killed_after, settings
 
 from empir.attacks.pgd import ProjectedGradientDescent
-from empir.backend import keras, tf
 from empir.data import mnist
 from empir.errors import CheckpointError, EmpirError
 from empir.models import checkpoints
 from empir.models.ensemble import Member
 from empir.nn import Architecture, quantizers, weights
 from empir.nn.precision import FULL, Precision, per_layer
+from empir.runtime import keras, tf
 from empir.training import loop, objectives, train
 from empir.training.distillation import distill, probabilities
 

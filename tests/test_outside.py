@@ -12,7 +12,6 @@ from released import save_members
 from test_benchmark_workers import PYTORCH, needs_pytorch
 
 from empir import runtime
-from empir.backend import tf
 from empir.benchmark import comparison, outside
 from empir.data import Dataset
 from empir.data.mnist import load
@@ -22,6 +21,7 @@ from empir.models.ensemble import Ensemble, mean_logits
 from empir.nn import architecture
 from empir.nn.precision import FULL, Precision
 from empir.report import outside as report
+from empir.runtime import tf
 from scripts import assert_refused, run_module
 
 COUNT = 5

@@ -11,9 +11,9 @@ import pytest
 from conftest import ROOT
 from released import save_members
 
-from empir.backend import tf
 from empir.commands import process
 from empir.errors import EmpirError
+from empir.runtime import tf
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from empir import runtime
-from empir.backend import tf
 from empir.errors import EmpirError
 from empir.nn.quantizers import (
     DoReFaActivations,
@@ -13,6 +12,7 @@ from empir.nn.quantizers import (
     quantize_k,
     weight_quantizer,
 )
+from empir.runtime import tf
 
 BITS = tuple(range(1, 9))
 BAD_BITS = (0, -1, 33, True, 2.0, "2")

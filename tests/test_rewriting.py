@@ -16,7 +16,6 @@ from tensorflow.python.grappler import tf_optimizer
 
 from empir import runtime
 from empir.attacks.base import as_function
-from empir.backend import keras, tf
 from empir.data import Dataset
 from empir.models.ensemble import Ensemble
 from empir.models.loading import member_from_arrays
@@ -24,6 +23,7 @@ from empir.nn import Architecture
 from empir.nn.layers import CUSTOM_OBJECTS, QuantConv2D, QuantDense
 from empir.nn.precision import Precision, per_layer
 from empir.nn.quantizers import DoReFaActivations, DoReFaWeights, quantize_k
+from empir.runtime import keras, tf
 from empir.training import Settings, train
 from empir.training.graph import Graph
 

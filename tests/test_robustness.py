@@ -10,7 +10,6 @@ from conftest import ROOT
 from known import COUNT, Case, Known, arrays
 from released import save_members
 
-from empir.backend import tf
 from empir.errors import EmpirError, ResumeError
 from empir.evaluation import rounds, suite
 from empir.evaluation.goals import Goal
@@ -20,6 +19,7 @@ from empir.experiments import EXPERIMENTS
 from empir.models.ensemble import Ensemble
 from empir.report import radius
 from empir.report import robustness as report
+from empir.runtime import tf
 from scripts import assert_refused, run_module
 
 

@@ -98,7 +98,7 @@ def test_each_session_has_its_own_threads():
     script = """if True:
         import numpy as np
         from empir import runtime
-        from empir.backend import tf
+        from empir.runtime import tf
 
         with runtime.session(operations=1) as first:
             first.run(tf.constant(1))
@@ -136,7 +136,7 @@ KERAS_JSON = {
 
 def test_keras_is_as_the_networks_need_it_whatever_its_settings(tmp_path):
     """Of a process for each: Keras reads its settings once."""
-    script = "from empir.backend import keras, tf; import os; b = keras.backend; "
+    script = "from empir.runtime import keras, tf; import os; b = keras.backend; "
     script += "print(b.backend(), b.floatx(), b.image_data_format(), b.epsilon(), "
     script += "tf.keras.backend.floatx(), os.environ['KERAS_BACKEND'])"
     for text, variable in KERAS_JSON.items():
@@ -150,7 +150,7 @@ def test_keras_is_as_the_networks_need_it_whatever_its_settings(tmp_path):
 
 
 def test_keras_that_was_imported_with_other_settings_is_refused(monkeypatch):
-    from empir.backend import keras
+    from empir.runtime import keras
 
     monkeypatch.setattr(keras.backend, "floatx", lambda: "float64")
     message = "imported with the settings tensorflow, float64, channels_last, but EMPIR needs"

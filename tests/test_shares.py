@@ -12,8 +12,8 @@ from empir import attacks, runtime
 from empir.attacks.apgd import AutoPGD
 from empir.attacks.base import as_function, in_shares
 from empir.attacks.square import SquareAttack
-from empir.backend import tf
 from empir.evaluation.goals import Goal, GoalPGD
+from empir.runtime import tf
 from scripts import MNIST_SCRIPT, run_script
 
 CLIP = dict(clip_min=0.0, clip_max=1.0)

@@ -8,8 +8,8 @@ from test_attacks import Linear
 
 from empir.attacks import square
 from empir.attacks.square import SquareAttack
-from empir.backend import tf
 from empir.errors import EmpirError
+from empir.runtime import tf
 
 CLIP = dict(clip_min=0.0, clip_max=1.0)
 

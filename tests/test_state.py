@@ -19,13 +19,13 @@ from kills import killed_after, killed_runs
 from known import UNOPTIMIZED, Case, Known
 
 from empir import runtime
-from empir.backend import tf
 from empir.errors import EmpirError, ResumeError
 from empir.evaluation import runner as evaluation
 from empir.evaluation.runner import Job
 from empir.models.ensemble import Ensemble
 from empir.records import runs
 from empir.records.finished import evaluation_record
+from empir.runtime import tf
 
 FILES = ["examples.npz", "result.json"]
 

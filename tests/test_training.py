@@ -8,7 +8,6 @@ import pytest
 from trainings import NORMALISED, difference, killed_after, settings
 
 from empir import runtime
-from empir.backend import tf
 from empir.data import mnist
 from empir.errors import EmpirError, ResumeError
 from empir.models import checkpoints
@@ -16,6 +15,7 @@ from empir.models.loading import load_member
 from empir.nn import architecture
 from empir.nn.precision import FULL, Precision
 from empir.runtime import session as new_session
+from empir.runtime import tf
 from empir.training import loop, train
 from empir.training.loop import epoch_batches
 

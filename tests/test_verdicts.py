@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from known import Case, Known
 
-from empir.backend import tf
 from empir.data import Dataset
 from empir.evaluation import probes, suite, trials, verdicts
 from empir.evaluation.rounds import Setting, Subject
 from empir.models.ensemble import Ensemble
+from empir.runtime import tf
 
 SIDE, COUNT = 11, 30
 

@@ -10,9 +10,8 @@ from typing import List, NamedTuple
 import numpy as np
 
 from empir.attacks.base import Attack, as_function, in_shares, noise, norm, project, unit
-from empir.backend import tf
 from empir.errors import EmpirError
-from empir.runtime import DEFAULT_SEED
+from empir.runtime import DEFAULT_SEED, tf
 
 #: Share of a step in the next one: the rest is momentum.
 STEP_SHARE = 0.75

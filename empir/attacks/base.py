@@ -10,8 +10,8 @@ from tensorflow.python.eager.function import defun_with_attributes
 from empir import runtime
 from empir.attacks import MOST
 from empir.attacks.inputs import checked_images, checked_labels, label_tensor
-from empir.backend import keras, tf
 from empir.errors import EmpirError
+from empir.runtime import keras, tf
 
 NORMS = (np.inf, 1, 2)
 

@@ -8,8 +8,8 @@ closest misclassified x' that was met, or the clean image if none was.
 from typing import NamedTuple
 
 from empir.attacks.base import Attack, as_function, in_shares
-from empir.backend import tf
 from empir.errors import EmpirError
+from empir.runtime import tf
 
 BETA1, BETA2, ADAM_EPSILON = 0.9, 0.999, 1e-8
 NEVER = 1e10  # distance of an example that has not been misclassified yet

@@ -4,8 +4,8 @@ from typing import Callable, Optional
 
 import numpy as np
 
-from empir.backend import tf
 from empir.errors import EmpirError
+from empir.runtime import tf
 
 #: Share of the range by which images may leave it: float32 rounds.
 ROUNDING = 1e-5

@@ -3,8 +3,7 @@
 import numpy as np
 
 from empir.attacks.base import IterativeAttack, noise, project
-from empir.backend import tf
-from empir.runtime import DEFAULT_SEED
+from empir.runtime import DEFAULT_SEED, tf
 
 
 class ProjectedGradientDescent(IterativeAttack):

@@ -9,9 +9,8 @@ from typing import List, NamedTuple
 
 from empir.attacks.apgd import margin
 from empir.attacks.base import Attack, in_shares
-from empir.backend import tf
 from empir.errors import EmpirError
-from empir.runtime import DEFAULT_SEED
+from empir.runtime import DEFAULT_SEED, tf
 
 #: As shares of all queries: when the area of squares is halved.
 HALVINGS = (0.001, 0.005, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8)

@@ -98,8 +98,8 @@ def measure(chosen, batch_size: int, engine: bool) -> dict:
       batch_size: images.
       engine: compute the networks by `empir.fast.engine`, else layer by layer.
     """
-    from empir.backend import tf
     from empir.models.ensemble import Ensemble
+    from empir.runtime import tf
 
     with tf.Graph().as_default(), runtime.session(operations=1) as session:
         ensemble = Ensemble(throughput.members(chosen, session, engine))

@@ -142,7 +142,7 @@ class Store:
 
 def export(model: Model, data_dir, path: str):
     """Write the workload of a model: its released members and test images."""
-    from empir.backend import tf
+    from empir.runtime import tf
 
     chosen = experiment(model.dataset)
     data_dir = data_dir and os.path.join(data_dir, model.folder)
@@ -352,7 +352,7 @@ def _measure(workers, model, name, batch_size, pace):
 
 def _multiplications(model):
     """Of one forward pass of all members, per image; the input gradient takes as many."""
-    from empir.backend import tf
+    from empir.runtime import tf
 
     with tf.Graph().as_default():
         network = architecture(experiment(model.dataset).architecture).build()

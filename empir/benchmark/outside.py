@@ -27,9 +27,8 @@ from empir.evaluation.kept import HEAD, Attacked, inside, read_images, read_reco
 from empir.experiments import EXPERIMENTS
 from empir.nn import architecture
 from empir.nn.precision import Precision
-from empir.progress import progress_bar
 from empir.records import clone, runs
-from empir.runtime import ROOT
+from empir.runtime import ROOT, progress_bar
 
 FLAGS = flags.FLAGS
 log = logging.getLogger("empir")
@@ -158,8 +157,8 @@ def export(record: dict, data: Dataset, path: str) -> np.ndarray:
       CheckpointError: see `loading.load_member`.
       EmpirError: if a checkpoint's weights are not those of the run.
     """
-    from empir.backend import tf
     from empir.models.ensemble import Ensemble, mean_logits
+    from empir.runtime import tf
 
     network = architecture(record["architecture"])
     specs = [

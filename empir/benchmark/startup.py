@@ -17,9 +17,9 @@ from empir.runtime import ROOT
 STAGES = (
     ("python", "pass"),
     ("numpy", "import numpy"),
-    ("tensorflow and keras", "import empir.backend"),
-    ("cleverhans", "import empir.backend; import cleverhans.attacks"),
-    ("empir", "import empir.backend; import empir.evaluation.runner, empir.models.loading"),
+    ("tensorflow and keras", "from empir.runtime import tf"),
+    ("cleverhans", "from empir.runtime import tf; import cleverhans.attacks"),
+    ("empir", "from empir.runtime import tf; import empir.evaluation.runner, empir.models.loading"),
 )
 
 

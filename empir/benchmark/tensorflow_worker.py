@@ -41,7 +41,7 @@ def cleverhans_attack(target, session, name, images, labels, parameters):
 @contextlib.contextmanager
 def empir_training(network, precisions, filters, session, images, labels):
     """Gives a step as `empir.training` takes it."""
-    from empir.backend import tf
+    from empir.runtime import tf
     from empir.training.graph import Graph, Settings
 
     options = {"nb_filters": filters}
@@ -62,7 +62,7 @@ def empir_training(network, precisions, filters, session, images, labels):
 @contextlib.contextmanager
 def keras_training(network, precisions, filters, session, images, labels):
     """Gives a step of a compiled Keras model."""
-    from empir.backend import keras
+    from empir.runtime import keras
 
     model = network.build(precisions, nb_filters=filters)
     optimizer = keras.optimizers.Adam(LEARNING_RATE)
@@ -77,7 +77,7 @@ TRAININGS = {"empir": empir_training, "cleverhans": keras_training}
 @contextlib.contextmanager
 def _session(operations=2):
     """A session on a graph of its own; neither is the default, so that several can be open."""
-    from empir.backend import keras, tf
+    from empir.runtime import keras, tf
 
     keras.backend.clear_session()  # Keras keeps every graph that it has built a layer in
     with contextlib.closing(runtime.session(tf.Graph(), operations)) as session:
@@ -128,7 +128,7 @@ class TensorFlowSystem(wire.System):
     @contextlib.contextmanager
     def _loaded(self, attack=None):
         """Gives (session, ensemble, placeholder of images); sets how `logits` evaluates."""
-        from empir.backend import tf
+        from empir.runtime import tf
 
         # One operation at a time is fastest, but CleverHans' CW calls the session from within one.
         within = self._library == "cleverhans" and attack == "cw"
@@ -153,7 +153,7 @@ class TensorFlowSystem(wire.System):
     @contextlib.contextmanager
     def attack(self, name, parameters, images, labels):
         """See `wire.System`."""
-        from empir.backend import tf
+        from empir.runtime import tf
 
         if name not in ("fgsm", "bim", "pgd", "cw"):
             raise wire.Unavailable("attack %r: choose from fgsm, bim, pgd, cw" % name)
@@ -182,7 +182,7 @@ class TensorFlowSystem(wire.System):
     @contextlib.contextmanager
     def gemm(self, size):
         """See `wire.System`."""
-        from empir.backend import tf
+        from empir.runtime import tf
 
         with _session() as session, _default(session):
             matrix = tf.Variable(tf.random_normal([size, size], seed=0))

@@ -82,8 +82,8 @@ def measure(chosen: Experiment, attack: str, protocol: str, batch_size: int, rep
       batch_size: images per call.
       repeats: timed calls; matrix products are timed between them.
     """
-    from empir.backend import tf
     from empir.models.ensemble import Ensemble
+    from empir.runtime import tf
 
     with tf.Graph().as_default(), runtime.session(operations=1) as session:
         ensemble = Ensemble(members(chosen, session), *PROTOCOLS[protocol])
@@ -134,7 +134,7 @@ def members(chosen: Experiment, session, engine=None) -> list:
 
 def attack_graph(chosen: Experiment, attack: str, ensemble, batch_size: int, session):
     """An attack on noise: what to run, which leaves the result in the graph, and what to feed."""
-    from empir.backend import tf
+    from empir.runtime import tf
 
     network = architecture(chosen.architecture)
     parameters = default_parameters(chosen, attack, batch_size)
@@ -155,7 +155,7 @@ def attack_graph(chosen: Experiment, attack: str, ensemble, batch_size: int, ses
 
 def _gemm_call(session):
     """A function that multiplies two float32 matrices of GEMM_SIZE squared, once for each share."""
-    from empir.backend import tf
+    from empir.runtime import tf
 
     products = []
     for seed in range(runtime.share_count()):

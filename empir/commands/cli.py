@@ -80,9 +80,9 @@ def run(experiment: Experiment):
 
 def _attack(experiment, specs, precisions, attack, protocol, data, seed, options, arrays):
     """Run one attack on the members of the flags, or on the one of trained weights `arrays`."""
-    from empir.backend import tf
     from empir.evaluation.runner import evaluate
     from empir.models.loading import load_member, member_from_arrays
+    from empir.runtime import tf
 
     network = architecture(experiment.architecture)
     operations = attacks.row(attack).operations

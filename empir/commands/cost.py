@@ -136,7 +136,7 @@ def network_costs(network: Architecture, precision=FULL, nb_filters=None) -> Lis
     Raises:
       EmpirError: see `Architecture.build`.
     """
-    from empir.backend import tf
+    from empir.runtime import tf
 
     with tf.Graph().as_default():
         return layer_costs(network.build(precision, nb_filters))

@@ -87,9 +87,9 @@ def reproduce(chosen: Experiment, folder: str, fast, slow, out: str, progress: b
       out: folder of the records.
       progress: show progress bars.
     """
-    from empir.backend import tf
     from empir.evaluation.runner import evaluate
     from empir.models.loading import load_member
+    from empir.runtime import tf
 
     network = architecture(chosen.architecture)
     steps = [(row, attack) for row in ROWS for attack in TABLE_ATTACKS]

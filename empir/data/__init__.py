@@ -139,7 +139,7 @@ def keras_file(name: str, url: str) -> str:
     Raises:
       Exception: whatever the download met.
     """
-    from empir.backend import keras
+    from empir.runtime import keras
 
     with contextlib.redirect_stdout(sys.stderr):  # Keras prints its progress to standard output
         return keras.utils.get_file(name, origin=url)

@@ -26,8 +26,8 @@ from empir.data.files import listing, read_regular
 from empir.data.imagenet import synsets
 from empir.data.tfrecords import LABEL_OFFSETS, LONGEST, NAMES, file_name
 from empir.errors import DataError, EmpirError
-from empir.progress import progress_bar
 from empir.records import runs
+from empir.runtime import progress_bar
 
 log = logging.getLogger(__name__)
 
@@ -209,7 +209,7 @@ def _write_shard(encoder, sources, path, state, bar):
     if os.path.exists(path):
         bar.update(len(sources))
         return
-    from empir.backend import tf
+    from empir.runtime import tf
 
     problems = []
     with ThreadPoolExecutor(runtime.available_cpus()) as pool:
@@ -255,7 +255,7 @@ class _Encoder:
     """Image files -> `tf.train.Example`s with the converter's features; usable by threads."""
 
     def __init__(self, label_offset):
-        from empir.backend import tf
+        from empir.runtime import tf
 
         self._tf = tf
         self._offset = label_offset

@@ -249,7 +249,7 @@ def _stack(examples):
 
 def parse_example(data: bytes, where: str):
     """JPEG and stored label of a serialized `tf.train.Example`; `DataError` if it has none."""
-    from empir.backend import tf
+    from empir.runtime import tf
 
     example = tf.train.Example()
     try:
@@ -273,7 +273,7 @@ class Decoder:
     """
 
     def __init__(self, correct_channels: bool = False):
-        from empir.backend import tf
+        from empir.runtime import tf
 
         self._error = tf.errors.InvalidArgumentError
         with tf.Graph().as_default() as graph, tf.device("/cpu:0"):
@@ -283,7 +283,7 @@ class Decoder:
 
     def _cut(self):
         """RGB image in 0..255, float32 [224, 224, 3]."""
-        from empir.backend import tf
+        from empir.runtime import tf
 
         return central_crop(tf.cast(tf.image.decode_jpeg(self._encoded, channels=3), tf.float32))
 
@@ -303,7 +303,7 @@ class Distorter(Decoder):
     """JPEG bytes -> the original's training image: crop, flip and light drawn at random."""
 
     def _cut(self):
-        from empir.backend import tf
+        from empir.runtime import tf
 
         self._shape = tf.image.extract_jpeg_shape(self._encoded)
         self._window = tf.placeholder(tf.int32, [4], "window")
@@ -327,7 +327,7 @@ class Distorter(Decoder):
 
 def central_crop(image):
     """Float image [h, w, 3] -> its central [224, 224, 3] at a short side of 256 pixels."""
-    from empir.backend import tf
+    from empir.runtime import tf
 
     size = tf.cast(tf.shape(image)[:2], tf.float32)
     size = tf.cast(tf.rint(size * SHORT_SIDE / tf.reduce_min(size)), tf.int32)

@@ -10,10 +10,10 @@ from typing import NamedTuple
 from empir.attacks.apgd import LOSSES, Ascent, Climb, margin, ratio_margin
 from empir.attacks.base import norm
 from empir.attacks.square import SquareAttack
-from empir.backend import tf
 from empir.errors import EmpirError
 from empir.models.ensemble import Ensemble, mean_logits, mean_probs_logits
 from empir.nn.quantizers import surrogate
+from empir.runtime import tf
 
 #: Whose outputs a loss is taken of. "memberK" is the K-th member alone, counted from 1, "outsideK"
 #: the K-th of the networks outside the ensemble.

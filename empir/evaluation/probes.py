@@ -5,10 +5,10 @@ from typing import NamedTuple
 import numpy as np
 
 from empir.attacks.base import as_function
-from empir.backend import tf
 from empir.evaluation.goals import gradient_or_zero
 from empir.evaluation.rounds import Setting, Subject
 from empir.evaluation.trials import SAMPLE
+from empir.runtime import tf
 
 #: Images per call that logits in chunks of the evaluation's size are compared with, if they differ.
 OTHER_CHUNK = 7

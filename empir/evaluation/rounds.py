@@ -7,7 +7,6 @@ import numpy as np
 from empir import runtime
 from empir.attacks.base import as_function, in_shares, noise, project, unit
 from empir.attacks.cw import CarliniWagnerL2
-from empir.backend import tf
 from empir.data import Dataset
 from empir.errors import EmpirError
 from empir.evaluation.ball import NORMS, diameter, reach
@@ -16,6 +15,7 @@ from empir.evaluation.goals import DRAWS, JUDGING_DRAWS, Goal, GoalPGD, GoalSqua
 from empir.evaluation.measures import distances, refuse, require_valid
 from empir.evaluation.trials import Trial
 from empir.models.ensemble import Ensemble, describe_members, mean_logits
+from empir.runtime import tf
 
 SCHEMA = 2
 

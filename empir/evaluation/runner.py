@@ -16,7 +16,6 @@ import numpy as np
 
 from empir import attacks, runtime
 from empir.attacks.base import in_shares
-from empir.backend import tf
 from empir.data import Dataset
 from empir.errors import EmpirError
 from empir.evaluation.measures import (
@@ -28,8 +27,8 @@ from empir.evaluation.measures import (
     require_valid,
 )
 from empir.models.ensemble import DECISION_RULES, Ensemble, describe_members
-from empir.progress import progress_bar
 from empir.records import chunks, finished, runs
+from empir.runtime import progress_bar, tf
 
 log = logging.getLogger(__name__)
 

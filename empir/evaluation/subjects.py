@@ -54,10 +54,10 @@ class Source(NamedTuple):
         Raises:
           CheckpointError: if a network cannot be loaded, or is for other images than `data`'s.
         """
-        from empir.backend import tf
         from empir.evaluation.rounds import Subject
         from empir.models.ensemble import Ensemble
         from empir.models.keras_member import load_keras
+        from empir.runtime import tf
 
         with tf.Graph().as_default(), runtime.session(operations=1) as session:
             tf.set_random_seed(self.seed)

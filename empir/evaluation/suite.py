@@ -19,9 +19,9 @@ from empir.evaluation.measures import require_valid
 from empir.evaluation.rounds import Graph, Setting, Subject, attack_chunk, graph_key
 from empir.evaluation.storage import COLUMNS, Storage, arrays, check_free
 from empir.evaluation.trials import Effort, Trial, controls, default_suite, left_out
-from empir.progress import progress_bar
 from empir.records import runs
 from empir.report.results import score
+from empir.runtime import progress_bar
 
 log = logging.getLogger(__name__)
 

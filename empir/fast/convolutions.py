@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from empir.backend import tf
+from empir.runtime import tf
 
 #: Output channels that one vector register of float32 holds.
 VECTOR = 16

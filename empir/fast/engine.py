@@ -14,9 +14,9 @@ float32 sums; batch normalisation is by the moving statistics. On GPUs, and of n
 random, the plain layers are used (`loading`).
 """
 
-from empir.backend import keras, tf
 from empir.fast.convolutions import Axis, Blocked, MatrixProduct, SubPixel
 from empir.nn.layers import BatchNorm, QuantConv2D, QuantDense
+from empir.runtime import keras, tf
 
 
 class Engine:

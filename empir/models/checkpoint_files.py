@@ -95,7 +95,7 @@ def read(path: str) -> Dict[str, np.ndarray]:
       CheckpointError: if there is no checkpoint, it is truncated or corrupt, a file of it is no
         regular file, or a weight is not float32, NaN or infinite.
     """
-    from empir.backend import tf
+    from empir.runtime import tf
 
     prefix = find_prefix(path)
     data = glob.glob(glob.escape(prefix) + ".data-*")
@@ -158,7 +158,7 @@ def save(path: str, arrays: Dict[str, np.ndarray], name: str = "model"):
     Raises:
       CheckpointError: if the directory cannot be written.
     """
-    from empir.backend import tf
+    from empir.runtime import tf
 
     try:
         os.makedirs(path, exist_ok=True)

@@ -23,8 +23,8 @@ from typing import List, Sequence
 from cleverhans.model import Model
 
 from empir import attacks
-from empir.backend import tf
 from empir.errors import EmpirError
+from empir.runtime import tf
 
 DECISION_RULES = ("mean_logits", "mean_probs", "vote")
 ATTACK_TARGETS = ("decision", "full_precision", "majority_probs", "released")

@@ -7,13 +7,13 @@ from typing import Optional
 import numpy as np
 from cleverhans.model import Model
 
-from empir.backend import keras, tf
 from empir.data import Dataset
 from empir.errors import CheckpointError
 from empir.models import checkpoints, keras_file
 from empir.nn.layers import CUSTOM_OBJECTS, layers_within, quantize_once
 from empir.nn.precision import FULL, Precision
 from empir.nn.quantizers import QUANTIZERS
+from empir.runtime import keras, tf
 
 #: What a record gives as bits of a model with parts whose arithmetic is not known here.
 UNKNOWN = "unknown"

@@ -3,13 +3,13 @@
 from typing import Optional, Sequence
 
 from empir import runtime
-from empir.backend import tf
 from empir.fast.engine import Engine
 from empir.models import checkpoints, identity
 from empir.models.ensemble import Member
 from empir.nn import Architecture
 from empir.nn.layers import quantize_once
 from empir.nn.precision import per_layer
+from empir.runtime import tf
 
 
 def load_member(

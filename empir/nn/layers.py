@@ -7,9 +7,9 @@ it is a local variable besides: computed once per session, when `quantize_once(s
 after the weights are loaded.
 """
 
-from empir.backend import keras, tf
 from empir.errors import EmpirError
 from empir.nn.quantizers import QUANTIZERS
+from empir.runtime import keras, tf
 
 K = keras.backend
 

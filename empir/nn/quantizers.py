@@ -14,9 +14,9 @@ import math
 
 import numpy as np
 
-from empir.backend import tf
 from empir.errors import EmpirError
 from empir.nn.precision import check_bits
+from empir.runtime import tf
 
 #: 1.5 * 2^23: float32 numbers near it are the integers, so adding it rounds, halves to even.
 ROUNDING = 3 * 2.0**22

@@ -1,9 +1,9 @@
 """Networks layer by layer: each gets its precision, its seed and the original's first weights."""
 
-from empir.backend import keras
 from empir.nn.layers import BatchNorm, PositionBias, QuantConv2D, QuantDense, UnitNorm
 from empir.nn.precision import FULL, per_layer
 from empir.nn.quantizers import DoReFaWeights, activation_quantizer, weight_quantizer
+from empir.runtime import keras
 
 #: The layer that `stochastic_weights` (`--rand`) makes stochastic.
 STOCHASTIC_LAYER = "conv3"

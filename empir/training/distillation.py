@@ -12,11 +12,10 @@ from typing import Optional
 import numpy as np
 
 from empir import runtime
-from empir.backend import tf
 from empir.data import Dataset
 from empir.models import checkpoints
 from empir.models.loading import member_from_arrays
-from empir.progress import progress_bar
+from empir.runtime import progress_bar, tf
 from empir.training import loop, training_folder
 from empir.training.graph import Settings
 

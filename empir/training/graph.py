@@ -4,11 +4,11 @@ import json
 import numbers
 from typing import NamedTuple, Sequence, Tuple
 
-from empir.backend import keras, tf
 from empir.data import Dataset
 from empir.errors import EmpirError
 from empir.models.ensemble import Member
 from empir.nn import Architecture, check_filters
+from empir.runtime import keras, tf
 from empir.training import objectives
 
 #: Epochs that no training has.

@@ -17,12 +17,11 @@ from typing import Optional, Sequence
 import numpy as np
 
 from empir import runtime
-from empir.backend import tf
 from empir.data import Dataset
 from empir.errors import EmpirError
 from empir.models import checkpoints, identity
-from empir.progress import progress_bar
 from empir.records import runs
+from empir.runtime import progress_bar, tf
 from empir.training import summaries, training_folder
 from empir.training.graph import Graph, Settings
 

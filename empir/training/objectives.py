@@ -11,10 +11,10 @@ from typing import NamedTuple, Optional, Tuple
 
 from empir.attacks.fgsm import FastGradientMethod
 from empir.attacks.pgd import ProjectedGradientDescent
-from empir.backend import tf
 from empir.errors import EmpirError
 from empir.fast.engine import Engine
 from empir.models.ensemble import Member
+from empir.runtime import tf
 
 #: How the radius of FGSM in training is drawn, see `FGSMTraining`.
 RADII = ("scaled", "released")

@@ -8,8 +8,8 @@ import os
 import socket
 import time
 
-from empir.backend import tf
 from empir.errors import EmpirError
+from empir.runtime import tf
 
 
 class Writer:
