@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from cleverhans.model import Model
 
+from empir import attacks
 from empir.errors import EmpirError
 from empir.models import ensemble as subject
 from empir.models.ensemble import DECISION_RULES, Ensemble, Member, vote
@@ -24,12 +25,13 @@ FEATURES, CLASSES = 6, 4
 
 PLAIN_TARGETS = ("decision", "full_precision", "majority_probs")
 
-#: What the authors' code differentiates in each attack (docs/original.md, Defects 11 to 14).
+#: What the authors' code differentiates in each attack (docs/original.md, Defects 11 to 14, and
+#: Attacks).
 RELEASED = {
     "cw": "full_precision",
-    "jsma": "full_precision",
     "bim": "full_precision",
     "fgsm": "majority_probs",
+    "jsma": "majority_probs",
     "pgd": "majority_probs",
 }
 
@@ -302,8 +304,23 @@ def test_an_ensembles_own_logits_and_probs_are_its_targets(attack_target, sessio
     logits, of_target, probs, probs_of_target = session.run(tensors)
     np.testing.assert_array_equal(logits, of_target)
     np.testing.assert_array_equal(probs, probs_of_target)
-    np.testing.assert_allclose(probs, softmax(logits), rtol=1e-5)  # float32 softmax
+    # The mean softmax is used as logits, and is the probabilities too.
+    expected = logits if attack_target == "majority_probs" else softmax(logits)
+    np.testing.assert_allclose(probs, expected, rtol=1e-5)  # float32 softmax
     assert ensemble.get_params() == target.get_params() == [m.w for m in ensemble.members]
+
+
+def test_jsma_follows_the_members_that_agree_with_the_vote(session):
+    """Two pixels matter to the agreeing members, two to the other, which is at the target."""
+    low = Linear([[-1, 1], [-1, 1], [0, 0], [0, 0], [1, -1]])
+    full = Linear([[0, 0], [0, 0], [-9, 9], [-9, 9], [-9, 9]], full=True)
+    ensemble = Ensemble([low, low, full], "vote", "released")
+    start(session)
+    jsma = attacks.create("jsma", ensemble.target("jsma"), session)
+    images = np.array([[0.1, 0.1, 0.1, 0.1, 1.0]], np.float32)
+    parameters = dict(theta=1.0, gamma=0.4, clip_min=0.0, clip_max=1.0)  # two pixels of five
+    found = jsma.generate_np(images, y_target=np.array([[0, 1]], np.float32), **parameters)
+    np.testing.assert_array_equal(found != images, [[True, True, False, False, False]])
 
 
 # One member

@@ -33,8 +33,8 @@ class Row(NamedTuple):
       parameters: parameters with fixed values; None = the class's defaults that are plain data.
       settings: other parameters, and for each the name in `SETTINGS` of what sets it.
       released: what the authors' code differentiates on an ensemble (docs/original.md, Defects 11
-      to 14), a name
-        of `empir.models.ensemble.ATTACK_TARGETS`; None = their code has no such attack.
+        to 14, and Attacks), a name of `empir.models.ensemble.ATTACK_TARGETS`; None = their code has
+        no such attack.
       number: the original's `--attack` number (docs/original.md, Flags), if it has one.
     """
 
@@ -147,7 +147,7 @@ TABLE = {
         "cleverhans.attacks:SaliencyMapMethod",
         dict(theta=1.0, gamma=0.1),
         {},
-        released="full_precision",
+        released="majority_probs",
         number="1",
     ),
 }

@@ -13,8 +13,8 @@ and Combination rule):
     decision         what the decision rule takes its argmax of; for vote, the mean logits
     full_precision   the logits of the full-precision member alone
     majority_probs   mean softmax of the members that agree with the vote, used as if it were logits
-    released         what the authors' code does: full_precision for CW, BIM and JSMA,
-                     majority_probs for FGSM and PGD
+    released         what the authors' code does: full_precision for CW and BIM, majority_probs
+                     for FGSM, PGD and JSMA
 """
 
 import math
@@ -312,9 +312,14 @@ class Target(Model):
         return mean_logits(logits)
 
     def fprop(self, x):
-        """Logits and their softmax."""
+        """Logits and probabilities: the logits' softmax, but of majority_probs the target itself.
+
+        Faithfulness: so CleverHans' JSMA, which reads probabilities, differentiates what the
+        authors' JSMA does (docs/original.md, Attacks).
+        """
         logits = self.get_logits(x)
-        return {"logits": logits, "probs": tf.nn.softmax(logits)}
+        probable = self.name == "majority_probs" and len(self.ensemble.members) > 1
+        return {"logits": logits, "probs": logits if probable else tf.nn.softmax(logits)}
 
     def decision(self, x):
         """The ensemble's decision, int64 [n]."""
