@@ -8,13 +8,13 @@ import os
 import subprocess
 import sys
 
-from conftest import ROOT
+from tests.support import ROOT
 
 
 def test_no_case_ends_its_process():
     """All at once, as they share the time that an import of TensorFlow takes."""
     process = subprocess.run(
-        [sys.executable, "-W", "ignore", os.path.join(ROOT, "tests", "aborting.py")],
+        [sys.executable, "-W", "ignore", "-m", "tests.support.aborting"],
         env=dict(os.environ, PYTHONPATH=ROOT),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

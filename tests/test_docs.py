@@ -8,14 +8,14 @@ import sys
 
 import pytest
 from absl import flags
-from conftest import ROOT
-from documented import blocks, pages
 
 from empir import __main__ as console
 from empir.benchmark import __main__ as benchmark
 from empir.benchmark import account, outside, throughput
 from empir.commands import cli, commandline, cost, reproduce, robustness
-from scripts import remove_flags
+from tests.support import ROOT
+from tests.support.documented import blocks, pages
+from tests.support.scripts import remove_flags
 
 #: Commands of absl flags: what defines their flags.
 SETUPS = {

@@ -4,10 +4,10 @@ import os
 import re
 
 import pytest
-from conftest import ROOT
 
 from empir.experiments import EXPERIMENTS, TABLE_ATTACKS
 from empir.report.results import paper_row
+from tests.support import ROOT
 
 SECTIONS = (
     ("Paper", "Lineage", "Defects", "Networks", "Quantizers", "Combination rule", "Flags")

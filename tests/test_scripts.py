@@ -5,7 +5,8 @@ import shutil
 import subprocess
 
 import pytest
-from conftest import ROOT
+
+from tests.support import ROOT
 
 #: In place of the environment's Python: prints its folder and command line, refuses --foo.
 STUB = """#!/usr/bin/env bash

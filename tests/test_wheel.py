@@ -12,8 +12,9 @@ import sysconfig
 import zipfile
 
 import pytest
-from conftest import MEMBERS, ROOT
-from released import WIDTH, save_members
+
+from tests.support import MEMBERS, ROOT
+from tests.support.released import WIDTH, save_members
 
 SHARED_PACKAGES = sysconfig.get_paths()["purelib"]
 

@@ -1,0 +1,87 @@
+"""The benchmark counts the arithmetic that attacks need, and its records are whole."""
+
+import json
+import os
+
+import pytest
+
+from empir.benchmark import account, throughput
+from empir.experiments import EXPERIMENTS
+from tests.support import ROOT
+from tests.support.scripts import assert_refused, run_module
+
+
+@pytest.mark.parametrize(
+    "attack, protocol, passes", [("fgsm", "whitebox", 3), ("bim", "paper", 1), ("cw", "paper", 1)]
+)
+def test_rates_follow_from_the_seconds(monkeypatch, attack, protocol, passes):
+    monkeypatch.setattr(throughput, "_interleaved", lambda calls, repeats: [2.0, 0.5])
+    record = throughput.measure(EXPERIMENTS["mnist"], attack, protocol, 10, 3)
+    steps = {"fgsm": 1, "bim": 40, "cw": 50}[attack]
+    gflops = 2 * 2 * 8586496 * passes * steps * 10 / 2.0 / 1e9
+    assert record["images_per_second"] == 5
+    assert record["gflops"] == pytest.approx(gflops, abs=0.06)  # kept with one digit
+    assert record["gemm_gflops"] == pytest.approx(2 * 2048**3 / 0.5 / 1e9, abs=0.06)
+
+
+def test_calls_take_turns_and_the_median_counts(monkeypatch):
+    clock, made = [0.0], []
+    monkeypatch.setattr(throughput.time, "perf_counter", lambda: clock[0])
+
+    def call(name, durations):
+        durations = iter(durations)
+
+        def run():
+            made.append(name)
+            clock[0] += next(durations)
+
+        return run
+
+    # The first round is not timed.
+    calls = [call("a", [100, 3, 1, 2]), call("b", [100, 10, 30, 20])]
+    assert throughput._interleaved(calls, 3) == [2, 20]
+    assert made == ["a", "b"] * 4
+
+
+def test_an_attack_is_timed(monkeypatch):
+    monkeypatch.setattr(throughput, "GEMM_SIZE", 64)
+    record = throughput.measure(EXPERIMENTS["mnist"], "fgsm", "whitebox", 5, 1)
+    assert record["images_per_second"] > 0 and 0 < record["share_of_gemm"]
+    assert record["architecture"] == "MNISTconv" and json.dumps(record)
+
+
+@pytest.mark.parametrize(
+    "line, says",
+    [
+        ("--attack=jsma", "--attack=jsma: choose from cw, fgsm, bim, pgd"),
+        ("--protocol=honest", "--protocol=honest"),
+        ("--out=scripts.py/result.json", "is not a writable folder"),
+    ],
+)
+def test_bad_input_is_one_line_before_anything_is_measured(line, says):
+    folder = os.path.join(ROOT, "tests", "support")
+    assert_refused(run_module("empir.benchmark.throughput", line, folder), says)
+
+
+@pytest.mark.parametrize("dataset, pools", [("mnist", False), ("cifar10", True)])
+def test_an_account_names_what_a_step_consists_of(dataset, pools):
+    chosen = EXPERIMENTS[dataset]._replace(nb_iter=3)
+    spent = account.measure(chosen, 2, engine=True)["milliseconds"]
+    assert {"convolutions, forward", "convolutions, input gradient", "matrix products"} < set(spent)
+    assert ("pools" in spent) == pools
+    assert all(value > 0 for value in spent.values())
+    record = {"engine": {"milliseconds": spent}, "layers": {"milliseconds": {"pools": 9.0}}}
+    assert list(account.rows(record).items())[0] == ("pools", (9.0, spent.get("pools", 0.0)))
+
+
+@pytest.mark.parametrize(
+    "label, kind",
+    [
+        ("while/a = _MklConv2D(while/b, c)", "convolutions, forward"),
+        ("_MklToTf", "layout changes"),
+        ("x = RealDiv(y, z)", account.OTHER),
+        ("while/call = PartitionedCall(x)", None),
+    ],
+)
+def test_operations_are_counted_by_kind_and_calls_not(label, kind):
+    assert account._kind(label, label) == kind

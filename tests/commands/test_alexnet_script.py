@@ -1,0 +1,163 @@
+"""The ImageNet script on small TFRecords and a narrow AlexNet: commands, records, training."""
+
+import json
+import os
+import re
+import sys
+
+import numpy as np
+import pytest
+
+from empir.data import convert, imagenet
+from empir.models import checkpoints
+from empir.runtime import tf
+from tests.support.released import save_members
+from tests.support.scripts import (
+    ALEXNET_SCRIPT,
+    assert_defaults,
+    assert_refused,
+    assert_result,
+    run_script,
+)
+
+WIDTH = 2
+COUNT = 12
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory):
+    """A folder with TFRecords of 12 images (val and train), members, and an empty folder."""
+    folder = tmp_path_factory.mktemp("workspace")
+    random = np.random.RandomState(0)
+    synsets = imagenet.synsets()
+    with tf.Graph().as_default(), tf.Session() as session:
+        pixels = tf.placeholder(tf.uint8, [None, None, 3])
+        encoded = tf.image.encode_jpeg(pixels)
+        for number in range(COUNT):
+            small = random.randint(0, 256, (10, 12, 3)).astype(np.uint8)
+            data = session.run(encoded, {pixels: small.repeat(26, 0).repeat(26, 1)})
+            path = folder / "tree" / synsets[90 * number]
+            path.mkdir(parents=True)
+            (path / "image.JPEG").write_bytes(data)
+    sources = convert.find_sources(str(folder / "tree"))
+    for split in ("val", "train"):
+        convert.convert(sources, str(folder / "tfrecords"), split, "original", 2, progress=False)
+    save_members(str(folder), "AlexNet", WIDTH)
+    return folder
+
+
+def script(line, folder):
+    """Run the ImageNet script."""
+    return run_script(sys.executable, ALEXNET_SCRIPT, line, folder)
+
+
+#: The two commands of the original's README, with short paths and small batches.
+README = {
+    "ensemble": "--batch_size=5 --imagenet_path=tfrecords --ensembleThree --abits=2 --wbits=2 "
+    "--abits2=4 --wbits2=4 --model_path1=model1 --model_path2=model2 --model_path3=model3",
+    "baseline": "--batch_size=5 --imagenet_path=tfrecords --model_path=model3",
+}
+BITS = {"ensemble": [(2, 2), (4, 4), (None, None)], "baseline": [(None, None)]}
+
+
+@pytest.mark.parametrize(
+    "name, more", [("ensemble", "--attack=fgsm"), ("baseline", "--train_label_offset=0")]
+)
+def test_the_originals_commands(workspace, tmp_path, name, more):
+    line = "%s %s --nb_filters=%d --attack_iterations=2 --out=%s" % (
+        README[name],
+        more,
+        WIDTH,
+        tmp_path / "out",
+    )
+    process = script(line, workspace)
+    with open(str(tmp_path / "out" / "result.json")) as file:
+        record = json.load(file)
+    assert_result(process, record)
+    assert "batch_size has no effect" not in process.stderr
+    assert ("--train_label_offset has no effect" in process.stderr) == (name == "baseline")
+    assert (record["dataset"], record["architecture"]) == ("imagenet", "AlexNet")
+    assert (record["num_examples"], record["batch_size"], record["seed"]) == (COUNT, 5, 1234)
+    assert record["full_batches_only"]["num_examples"] == 10
+    assert (record["attack"]["clip_min"], record["attack"]["clip_max"]) == (-2.2, 2.7)
+    assert [(m["weight_bits"], m["activation_bits"]) for m in record["members"]] == BITS[name]
+    for member in record["member_accuracy"]:
+        assert 0 <= member["clean"] <= member["clean_top5"] <= 1
+    with np.load(str(tmp_path / "out" / "examples.npz")) as archive:
+        assert sorted(archive["label"]) == [90 * number for number in range(COUNT)]
+        top5 = np.mean(archive["adversarial_rank_mean_logits"] < 5)
+    assert record["accuracy"]["mean_logits"]["adversarial_top5"] == top5
+    lines = re.findall(r"^  top-5 +clean ", process.stderr, re.MULTILINE)
+    assert len(lines) == (2 + len(BITS[name]) if len(BITS[name]) > 1 else 1)
+
+
+def test_the_flags_have_the_originals_names_and_defaults(tmp_path):
+    out = script("--help", tmp_path).stdout
+    assert_defaults(
+        out,
+        learning_rate="0.001",
+        nb_epochs="6",
+        nb_filters="32",
+        batch_size="100",
+        eps="0.1",
+        nb_iter="40",
+        attack_iterations="50",
+        nb_samples="50000",
+    )
+    assert "--data_dir:" not in out and "--imagenet_path:" in out and "--val_label_offset:" in out
+
+
+BASELINE = "--model_path=model3 --nb_filters=2 --attack=fgsm "
+
+
+@pytest.mark.parametrize(
+    "line, says",
+    [
+        (BASELINE, "pass --imagenet_path=FOLDER"),
+        (BASELINE + "--imagenet_path=missing", "missing is not a folder"),
+        (BASELINE + "--imagenet_path=tree", "tree holds no TFRecords"),
+        (BASELINE + "--imagenet_path=tfrecords --val_label_offset=1", "less the offset 1"),
+        (BASELINE + "--imagenet_path=tfrecords --nb_samples=13", "nb_samples=13"),
+        (
+            "--lowprecision --model_path=model1 --wbitsList=2,2,2 --abitsList=2,2,2",
+            "3 layer-wise precisions given, but the network quantizes 6 layers",
+        ),
+        ("--imagenet_path=tfrecords --model_path=model3 --nb_filters=32", "(12, 12, 3, 96)"),
+    ],
+)
+def test_bad_input_is_one_line(workspace, line, says):
+    assert_refused(script(line, workspace), says)
+
+
+def test_a_missing_statistic_is_named(workspace, tmp_path):
+    arrays = checkpoints.read(str(workspace / "model3"))
+    del arrays["fp__batchNorm4/batch_normalization/moving_variance"]
+    checkpoints.save(str(tmp_path / "member"), arrays)
+    line = "--imagenet_path=tfrecords --nb_filters=2 --model_path=%s" % (tmp_path / "member")
+    process = script(line, workspace)
+    assert process.returncode == 2
+    assert "missing fp__batchNorm4/batch_normalization/moving_variance (16)" in process.stderr
+
+
+LOW = "--lowprecision --wbits=2 --abits=4 "
+
+
+@pytest.mark.parametrize("flags", ["", LOW + "--adv=1 --delay=1 --nb_iter=2"])
+def test_a_network_is_trained(workspace, tmp_path, flags):
+    os.mkdir(str(tmp_path / "member"))
+    line = "--train_only --model_path=%s --imagenet_path=tfrecords --nb_filters=2 " % (
+        tmp_path / "member"
+    )
+    process = script(line + "--nb_epochs=2 --batch_size=6 --test " + flags, workspace)
+    assert process.returncode == 0, process.stderr
+    with open(str(tmp_path / "member" / "training.json")) as file:
+        record = json.load(file)
+    assert record["network"] == "AlexNet" and len(record["history"]) == 2
+    assert record["objective"].get("eps") == (0.1 if "adv" in flags else None)
+    assert record["adam_epsilon"] == 1e-5
+    rates = [[60, 4e-5], [75, 8e-6]] if LOW in flags else [[30, 1e-4], [60, 1e-5], [80, 1e-6]]
+    np.testing.assert_allclose(record["schedule"], rates)
+    arrays = checkpoints.read(str(tmp_path / "member"))
+    prefix = "lp_" if LOW in flags else "fp_"
+    moving = arrays[prefix + "_batchNorm1/batch_normalization/moving_mean"]
+    assert (moving != 0).all()

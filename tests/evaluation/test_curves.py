@@ -1,0 +1,206 @@
+"""Curves against what the linear ensemble's margins say, and the whole evaluation around them."""
+
+import json
+
+import numpy as np
+import pytest
+
+from empir.evaluation import curves, suite, trials
+from empir.evaluation.goals import Goal
+from empir.evaluation.trials import Effort, Trial
+from empir.report import robustness as report
+from tests.evaluation.test_robustness import TRIALS
+from tests.support.known import COUNT, Case, arrays
+
+SUITE = (
+    Trial("noise", "noise", rounds=3, everyone=True),
+    Trial("apgd-ce", "apgd", Goal("mean_logits", "ce"), steps=20, everyone=True),
+)
+#: For which the curves are no longer than these.
+EFFORT = Effort(nb_iter=40, restarts=10)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def short():
+    """Curves of fewer iterations."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trials, "ITERATIONS", (5, 10, 20, 40))
+        patch.setattr(trials, "CW_ITERATIONS", 60)
+        yield
+
+
+@pytest.fixture(scope="module")
+def evaluated(tmp_path_factory):
+    """(case, outcome) with all curves; a radius that about half of the images withstand."""
+    case = Case(np.random.RandomState(3))
+    out = str(tmp_path_factory.mktemp("evaluation"))
+    return case, suite.run(
+        case.setting(eps=0.02, batch_size=COUNT), out, SUITE, progress=False, effort=EFFORT
+    )
+
+
+def least_radii(case):
+    """Per image the L-infinity and the L2 radius from which on it can be misclassified."""
+    w = (case.w[0] + case.w[1]) / 2
+    logits = case.logits(case.data.images)
+    found = np.full((COUNT, 2), np.inf)
+    for row, label in enumerate(case.data.labels):
+        for other in set(range(4)) - {label}:
+            gap = logits[row, label] - logits[row, other]
+            slope = w[:, other] - w[:, label]
+            radii = gap / np.abs(slope).sum(), gap / np.linalg.norm(slope)
+            found[row] = np.minimum(found[row], radii)
+    return np.maximum(found, 0).T
+
+
+def test_accuracy_against_radius_is_the_margins_distribution(evaluated):
+    case, outcome = evaluated
+    linf, _ = least_radii(case)
+    points = outcome.record["curves"]["radius"]
+    assert points[0] == [0.0, 0.75] and points[-1][1] == 0
+    for eps, accuracy in points[1:]:
+        # Clipping to [0, 1] does not reach these images below 0.3.
+        assert abs(accuracy - np.mean(linf > eps)) <= 1 / COUNT, eps
+    assert [0.02, outcome.record["worst_case_accuracy"]] in points
+    accuracies = [accuracy for _, accuracy in points]
+    assert accuracies == sorted(accuracies, reverse=True) and 0 not in accuracies[:-1]
+
+
+def test_iterations_and_restarts_end_at_the_same_truth(evaluated):
+    case, outcome = evaluated
+    linf, _ = least_radii(case)
+    left = np.mean(linf > 0.02)
+    steps, starts = (outcome.record["curves"][name] for name in ("steps", "restarts"))
+    assert [count for count, _ in steps] == list(trials.ITERATIONS)
+    assert [count for count, _ in starts] == list(trials.RESTARTS)
+    assert abs(steps[-1][1] - left) <= 1 / COUNT and abs(starts[-1][1] - left) <= 1 / COUNT
+    assert (np.diff([accuracy for _, accuracy in starts]) <= 0).all()
+    found = arrays(outcome.folder, "restarts-10")
+    first = 1 - np.mean(found["success"] & (found["rounds"] == 1))
+    assert starts[0][1] == first
+
+
+def test_longer_suites_have_longer_curves(evaluated):
+    case, _ = evaluated
+    setting = case.setting(eps=0.02)
+
+    def ends(nb_iter, restarts):
+        found = curves.trials_of(setting, Effort(nb_iter, restarts))
+        steps = [trial.steps for trial in found if trial.part == "steps"]
+        (rounds,) = [trial.rounds for trial in found if trial.part == "restarts"]
+        return steps, rounds
+
+    assert ends(40, 10) == ([5, 10, 20, 40], 10)
+    assert ends(41, 11) == ([5, 10, 20, 40, 80], 20)
+    assert ends(400, 50) == ([5, 10, 20, 40, 80, 160, 320, 640], 80)
+
+
+def test_cw_finds_the_least_distances(evaluated):
+    case, outcome = evaluated
+    _, l2 = least_radii(case)
+    points = outcome.record["curves"]["distortion"]
+    assert len(points) == COUNT and points[-1][1] == 1
+    np.testing.assert_allclose([far for far, _ in points], np.sort(l2), atol=0.01)
+
+
+def test_what_curves_find_inside_the_radius_counts(evaluated, tmp_path):
+    case, _ = evaluated
+    weak = (Trial("noise", "noise", everyone=True),)
+    alone = suite.run(
+        case.setting(eps=0.02, batch_size=COUNT),
+        str(tmp_path),
+        weak,
+        progress=False,
+        analyses=False,
+    )
+    whole = suite.run(
+        case.setting(eps=0.02, batch_size=COUNT), str(tmp_path), weak, progress=False, effort=EFFORT
+    )
+    worst = [one.record["worst_case_accuracy"] for one in (alone, whole)]
+    linf, _ = least_radii(case)
+    assert worst[1] < worst[0] and abs(worst[1] - np.mean(linf > 0.02)) <= 1 / COUNT
+    names = [trial["name"] for trial in whole.record["trials"]]
+    images = np.flatnonzero(whole.breaker > 0)
+    for image, broken in zip(images, whole.broken(images)):
+        assert broken["linf"] <= 0.02 * (1 + 1e-4)
+        assert names[whole.breaker[image]] not in ("noise", "control-range")
+
+
+def test_an_evaluation_that_was_killed_goes_on_to_the_same_record(evaluated, tmp_path, monkeypatch):
+    case, outcome = evaluated
+    run, done = suite.Evaluation.run, []
+
+    def killed(*arguments):
+        if len(done) == 12:
+            raise KeyboardInterrupt
+        done.append(arguments)
+        return run(*arguments)
+
+    setting = case.setting(eps=0.02, batch_size=COUNT)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(suite.Evaluation, "run", killed)
+        suite.run(setting, str(tmp_path), SUITE, progress=False, effort=EFFORT)
+    resumed = suite.run(setting, str(tmp_path), SUITE, progress=False, effort=EFFORT).record
+    for name in ("curves", "verdicts", "worst_case_accuracy", "interval"):
+        assert resumed[name] == outcome.record[name]
+
+
+def test_the_whole_range_is_the_end(evaluated, tmp_path):
+    case, _ = evaluated
+    setting = case.setting(eps=0.6)
+    with setting.open() as subject:
+        clean = suite.clean_outputs(setting, subject)
+    evaluation = suite.Evaluation(setting, str(tmp_path), clean, progress=False)
+    ran = []
+    evaluation.run = lambda trial, seen: ran.append((trial.eps, len(seen))) or {
+        "row": seen[:1],
+        "success": np.ones(1, bool),
+    }
+    points = curves._radius(evaluation)
+    assert max(eps for eps, _ in points) <= 1.0 and [0.6, points[7][1]] in points
+    assert [left for _, left in ran] == list(range(30, 30 - len(ran), -1))
+
+
+@pytest.mark.parametrize("far", [0.05, 0.002, 1e-6])
+def test_the_curve_goes_to_radii_at_which_something_is_left(random, tmp_path, far):
+    """However large the radius of the evaluation is, unless every image breaks at next to none."""
+    setting = Case(random).setting(eps=0.8)
+    with setting.open() as subject:
+        clean = suite.clean_outputs(setting, subject)
+    evaluation = suite.Evaluation(setting, str(tmp_path), clean, progress=False)
+    correct = clean["decision"] == setting.data.labels
+    breaks_at = np.where(correct, far * np.linspace(0.5, 1.5, COUNT), 0)
+    attacked = []
+
+    def run(trial, seen=None):
+        seen = np.arange(COUNT) if seen is None else seen
+        success = breaks_at[seen] <= (setting.eps if trial.eps is None else trial.eps)
+        if trial.part == "radius":
+            attacked.append((trial.eps, len(seen)))
+        return {"row": seen, "success": success, "rounds": seen + 1, "l2": breaks_at[seen]}
+
+    evaluation.run = run
+    points = curves.measure(evaluation, Effort())["radius"]
+    assert points == [[eps, np.mean(correct & (breaks_at > eps))] for eps, _ in points]
+    assert [eps for eps, _ in points] == sorted({eps for eps, _ in points})
+    assert points[-1][1] == 0
+    if far > 1e-4:
+        assert any(correct.mean() / 2 <= share for _, share in points[1:])
+    else:
+        assert len(attacked) == 7 and points[1][0] == 0.8 / 16 / 64
+
+
+def test_reports_tell_the_verdicts_and_the_curves(evaluated):
+    _, outcome = evaluated
+    record = dict(outcome.record)
+    page = report.markdown(record)
+    for verdict in record["verdicts"]:
+        assert "%s See `docs/robustness.md#%s`" % (verdict["reason"], verdict["name"]) in page
+    for title, *_ in report.CURVES.values():
+        assert title in page
+    assert "| 0.02 | %.2f |" % (100 * record["worst_case_accuracy"]) in page
+    assert "radius-" not in page and "control-range" in page
+    record["verdicts"] = [dict(record["verdicts"][0], passed=False)]
+    assert "FAILED: Gradients are not zero. The cross-entropy" in report.terminal(record)
+    assert json.loads(json.dumps(record)) == record
+    assert {trial.name for trial in TRIALS} & {row["name"] for row in record["trials"]} == {"noise"}

@@ -1,0 +1,257 @@
+"""Goals: each climbs what it says, and success is the ensemble's decision alone."""
+
+import numpy as np
+import pytest
+
+from empir.errors import EmpirError
+from empir.evaluation.goals import Goal, GoalPGD, GoalSquare
+from empir.models.ensemble import DECISION_RULES, Ensemble
+from empir.nn import quantizers
+from empir.nn.quantizers import DoReFaActivations
+from empir.runtime import tf
+from tests.support import one_hot
+
+CLIP = dict(clip_min=0.0, clip_max=1.0)
+
+
+class Linear:
+    """A member with logits x w + b, and random numbers of that deviation added to w."""
+
+    is_full_precision = True
+    draws = False
+
+    def __init__(self, w, b=0.0, noise=0.0):
+        self._w = tf.constant(w, tf.float32)
+        self._b = tf.constant(b, tf.float32)
+        self._noise = noise
+
+    def get_logits(self, x):
+        """Logits."""
+        w = self._w
+        if self._noise:
+            w += self._noise * tf.random_normal(w.shape)
+        return tf.matmul(tf.reshape(x, [-1, self._w.shape[0].value]), w) + self._b
+
+
+@pytest.fixture
+def problem(random):
+    """(two weight matrices, images, labels that the mean of both gives)."""
+    w = [random.normal(size=(12, 4)), 3 * random.normal(size=(12, 4))]
+    images = random.uniform(0.3, 0.7, size=(7, 3, 4, 1)).astype(np.float32)
+    return w, images, (images.reshape(7, -1) @ (w[0] + w[1])).argmax(axis=1)
+
+
+def ensemble(w, combine="mean_logits", **member):
+    """Linear members under a rule."""
+    return Ensemble([Linear(one, **member) for one in w], combine)
+
+
+def climbed(session, goal, w, images, labels, towards=None, combine="mean_logits", **member):
+    """A `Climb` as arrays."""
+    x = tf.constant(images)
+    towards = None if towards is None else tf.constant(one_hot(towards, 4))
+    target = tf.constant(one_hot(labels, 4))
+    found = goal.climb(ensemble(w, combine, **member), x, target, towards)
+    return session.run(found)
+
+
+def margin_gradient(w, images, labels):
+    """d (max wrong - true) / d x of a linear network."""
+    logits = images.reshape(len(images), -1) @ w
+    logits[np.arange(len(labels)), labels] = -np.inf
+    return (w[:, logits.argmax(axis=1)] - w[:, labels]).T.reshape(images.shape)
+
+
+def unit(gradient):
+    """Each example's gradient at length one."""
+    return (
+        gradient / np.linalg.norm(gradient.reshape(len(gradient), -1), axis=1)[:, None, None, None]
+    )
+
+
+@pytest.mark.parametrize("combine", DECISION_RULES)
+def test_success_is_another_decision_under_the_ensembles_rule(session, problem, combine):
+    w, images, labels = problem
+    labels = (labels + np.arange(7) % 2) % 4  # every second one is wrong
+    found = climbed(session, Goal("member1", "ce"), w, images, labels, combine=combine)
+    decided = session.run(ensemble(w, combine).decision(tf.constant(images)))
+    np.testing.assert_array_equal(found.success, decided != labels)
+    assert found.success.any() and not found.success.all()
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_members_goal_follows_that_member(session, problem, number):
+    w, images, labels = problem
+    found = climbed(session, Goal("member%d" % number), w, images, labels)
+    expected = margin_gradient(w[number - 1], images, labels)
+    np.testing.assert_allclose(found.gradient, expected, rtol=1e-5)
+
+
+def test_the_means_goal_follows_the_mean(session, problem):
+    w, images, labels = problem
+    found = climbed(session, Goal("mean_logits"), w, images, labels)
+    mean = (w[0] + w[1]) / 2
+    np.testing.assert_allclose(found.gradient, margin_gradient(mean, images, labels), rtol=1e-5)
+
+
+def test_balanced_gradients_are_sums_of_equal_lengths(session, problem):
+    w, images, labels = problem
+    found = climbed(session, Goal("balanced"), w, images, labels)
+    expected = sum(unit(margin_gradient(one, images, labels)) for one in w)
+    np.testing.assert_allclose(found.gradient, expected, atol=1e-5)
+
+
+def test_a_lead_towards_a_class_is_its_gradient(session, problem):
+    w, images, labels = problem
+    towards = (labels + 1) % 4
+    found = climbed(session, Goal("member1"), w, images, labels, towards)
+    expected = (w[0][:, towards] - w[0][:, labels]).T.reshape(images.shape)
+    np.testing.assert_allclose(found.gradient, expected, rtol=1e-5)
+    logits = images.reshape(7, -1) @ w[0]
+    lead = logits[range(7), towards] - logits[range(7), labels]
+    np.testing.assert_allclose(found.loss, lead, rtol=1e-4, atol=1e-5)
+
+
+def sure(w):
+    """A network so sure of itself that its cross-entropy is zero in float32."""
+    return [1e4 * one for one in w]
+
+
+@pytest.mark.parametrize(
+    "goal, follows",
+    [
+        (Goal("mean_logits", "ce"), False),
+        (Goal("mean_probs", "ce"), False),
+        (Goal("mean_logits", "ce", scaled=True), True),
+        (Goal("balanced", "ce", scaled=True), True),
+        (Goal("mean_logits", "margin"), True),
+        (Goal("mean_logits", "dlr"), True),
+    ],
+    ids=str,
+)
+def test_vanishing_gradients_stop_a_plain_cross_entropy_only(session, problem, goal, follows):
+    w, images, labels = problem
+    w = sure([w[0] + w[1]])
+    found = climbed(session, goal, w, images, labels)
+    assert (np.abs(found.gradient).max(axis=(1, 2, 3)) > 1e-6).all() == follows
+    attack = GoalPGD(ensemble(w), goal, sess=session)
+    attacked = attack.generate_np(
+        images, y=one_hot(labels, 4), eps=0.25, nb_iter=20, rand_init=False, **CLIP
+    )
+    wrong = (attacked.reshape(7, -1) @ w[0]).argmax(axis=1) != labels
+    assert wrong.all() if follows else not wrong.all()
+
+
+def test_draws_average_the_gradients_of_a_random_network(session, problem):
+    w, images, labels = problem
+    # No wrong class overtakes another one, so that the margin's expectation is linear.
+    towards = (labels + 1) % 4
+    expected = (w[0][:, towards] - w[0][:, labels]).T.reshape(images.shape)
+
+    def error(draws):
+        goal = Goal("mean_logits", "margin", draws=draws)
+        found = climbed(session, goal, w[:1], images, labels, towards, noise=1.0)
+        return np.abs(found.gradient - expected).mean()
+
+    assert error(64) < 0.25 * error(1)  # 1/8 is expected
+
+
+def test_success_on_a_random_network_is_that_most_draws_are_wrong(session, problem):
+    w, images, labels = problem
+    labels = (labels + np.arange(7) % 2) % 4
+    # So little noise that the images' classes seldom change, and every pass draws anew.
+    found = climbed(session, Goal(draws=32), w, images, labels, noise=0.01)
+    np.testing.assert_array_equal(found.success, np.arange(7) % 2 == 1)
+
+
+def test_a_goal_outside_the_ensemble_follows_that_network(session, problem):
+    w, images, labels = problem
+    x, target = tf.constant(images), tf.constant(one_hot(labels, 4))
+    outside = [Linear(w[0]), Linear(2 * w[1])]
+    found = session.run(Goal("outside2").climb(ensemble(w[:1]), x, target, outside=outside))
+    expected = margin_gradient(2 * w[1], images, labels)
+    np.testing.assert_allclose(found.gradient, expected, rtol=1e-5)
+    decided = (images.reshape(7, -1) @ w[0]).argmax(axis=1)
+    np.testing.assert_array_equal(found.success, decided != labels)
+
+
+def test_a_network_without_a_gradient_has_a_zero_one(session, problem):
+    w, images, labels = problem
+    stuck = Linear(w[0])
+    stuck.get_logits = lambda x: Linear(w[0]).get_logits(tf.round(x * 255) / 255)
+    target = tf.constant(one_hot(labels, 4))
+    found = session.run(Goal().climb(Ensemble([stuck]), tf.constant(images), target))
+    assert found.gradient.shape == images.shape and not found.gradient.any()
+
+
+@pytest.mark.parametrize("goal", [Goal(), Goal("balanced", "ce"), Goal("member2")], ids=str)
+def test_an_attack_on_a_goal_fools_the_ensemble(session, problem, goal):
+    w, images, labels = problem
+    attack = GoalPGD(ensemble(w), goal, sess=session)
+    found = attack.generate_np(images, y=one_hot(labels, 4), eps=0.3, nb_iter=40, **CLIP)
+    decided = session.run(ensemble(w).decision(tf.constant(found)))
+    assert np.mean(decided != labels) > 0.8
+    assert np.abs(found - images).max() <= 0.3 + 1e-6
+
+
+def test_the_square_attack_scores_the_ensemble(session, problem):
+    w, images, labels = problem
+    attack = GoalSquare(ensemble(w, "vote"), sess=session)
+    found = attack.generate_np(images, y=one_hot(labels, 4), eps=0.3, nb_iter=300, **CLIP)
+    decided = session.run(ensemble(w, "vote").decision(tf.constant(found)))
+    assert np.mean(decided != labels) > 0.8
+
+
+@pytest.mark.parametrize(
+    "goal, says",
+    [
+        (
+            Goal("member3"),
+            "target='member3': choose from mean_logits, mean_probs, balanced, member1",
+        ),
+        (Goal(loss="hinge"), "loss='hinge'"),
+        (Goal(draws=0), "draws=0"),
+    ],
+    ids=str,
+)
+def test_bad_goals_are_named(session, problem, goal, says):
+    with pytest.raises(EmpirError, match=says):
+        GoalPGD(ensemble(problem[0]), goal, sess=session)
+
+
+X = np.array([-0.5, 0.0, 0.2, 0.25, 0.5, 1.0, 1.5], np.float32)
+
+
+@pytest.mark.parametrize(
+    "name, rectified, expected",
+    [
+        ("clipped", False, [0, 1, 1, 1, 1, 1, 0]),
+        ("clipped", True, [0, 0, 1, 1, 1, 1, 0]),
+        ("open", False, [1, 1, 1, 1, 1, 1, 1]),
+        ("open", True, [0, 0, 1, 1, 1, 1, 1]),
+        ("smooth", False, [0, *(1 - np.cos(6 * np.pi * X[1:6])), 0]),
+        ("smooth", True, [0, 0, *(1 - np.cos(6 * np.pi * X[2:6])), 0]),
+    ],
+)
+def test_surrogates_are_the_gradients_they_name(session, name, rectified, expected):
+    quantizer = DoReFaActivations(2)
+    x = tf.constant(X)
+    plain = quantizer(tf.nn.relu(x)) if rectified else quantizer(x)
+    with quantizers.surrogate(name):
+        quantized = quantizer.rectified(x) if rectified else quantizer(x)
+    (gradient,) = tf.gradients(quantized, x)
+    forward, unchanged, found = session.run([quantized, plain, gradient])
+    np.testing.assert_array_equal(forward, unchanged)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_surrogates_end_with_their_context(session):
+    with pytest.raises(EmpirError, match="surrogate='none': choose from clipped, open, smooth"):
+        with quantizers.surrogate("none"):
+            pass
+    with quantizers.surrogate("open"):
+        with quantizers.surrogate("smooth"):
+            pass
+        x = tf.constant([2.0])
+        assert session.run(tf.gradients(DoReFaActivations(1)(x), x)[0]) == 1
+    assert session.run(tf.gradients(DoReFaActivations(1)(x), x)[0]) == 0

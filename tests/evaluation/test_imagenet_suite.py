@@ -1,0 +1,86 @@
+"""The robustness suite on images that are decoded when they are asked for."""
+
+import contextlib
+
+import numpy as np
+
+from empir.data import imagenet
+from empir.evaluation import suite
+from empir.evaluation.goals import Goal
+from empir.evaluation.rounds import Setting, Subject
+from empir.evaluation.trials import Trial
+from empir.models.ensemble import Ensemble
+from empir.report import robustness as report
+from empir.runtime import tf
+from tests.data.test_imagenet import everything, original, tree  # noqa: F401
+from tests.support.known import arrays
+
+TRIALS = (
+    Trial("noise", "noise", rounds=2, everyone=True),
+    Trial("targeted", "apgd", Goal(), steps=3, rounds=2, targeted=True, everyone=True),
+    Trial("square", "square", steps=5),
+    Trial("hopskipjump", "hopskipjump", steps=1, images=2),
+)
+
+
+def pooled(x):
+    """Means of squares of pixels, float32 [n, 192]."""
+    return tf.reshape(tf.layers.average_pooling2d(x, 28, 28), [-1, 192])
+
+
+class Fitted:
+    """A linear network on `pooled` pixels."""
+
+    precisions = ()
+    is_full_precision = True
+
+    def __init__(self, w):
+        self._w = tf.constant(w, tf.float32)
+
+    def describe(self):
+        """Fixed."""
+        return {"path": "fitted", "sha256": None, "weight_bits": None, "activation_bits": None}
+
+    def get_logits(self, x):
+        """Logits."""
+        return tf.matmul(pooled(x), self._w)
+
+
+def test_it_finds_the_same_as_on_arrays(original, tmp_path):  # noqa: F811
+    lazy = imagenet.load("test", original).first(10)
+    images, labels = everything(lazy)
+    with tf.Graph().as_default(), tf.Session() as session:
+        features = session.run(pooled(tf.constant(images)))
+    decided = np.where(np.arange(10) < 2, (labels + 1) % 1000, labels)
+    w = np.linalg.lstsq(features, np.eye(1000, dtype=np.float32)[decided], rcond=None)[0]
+
+    @contextlib.contextmanager
+    def opened():
+        with tf.Graph().as_default(), tf.Session() as session:
+            yield Subject(session, Ensemble([Fitted(w)]))
+
+    found = {}
+    for name, data in (("lazy", lazy), ("arrays", lazy._replace(images=images, labels=labels))):
+        setting = Setting(opened, data, eps=0.4, batch_size=4)
+        out = str(tmp_path / name)
+        outcome = suite.run(setting, out, TRIALS, progress=False, analyses=False)
+        report.write(outcome, data, out)
+        found[name] = [arrays(out, trial.name) for trial in TRIALS]
+    assert outcome.record["clean_accuracy"] == 0.8 > outcome.record["worst_case_accuracy"]
+    for on_lazy, on_arrays in zip(*found.values()):
+        for name in on_lazy:
+            np.testing.assert_array_equal(on_lazy[name], on_arrays[name])
+    pages = [(tmp_path / name / "report.html").read_text() for name in found]
+    assert pages[0].count("<img") == pages[1].count("<img") > 0
+
+
+def test_it_is_indexed_like_an_array(original):  # noqa: F811
+    lazy = imagenet.load("test", original)
+    images, labels = everything(lazy)
+    chosen = np.array([7, 2, 9])
+    for rows in (3, -1, slice(2, 5), chosen, labels > 0):
+        np.testing.assert_array_equal(lazy.images[rows], images[rows])
+        np.testing.assert_array_equal(lazy.labels[rows], labels[rows])
+    np.testing.assert_array_equal(np.asarray(lazy.first(5).labels), labels[:5])
+    np.testing.assert_array_equal(np.asarray(lazy.labels), labels)
+    np.testing.assert_array_equal(lazy.labels == labels, np.ones(12, bool))

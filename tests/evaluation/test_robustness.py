@@ -1,0 +1,485 @@
+"""The suite: worst case per image, resumable to the same bytes, and the command around it."""
+
+import contextlib
+import json
+import os
+
+import numpy as np
+import pytest
+
+from empir.errors import EmpirError, ResumeError
+from empir.evaluation import rounds, suite
+from empir.evaluation.goals import Goal
+from empir.evaluation.rounds import Subject
+from empir.evaluation.trials import Effort, Trial, default_suite, left_out
+from empir.experiments import EXPERIMENTS
+from empir.models.ensemble import Ensemble
+from empir.report import radius
+from empir.report import robustness as report
+from empir.runtime import tf
+from tests.support import ROOT
+from tests.support.known import COUNT, Case, Known, arrays
+from tests.support.released import save_members
+from tests.support.scripts import assert_refused, run_module
+
+
+@pytest.fixture
+def case(random):
+    """A `Case`."""
+    return Case(random)
+
+
+TRIALS = (
+    Trial("noise", "noise", rounds=3, everyone=True),
+    Trial("fgsm", "fgsm", everyone=True),
+    Trial("apgd", "apgd", Goal(), steps=5, everyone=True),
+    Trial("member1", "apgd", Goal("member1"), steps=5),
+    Trial("targeted", "apgd", Goal(), steps=10, rounds=3, targeted=True),
+    Trial("square", "square", steps=20),
+)
+
+
+def test_the_worst_case_is_taken_per_image(case, tmp_path):
+    out = str(tmp_path)
+    outcome = suite.run(case.setting(), out, TRIALS, progress=False, analyses=False)
+    record, labels = outcome.record, case.data.labels
+    expected = case.decided == labels
+    assert record["clean_accuracy"] == expected.mean() == 0.75
+    for trial, row in zip(TRIALS, record["trials"]):
+        found = arrays(out, trial.name)
+        if trial.everyone:
+            assert list(found["row"]) == list(range(COUNT))
+            assert row["accuracy"] == 1 - found["success"].mean()
+        else:
+            assert list(found["row"]) == list(np.flatnonzero(expected)) and row["accuracy"] is None
+        assert (row["attacked"], row["broken"]) == (len(found["row"]), found["success"].sum())
+        expected[found["row"][found["success"]]] = False
+        assert row["worst_case"] == expected.mean()
+    broken = outcome.broken(range(COUNT))
+    left = np.array([found is None for found in broken]) & (case.decided == labels)
+    np.testing.assert_array_equal(left, expected)
+    for image in np.flatnonzero(outcome.breaker >= 0):
+        change = broken[image]["adversarial"] - case.data.images[image]
+        assert broken[image]["row"] == image and broken[image]["decision"] != labels[image]
+        assert abs(np.linalg.norm(change) - outcome.l2[image]) < 1e-5
+    assert not outcome.l2[outcome.breaker < 0].any() and (outcome.breaker >= 0).any()
+    assert record["worst_case_accuracy"] == expected.mean() < 0.75
+    assert record["interval"][0] < expected.mean() < record["interval"][1]
+    with open(str(tmp_path / "result.json")) as file:
+        assert json.load(file) == json.loads(json.dumps(record))
+
+
+def test_the_time_left_is_told_after_a_first_auto_pgd(case, tmp_path, monkeypatch, caplog):
+    caplog.set_level("INFO", "empir")
+    run = suite.Evaluation._run
+    monkeypatch.setattr(suite.Evaluation, "_run", lambda *a: dict(run(*a), seconds=600.0))
+    ahead = (
+        Trial("zeroth", "noise", everyone=True),
+        Trial("first", "apgd", Goal(), steps=10, everyone=True),
+        Trial("second", "square", steps=40),
+        Trial("third", "apgd", Goal(), steps=4, rounds=5, images=1),
+    )
+    suite.run(case.setting(), str(tmp_path), ahead, progress=False, analyses=False)
+    zeroth, *lines = [text for text in caplog.messages if "images broken" in text]
+    assert zeroth.endswith("(600 s)")
+    # All took equally long, with however many steps: it is their graphs that take time.
+    for line, minutes in zip(lines, (20, 10)):
+        assert line.endswith("(600 s; about %d min left)" % minutes)
+    assert lines[2].endswith("(600 s)")
+
+
+def test_an_attack_that_no_image_was_left_for_says_so(case, tmp_path, caplog):
+    caplog.set_level("INFO", "empir")
+    trials = (Trial("far", "noise", eps=1.0, rounds=30), Trial("after", "fgsm"))
+    setting = case.setting(eps=1.0)
+    record = suite.run(setting, str(tmp_path), trials, progress=False, analyses=False).record
+    assert record["worst_case_accuracy"] == 0
+    assert "after: no image was left for it, 0.00 % of all correct so far (0 s)" in caplog.messages
+
+
+@pytest.mark.parametrize("norm, order", [("linf", np.inf), ("l2", 2)])
+def test_kept_images_are_in_the_ball_and_decided_as_kept(case, tmp_path, norm, order):
+    trials = [trial for trial in TRIALS if norm == "linf" or trial.attack != "square"]
+    setting = case.setting(norm=norm, eps=0.05 if norm == "linf" else 0.1)
+    suite.run(setting, str(tmp_path), trials, progress=False, analyses=False)
+    for trial in trials:
+        found = arrays(str(tmp_path), trial.name)
+        clean = case.data.images[found["row"]]
+        change = (found["adversarial"] - clean).reshape(len(clean), -1)
+        assert np.linalg.norm(change, order, axis=1).max() <= setting.eps * (1 + 1e-5)
+        decided = case.logits(found["adversarial"]).argmax(axis=1)
+        np.testing.assert_array_equal(found["decision"], decided)
+        wrong = decided != case.data.labels[found["row"]]
+        np.testing.assert_array_equal(found["success"], wrong)
+
+
+def test_targeted_rounds_go_from_the_runner_up_on(case):
+    logits = case.logits(case.data.images)
+    with case.open() as subject:
+        clean = suite.clean_outputs(case.setting(), subject)
+    np.testing.assert_array_equal(clean["decision"], case.decided)
+    ranking = clean["ranking"]
+    assert ranking.shape == (COUNT, 3)
+    for row, label, classes in zip(logits, case.data.labels, ranking):
+        assert label not in classes and (np.diff(row[classes]) <= 0).all()
+
+
+def test_an_image_leaves_a_trial_at_its_first_success(case, tmp_path):
+    trial = Trial("noise", "noise", rounds=4, everyone=True)
+    suite.run(case.setting(eps=0.3), str(tmp_path), [trial], progress=False, analyses=False)
+    found = arrays(str(tmp_path), "noise")
+    assert (found["rounds"][~found["success"]] == 4).all()
+    clean_wrong = case.decided != case.data.labels
+    assert {1, 4} <= set(found["rounds"]) and (found["rounds"][clean_wrong] < 4).any()
+
+
+def test_results_do_not_depend_on_chunks(case, tmp_path):
+    for size in (7, 40):
+        setting = case.setting(batch_size=size)
+        suite.run(setting, str(tmp_path / str(size)), TRIALS, progress=False, analyses=False)
+    for trial in TRIALS:
+        few, all_at_once = (arrays(str(tmp_path / size), trial.name) for size in ("7", "40"))
+        for name in few:
+            np.testing.assert_allclose(few[name], all_at_once[name], atol=1e-6, err_msg=trial.name)
+
+
+def test_a_killed_run_goes_on_to_the_same_bytes(case, tmp_path, monkeypatch):
+    whole = suite.run(
+        case.setting(), str(tmp_path / "whole"), TRIALS, progress=False, analyses=False
+    ).record
+    attack, done = suite.attack_chunk, []
+
+    def killed(*arguments):
+        if len(done) == 7:
+            raise KeyboardInterrupt
+        done.append(arguments)
+        return attack(*arguments)
+
+    out = str(tmp_path / "killed")
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(suite, "attack_chunk", killed)
+        suite.run(case.setting(), out, TRIALS, progress=False, analyses=False)
+    assert not os.path.exists(os.path.join(out, "result.json"))
+    with pytest.raises(ResumeError, match="eps was 0.05, now 0.1"):
+        suite.run(case.setting(eps=0.1), out, TRIALS, progress=False, analyses=False)
+    resumed = suite.run(case.setting(), out, TRIALS, progress=False, analyses=False).record
+    for trial in TRIALS:
+        files = [
+            (tmp_path / folder / trial.name / "examples.npz").read_bytes()
+            for folder in ("whole", "killed")
+        ]
+        assert files[0] == files[1]
+    for record in (whole, resumed):
+        for row in record["trials"]:
+            del row["seconds"]
+    assert whole["trials"] == resumed["trials"]
+
+
+def test_an_image_outside_its_ball_is_an_error(case, tmp_path, monkeypatch):
+    monkeypatch.setattr(rounds, "project", lambda drawn, order, eps: 2 * drawn)
+    with pytest.raises(EmpirError, match="noise gave an invalid result: example 0 .* is 0.0"):
+        suite.run(case.setting(), str(tmp_path), TRIALS[:1], progress=False, analyses=False)
+
+
+class Overflowing(Known):
+    """Logits that are infinite and then NaN where a pixel leaves the range of the clean images."""
+
+    def get_logits(self, x):
+        """As `Known`, but for those."""
+        logits = super().get_logits(x)
+        left = tf.reduce_any((x < 0.3) | (x > 0.7), axis=[1, 2, 3])
+        return tf.where(left, logits / 0.0, logits)
+
+
+@pytest.mark.parametrize(
+    "kind, weights, says",
+    [
+        (Known, np.nan, "the ensemble gave an invalid result: example 0 is clean and has logits"),
+        (Known, 1e39, "the ensemble gave an invalid result: example 0 is clean and has logits"),
+        (Overflowing, None, r"noise gave an invalid result: example \d+ has logits that are not"),
+    ],
+)
+def test_logits_that_are_not_finite_are_an_error(case, tmp_path, kind, weights, says):
+    """One member's are enough, whatever the others decide."""
+
+    @contextlib.contextmanager
+    def opened():
+        with tf.Graph().as_default(), tf.Session() as session:
+            first = case.w[0] if weights is None else np.full_like(case.w[0], weights)
+            members = [kind(first), Known(case.w[1])]
+            yield Subject(session, Ensemble(members, "vote"), [])
+
+    setting = case.setting()._replace(open=opened)
+    with pytest.raises(EmpirError, match=says):
+        suite.run(setting, str(tmp_path), TRIALS[:1], progress=False, analyses=False)
+
+
+class Wavering(Known):
+    """Decides wrongly in one pass of seven, at random."""
+
+    draws = True
+
+    def get_logits(self, x):
+        """Logits."""
+        logits = super().get_logits(x)
+        wrong = tf.one_hot((tf.argmax(logits, axis=1) + 1) % 4, 4)
+        drawn = tf.cast(tf.random_uniform(tf.shape(x)[:1]) < 1 / 7, tf.float32)
+        return logits + 100 * wrong * tf.expand_dims(drawn, 1)
+
+
+def test_a_random_network_is_judged_by_most_of_its_passes(case, tmp_path):
+    """By one pass, ten rounds of noise would break nearly every image by chance."""
+
+    @contextlib.contextmanager
+    def opened():
+        with tf.Graph().as_default(), tf.Session() as session:
+            tf.set_random_seed(1)
+            yield Subject(session, Ensemble([Wavering(case.w[0] + case.w[1])]))
+
+    data = case.data._replace(labels=case.decided)
+    setting = case.setting(eps=1e-5, batch_size=40)._replace(open=opened, data=data)
+    trials = (
+        Trial("noise", "noise", rounds=10, everyone=True),
+        Trial("fgsm", "fgsm", everyone=True),
+        Trial("apgd", "apgd", Goal(), steps=5, everyone=True),
+        Trial("square", "square", steps=20, everyone=True),
+        Trial("hopskipjump", "hopskipjump", steps=1, images=5),
+    )
+    record = suite.run(setting, str(tmp_path), trials, False, analyses=False).record
+    assert record["clean_accuracy"] == record["worst_case_accuracy"] == 1
+    assert [trial["broken"] for trial in record["trials"]] == [0] * len(trials)
+    far = setting._replace(eps=0.5)
+    found = suite.run(far, str(tmp_path / "far"), trials[2:4], False, analyses=False).record
+    assert [trial["accuracy"] < 0.2 for trial in found["trials"]] == [True, True]
+
+
+def test_the_default_suite_fits_the_number_of_classes(case):
+    with case.open() as subject:
+        many, four, two = (
+            {trial.name: trial for trial in default_suite(subject.ensemble, classes=count)}
+            for count in (1000, 4, 2)
+        )
+    assert set(many) == set(four) and set(four) - set(two) == {"apgd-dlr", "apgd-scaled-ce"}
+    assert [suite["apgd-targeted"].rounds for suite in (many, four, two)] == [9, 3, 1]
+
+
+def test_a_damaged_part_of_a_run_is_named(case, tmp_path):
+    def run():
+        return suite.run(case.setting(), str(tmp_path), TRIALS[:2], False, analyses=False)
+
+    run()
+    kept = tmp_path / "noise" / "examples.npz"
+    whole = kept.read_bytes()
+    for damage in (None, b"", whole[:-200], whole[:60]):
+        kept.unlink()
+        if damage is not None:
+            kept.write_bytes(damage)
+        with pytest.raises(ResumeError, match="noise has no sound examples.npz .*: remove the"):
+            run()
+        kept.write_bytes(whole)
+    run()
+
+
+@pytest.mark.parametrize("name", ["result.json", "partial"])
+def test_the_folder_of_another_kind_of_run_is_refused(case, tmp_path, name):
+    (tmp_path / name).mkdir()
+    with pytest.raises(ResumeError, match="%s is of another kind of run" % name):
+        suite.run(case.setting(), str(tmp_path), TRIALS[:1], False, analyses=False)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_a_finished_run_keeps_its_analyses(case, tmp_path, monkeypatch):
+    monkeypatch.setattr(suite.curves, "trials_of", lambda *_: [])
+    monkeypatch.setattr(suite.curves, "measure", lambda *_: {"radius": [[0.0, 0.75]]})
+    monkeypatch.setattr(suite, "controls", lambda *_: ())
+
+    def run(analyses):
+        return suite.run(case.setting(), str(tmp_path), TRIALS[:2], False, analyses).record
+
+    assert run(False)["curves"] == {}
+    for analyses in (True, False):
+        record = run(analyses)
+        assert record["curves"] and record["verdicts"]
+
+
+def test_the_default_suite_fits_the_ensemble(case):
+    with case.open() as subject:
+        ensemble = subject.ensemble
+        names = [trial.name for trial in default_suite(ensemble)]
+        l2 = [trial.name for trial in default_suite(ensemble, "l2")]
+        single = [trial.name for trial in default_suite(Ensemble(ensemble.members[:1]))]
+        outside = [trial.name for trial in default_suite(ensemble, outside=2)]
+        assert not any(trial.goal and trial.goal.draws > 1 for trial in default_suite(ensemble))
+        ensemble.members[0].draws = True
+        longer = default_suite(ensemble, outside=1, effort=Effort(31, 7))
+        steps = {trial.name: trial.steps for trial in longer}
+        assert (steps["apgd-ce"], steps["apgd-targeted"], steps["apgd-outside1"]) == (40, 31, 16)
+        assert {trial.name: trial.rounds for trial in longer}["apgd-restarts"] == 7
+        drawing = [trial for trial in default_suite(ensemble) if trial.goal]
+    assert len(names) == len(set(names)) and {"noise", "fgsm", "apgd-ce", "square"} <= set(names)
+    assert {"apgd-balanced", "apgd-member1", "apgd-member2"} <= set(names)
+    assert not {"apgd-open", "apgd-smooth"} & set(names)  # nothing is quantized
+    assert set(names) - set(l2) == {"square"}
+    assert set(outside) - set(names) == {"apgd-outside1", "apgd-outside2"}
+    assert all(trial.goal.draws > 1 for trial in drawing)
+    assert not {name for name in single if "member" in name or "balanced" in name}
+
+
+@pytest.mark.parametrize(
+    "norm, outside, classes, names",
+    [
+        ("linf", 1, 10, []),
+        ("linf", 0, 10, ["apgd-outside"]),
+        ("l2", 2, 10, ["square"]),
+        ("linf", 1, 2, ["apgd-dlr", "apgd-scaled-ce"]),
+        ("l2", 0, 2, ["apgd-dlr", "apgd-scaled-ce", "apgd-outside", "square"]),
+    ],
+)
+def test_what_the_default_suite_lacks_is_named(case, norm, outside, classes, names):
+    missing = left_out(norm, outside, classes)
+    assert [attack.attack for attack in missing] == names and all(a.reason for a in missing)
+    with case.open() as subject:
+        whole = default_suite(subject.ensemble, outside=1)
+        suite = default_suite(subject.ensemble, norm, outside, classes=classes)
+    lacking = {trial.name for trial in whole} - {trial.name for trial in suite}
+    assert {name.rstrip("1") for name in lacking} == set(names)
+
+
+def test_an_attack_that_was_left_out_is_in_the_record_and_in_every_report(
+    case, tmp_path, monkeypatch
+):
+    @contextlib.contextmanager
+    def alone():
+        with case.open() as subject:
+            yield subject._replace(outside=[])
+
+    monkeypatch.setattr(suite, "default_suite", lambda *_: TRIALS[:1])  # the others take long
+    setting, out = case.setting(norm="l2", eps=0.1)._replace(open=alone), str(tmp_path)
+    outcome = suite.run(setting, out, None, False, analyses=False)
+    assert [attack["attack"] for attack in outcome.record["left_out"]] == ["apgd-outside", "square"]
+    report.write(outcome, case.data, out)
+    texts = [(tmp_path / name).read_text() for name in ("report.md", "report.html")]
+    for text in texts + [report.terminal(outcome.record)]:
+        assert "apgd-outside" in text and "there is no network outside the ensemble" in text
+        assert "square" in text and "for the L-infinity norm only" in text
+    before = {key: value for key, value in outcome.record.items() if key != "left_out"}
+    assert "not run" not in report.terminal(before) + report.markdown(before)
+
+
+@pytest.mark.parametrize(
+    "changes, says",
+    [
+        (dict(eps=0.0), "eps=0.0"),
+        (dict(norm="l1"), "norm='l1': choose from linf, l2"),
+        (dict(seed=-1), "seed=-1"),
+    ],
+)
+def test_bad_settings_are_named(case, tmp_path, changes, says):
+    with pytest.raises(EmpirError, match=says):
+        suite.run(case.setting(**changes), str(tmp_path / "out"), TRIALS)
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_report_has_a_row_per_trial(case, tmp_path):
+    record = suite.run(case.setting(), str(tmp_path), TRIALS, progress=False, analyses=False).record
+    text, page = report.terminal(record), report.markdown(record)
+    for trial in TRIALS:
+        assert trial.name in text and "| %s" % trial.name in page
+    worst = "worst case %.2f %%" % (100 * record["worst_case_accuracy"])
+    assert worst in text and worst in page and "3 classes" in text and "3 starts" in text
+
+
+def test_the_summary_has_a_row_per_record(case, tmp_path):
+    record = suite.run(case.setting(), str(tmp_path / "run"), TRIALS, False, False).record
+    for trial in record["trials"]:
+        trial["name"] = "apgd-ce" if trial["name"] == "apgd" else trial["name"]
+    record["verdicts"] = [dict(name="noise", passed=False), dict(name="seed", passed=None)]
+    folder = tmp_path / "robustness"
+    (folder / "pgd").mkdir(parents=True)
+    for name, eps in (("baseline-0.3", 0.3), ("ensemble-0.3", 0.3), ("pgd-2-255", 0.1)):
+        (folder / ("mnist-%s.json" % name)).write_text(json.dumps(dict(record, eps=eps)))
+    (folder / "cifar10-ensemble-0.1.json").write_text(json.dumps(record))
+    attacked = json.dumps({"adversarial_accuracy": 0.1234})
+    (folder / "pgd" / "mnist-ensemble-0.3-paper.json").write_text(attacked)
+    lines = report.summary(str(tmp_path / "mnist"), EXPERIMENTS["mnist"]).split("\n")[2:]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    assert [row[:4] for row in rows] == [
+        ["EMPIR", "0.3", "75.00", "17.51"],
+        ["full-precision baseline", "0.3", "75.00", "0.77"],
+        ["EMPIR, members trained on PGD", "2/255", "75.00", ""],
+    ]
+    assert [row[4:6] for row in rows] == [["12.34", ""], ["", ""], ["", ""]]
+    alone = {trial["name"]: trial["accuracy"] for trial in record["trials"]}
+    noise, fgsm, apgd = ("%.2f" % (100 * alone[name]) for name in ("noise", "fgsm", "apgd-ce"))
+    worst = "**%.2f**" % (100 * record["worst_case_accuracy"])
+    assert rows[0][6:10] == [noise, fgsm, apgd, worst] and rows[0][11] == "noise"
+
+
+def test_the_figure_shows_what_the_records_say(tmp_path):
+    def keep(name, eps, accuracy, **more):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(json.dumps(dict(more, eps=eps, worst_case_accuracy=accuracy)))
+
+    for eps in (0.2, 0.1):
+        curve = {"radius": [[0.0, 0.9], [eps, 1 - eps]]}
+        keep("mnist-ensemble-%s.json" % eps, eps, 0.5 - eps, curves=curve)
+    keep("mnist-baseline-0.1.json", 0.1, 0.25, curves={})
+    keep("mnist-pgd-0.3.json", 0.3, 0.7, curves={})
+    attacked = dict(attack={"eps": 0.2}, adversarial_accuracy=0.6)
+    keep("pgd/mnist-ensemble-0.2-paper.json", 0.2, 0, **attacked)
+    keep("pgd/mnist-ensemble-0.2-whitebox.json", 0.2, 0, **attacked)
+    assert radius.points(str(tmp_path), EXPERIMENTS["mnist"]) == {
+        "ensemble": [(0.1, 40.0), (0.2, 30.0)],
+        "baseline": [(0.1, 25.0)],
+        "curve": [(0.0, 90.0), (0.2, 80.0)],
+        "paper": [(0.2, 60.0)],
+    }
+    drawn = []
+    for name in ("a.svg", "b.svg"):
+        shown = [EXPERIMENTS[dataset] for dataset in ("mnist", "cifar10")]
+        radius.plot(str(tmp_path), shown, str(tmp_path / name))
+        drawn.append((tmp_path / name).read_bytes())
+    assert drawn[0] == drawn[1] and b"<svg" in drawn[0]
+
+
+def test_the_command(tmp_path):
+    save_members(str(tmp_path))
+    line = "--dataset=mnist --sample --nb_filters=4 --nb_samples=10 --eps=0.02 --noprogress "
+    line += "--members=w2a4:model1,fp:model3 --outside=w2a4:model2 --noanalyses --out=out "
+    line += "--nb_iter=9 --restarts=2"
+    process = run_module("empir robustness", line, str(tmp_path))
+    assert process.returncode == 0, process.stderr
+    with open(str(tmp_path / "out" / "result.json")) as file:
+        record = json.load(file)
+    assert record["architecture"] == "MNISTconv" and record["num_examples"] == 10
+    assert [m["weight_bits"] for m in record["members"]] == [2, None]
+    assert [m["weight_bits"] for m in record["outside"]] == [2]
+    (restarts,) = [trial for trial in record["trials"] if trial["name"] == "apgd-restarts"]
+    assert (restarts["steps"], restarts["rounds"]) == (9, 2)
+    assert process.stdout == report.terminal(record) + "\n"
+    assert (tmp_path / "out" / "report.md").read_text() == report.markdown(record) + "\n"
+    # Everything is there: the same command only prints.
+    again = run_module("empir robustness", line, str(tmp_path))
+    assert again.returncode == 0 and "worst case" in again.stdout
+
+
+@pytest.mark.parametrize(
+    "line, says",
+    [
+        ("", "--out is missing"),
+        ("--out=setup.py/x", "is not a writable folder"),
+        ("--out=runs/none --norm=l2", "--norm=l2 needs --eps"),
+        ("--out=runs/none --norm=l3", "--norm=l3: choose from linf, l2"),
+        ("--out=runs/none --num_threads=0", "num_threads"),
+        ("--out=runs/none --dataset=svhn", "dataset 'svhn'"),
+        ("--out=runs/none --sample --members=fp", "'fp' is not PRECISION:CHECKPOINT"),
+        ("--out=runs/none --sample --outside=fp", "--outside: 'fp' is not PRECISION:CHECKPOINT"),
+        ("--out=runs/none --sample --nb_samples=1001", "nb_samples=1001"),
+        ("--out=runs/none --sample --nb_samples=5 --eps=-1", "eps=-1"),
+        ("--out=runs/none --sample --restarts=0", "restarts"),
+        ("--out=runs/none --sample --nb_samples=5 --combine=median", "combine='median'"),
+    ],
+)
+def test_bad_input_is_one_line(line, says):
+    assert_refused(run_module("empir robustness", line), says)
+    assert not os.path.exists(os.path.join(ROOT, "runs", "none"))

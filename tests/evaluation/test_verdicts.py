@@ -1,0 +1,232 @@
+"""Verdicts: each is failed by a model built to fail it, and passed by one that hides nothing."""
+
+import contextlib
+
+import numpy as np
+import pytest
+
+from empir.data import Dataset
+from empir.evaluation import probes, suite, trials, verdicts
+from empir.evaluation.rounds import Setting, Subject
+from empir.models.ensemble import Ensemble
+from empir.runtime import tf
+from tests.support.known import Case, Known
+
+SIDE, COUNT = 11, 30
+
+
+class Model(Known):
+    """A member with logits of a function of images."""
+
+    def __init__(self, logits):
+        self._function = logits
+
+    def get_logits(self, x):
+        """Logits."""
+        return self._function(x)
+
+
+def evenly(x):
+    """Two classes by the mean value: below a half, and above."""
+    return 20 * tf.tensordot(tf.reduce_mean(x, [1, 2, 3]) - 0.5, tf.constant([-1.0, 1.0]), 0)
+
+
+def only(x, passed):
+    """x, whose gradient passes only where `passed` is 1."""
+    return tf.stop_gradient(x) + passed * (x - tf.stop_gradient(x))
+
+
+def rounded(x):
+    """Rounding, which has no gradient."""
+    return evenly(tf.round(x * 64) / 64)
+
+
+def sure(x):
+    """So large that the cross-entropy is zero in float32."""
+    return 1e4 * evenly(x)
+
+
+def on_the_data(x):
+    """Has a gradient where images are, at multiples of 1 / 10, and nowhere else."""
+    return evenly(only(x, tf.cast(tf.abs(10 * x - tf.round(10 * x)) < 1e-4, tf.float32)))
+
+
+def fragile(x):
+    """Decided by the last digits of one pixel, which noise changes, and rounded besides."""
+    odd = tf.round(x[:, 0, 0, 0] * 40) % 2
+    flip = 20 * tf.tensordot(odd, tf.constant([1.0, -1.0]), 0)
+    return evenly(tf.stop_gradient(x)) + flip
+
+
+def drawing(x):
+    """The other class now and then, at random."""
+    flip = tf.cast(tf.random_uniform(tf.shape(x)[:1]) < 0.1, tf.float32)
+    return evenly(x) * tf.expand_dims(1 - 2 * flip, 1)
+
+
+def one_by_one(x):
+    """Bright unless all pixels are dark; its gradient shows the first that is not, and no other."""
+    above = tf.nn.relu(tf.reshape(x, [-1, SIDE * SIDE]) - 0.55)
+    bright = tf.cast(above > 0, tf.float32)
+    first = tf.one_hot(tf.argmax(bright, axis=1), SIDE * SIDE)
+    score = 20 * tf.reduce_sum(tf.stop_gradient(bright) + first * above, axis=1) - 1
+    return tf.tensordot(score, tf.constant([-1.0, 1.0]), 0)
+
+
+def together(x):
+    """Reads the other images of its chunk."""
+    return evenly(x - tf.reduce_mean(x, axis=0, keepdims=True) + 0.5)
+
+
+def probabilities(x):
+    """Not logits."""
+    return tf.nn.softmax(evenly(x))
+
+
+def setting(logits, eps):
+    """Bright and dark images of two classes, multiples of 1 / 10."""
+    random = np.random.RandomState(0)
+    labels = np.arange(COUNT) % 2
+    images = np.where(labels[:, None, None, None], 0.7, 0.3)
+    images = images + random.choice([-0.1, 0.0, 0.1], (COUNT, SIDE, SIDE, 1))
+    data = Dataset("known", "test", images.astype(np.float32), labels, 2, (0.0, 1.0), "known")
+
+    @contextlib.contextmanager
+    def opened():
+        with tf.Graph().as_default(), tf.Session() as session:
+            tf.set_random_seed(1)
+            yield Subject(session, Ensemble([Model(logits)]))
+
+    return Setting(opened, data, eps, batch_size=15)
+
+
+def known_trials():
+    """All trials that a verdict needs, by name."""
+    with setting(evenly, 0.1).open() as subject:
+        found = trials.default_suite(subject.ensemble)
+    found += trials.controls("linf", 1.0)
+    found += tuple(trials.iterations(count) for count in trials.ITERATIONS)
+    return {trial.name: trial for trial in found}
+
+
+def judged(logits, eps, folder, names):
+    """Verdicts on a model by name, from the trials that those named need."""
+    chosen = setting(logits, eps)
+    with chosen.open() as subject:
+        clean = suite.clean_outputs(chosen, subject)
+        probe = probes.probe(chosen, subject)
+    known = known_trials()
+    needed = {trial: None for name in names for trial in verdicts.VERDICTS[name][1]}
+    with contextlib.closing(suite.Evaluation(chosen, str(folder), clean, progress=False)) as run:
+        for trial in needed:
+            run.run(known[trial])
+    found = verdicts.judge(verdicts.Evidence.of(run, probe))
+    return {verdict.name: verdict for verdict in found}
+
+
+@pytest.fixture(scope="module")
+def honest(tmp_path_factory):
+    """All verdicts on a model that hides nothing."""
+    return judged(evenly, 0.3, tmp_path_factory.mktemp("honest"), verdicts.VERDICTS)
+
+
+@pytest.mark.parametrize(
+    "name, logits, eps, says",
+    [
+        ("zero-gradients", rounded, 0.3, "zero everywhere at 100.0 % of the clean images"),
+        ("vanishing-gradients", sure, 0.3, "zero in float32 at 100.0 %"),
+        ("single-step", on_the_data, 0.3, "One step (FGSM) breaks 100.0 %"),
+        ("black-box", rounded, 0.4, "without gradients (Square) breaks 100.0 %"),
+        ("noise", fragile, 0.2, "Noise of the same radius breaks"),
+        ("large-radius", rounded, 0.3, "leaves 100.0 %; chance is 50.0 %"),
+        (
+            "convergence",
+            one_by_one,
+            0.3,
+            "Accuracy is 50.0 % after 80 iterations and 0.0 % after 160",
+        ),
+        ("chunk-size", together, 0.3, "change with the images that share their chunk"),
+        ("seed", drawing, 0.3, "draws at random"),
+        ("probabilities", probabilities, 0.3, "Member 1 gives numbers in [0, 1]"),
+    ],
+)
+def test_a_model_built_to_fail_a_verdict_fails_it(tmp_path, honest, name, logits, eps, says):
+    found = judged(logits, eps, tmp_path, [name])[name]
+    assert found.passed is False and says in found.reason, found
+    assert found.describe()["see"] == "docs/robustness.md#" + name
+    assert honest[name].passed is True, honest[name]
+
+
+@pytest.mark.parametrize("size, count", [(7, 20), (1, 20), (15, 6), (15, 2)])
+def test_chunks_are_compared_with_those_of_another_size(size, count):
+    chosen = setting(together, 0.3)._replace(batch_size=size)
+    chosen = chosen._replace(data=chosen.data.first(count))
+    with chosen.open() as subject:
+        assert probes.probe(chosen, subject).chunked > 0.5
+
+
+@pytest.mark.parametrize(
+    "left_out, passed, says",
+    [
+        ((), True, "No attack of the suite was left out"),
+        (trials.left_out("l2", 1, 10), None, "Not run: square."),
+        (trials.left_out("l2", 0, 10), False, "Not run: apgd-outside, square."),
+        (None, None, "not those of the default suite"),
+    ],
+)
+def test_an_attack_that_was_left_out_counts_against_the_checks(left_out, passed, says):
+    quiet = probes.Probe(4, 0.0, 0.0, 0.0, 0.0, 0.0, ())
+    evidence = verdicts.Evidence(quiet, {}, np.ones(5, bool), 10, left_out)
+    (found,) = [one for one in verdicts.judge(evidence) if one.name == "complete"]
+    assert found.passed is passed and says in found.reason
+
+
+def test_what_is_missing_is_not_judged(tmp_path):
+    chosen = setting(lambda x: -evenly(x), 0.1)
+    with chosen.open() as subject:
+        clean = suite.clean_outputs(chosen, subject)
+        probe = probes.probe(chosen, subject)
+    evidence = verdicts.Evidence.of(suite.Evaluation(chosen, str(tmp_path), clean), probe)
+    found = {one.name: one for one in verdicts.judge(evidence)}
+    assert list(found) == list(verdicts.VERDICTS)
+    assert {one.passed for one in found.values()} == {None}
+    assert found["noise"].reason == "Not judged: there was no noise, apgd-ce."
+    assert "no clean image" in found["zero-gradients"].reason
+
+
+def test_another_seed_that_decides_otherwise_is_told(random):
+    quiet = probes.Probe(4, 0.0, 0.0, 0.0, 0.0, 0.0, ())
+    success = {
+        "apgd-ce": np.array([1, 1, 0, 0, 1], bool),
+        "control-seed": np.array([1, 0, 0, 0], bool),
+    }
+    evidence = verdicts.Evidence(quiet, success, np.ones(5, bool), 2)
+    (found,) = [one for one in verdicts.judge(evidence) if one.name == "seed"]
+    assert found.passed is False and "25.0 %" in found.reason
+
+
+def test_chunks_of_a_model_that_draws_are_not_judged(tmp_path):
+    found = judged(drawing, 0.1, tmp_path, ["chunk-size"])
+    assert found["chunk-size"].passed is None
+
+
+def test_gradients_are_counted_on_images_that_are_classified_correctly(random):
+    case = Case(random)
+    with case.open() as subject:
+        found = probes.probe(case.setting(), subject)
+    assert found.images == (case.decided == case.data.labels).sum() == 30
+    assert (found.zero_pixels, found.zero_images, found.flat_images) == (0, 0, 0)
+    assert (found.repeated, found.chunked, found.probabilities) == (0, 0, ())
+
+
+@pytest.mark.parametrize("last, passed, counts", [(320, True, "160"), (160, False, "80")])
+def test_convergence_is_about_the_last_doubling(last, passed, counts):
+    breaks = {80: 10, 160: 20, 320: 20}  # of 40 images
+    success = {
+        "steps-%d" % count: np.arange(40) < broken
+        for count, broken in breaks.items()
+        if count <= last
+    }
+    evidence = verdicts.Evidence(None, success, np.ones(40, bool), 2)
+    found, reason = verdicts.VERDICTS["convergence"][2](evidence)
+    assert found is passed and "after %s iterations" % counts in reason

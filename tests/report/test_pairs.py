@@ -1,0 +1,481 @@
+"""The figure of clean and adversarial images: what it shows, its file, resumed runs."""
+
+import os
+import sys
+
+import matplotlib
+import numpy as np
+import pytest
+from matplotlib import image as matplotlib_image
+from matplotlib import pyplot
+
+from empir.data import imagenet
+from empir.errors import EmpirError
+from empir.evaluation import runner as evaluation
+from empir.evaluation.runner import evaluate
+from empir.report import pairs
+from empir.report.pairs import Pairs
+from tests.evaluation import test_evaluation
+from tests.evaluation.test_evaluation import Killed, job, kill_after
+from tests.support.released import save_members
+from tests.support.scripts import MNIST_SCRIPT, RESULT, run_script
+
+members = test_evaluation.members  # a fixture
+
+ARROW = "\N{RIGHTWARDS ARROW}"
+INFINITY = "\N{INFINITY}"
+
+
+def examples(count=3, shape=(28, 28, 1), eps=0.25, **changes):
+    """Random untargeted pairs; the first adversarial image is the clean one."""
+    random = np.random.RandomState(0)
+    clean = random.uniform(size=(count,) + shape).astype(np.float32)
+    change = eps * random.choice([-1, 1], size=clean.shape)
+    change[0] = 0
+    adversarial = np.clip(clean + change, 0, 1).astype(np.float32)
+    plain = dict(
+        clean=clean,
+        adversarial=adversarial,
+        image=np.arange(count),
+        label=np.array([7, 2, 1])[:count],
+        clean_decision=np.array([7, 2, 8])[:count],
+        decision=np.array([7, 3, 1])[:count],
+        l2=np.array([0, 1.23456, 12.3456])[:count],
+        linf=np.abs(adversarial - clean).reshape(count, -1).max(axis=1),
+        title="FGSM on MNIST",
+    )
+    return Pairs(**dict(plain, **changes))
+
+
+def targeted(labels=(7, 0), targets=10, shape=(28, 28, 1), **changes):
+    """Random targeted pairs of every target but the label; targets below 5 are reached."""
+    image, target = np.array(
+        [(i, t) for i, label in enumerate(labels) for t in range(targets) if t != label]
+    ).T
+    label = np.array(labels)[image]
+    random = np.random.RandomState(0)
+    plain = dict(
+        clean=random.uniform(size=(len(labels),) + shape).astype(np.float32)[image],
+        adversarial=random.uniform(size=image.shape + shape).astype(np.float32),
+        image=image,
+        label=label,
+        clean_decision=label,
+        decision=np.where(target < 5, target, label),
+        l2=target + 0.5,
+        linf=np.full(len(image), 0.3),
+        target=target,
+        targeted=True,
+        title="CW on MNIST",
+    )
+    return Pairs(**dict(plain, **changes))
+
+
+def captions(figure):
+    """The caption of each image."""
+    return [axes.get_title() for axes in figure.axes]
+
+
+def pictures(figure):
+    """The array of each image."""
+    return [np.asarray(axes.images[0].get_array()) for axes in figure.axes]
+
+
+def marked(figure):
+    """Which images have a red caption."""
+    return [axes.title.get_color() == pairs.MARKED for axes in figure.axes]
+
+
+def test_an_untargeted_attack_is_a_row_per_image_clean_adversarial_difference():
+    own = examples()
+    figure = pairs.draw(own)
+    assert [text.get_text() for text in figure.texts] == [
+        "FGSM on MNIST. %s: decided class; red: not the label" % ARROW,
+        "clean",
+        "adversarial",
+        "difference",
+    ]
+    assert captions(figure) == [
+        "label 7 %s 7" % ARROW,
+        "%s 7, L2 0, L%s 0" % (ARROW, INFINITY),
+        "grey is 0, scale \N{PLUS-MINUS SIGN}0",
+        "label 2 %s 2" % ARROW,
+        "%s 3, L2 1.23, L%s 0.25" % (ARROW, INFINITY),
+        "grey is 0, scale \N{PLUS-MINUS SIGN}0.25",
+        "label 1 %s 8" % ARROW,
+        "%s 1, L2 12.3, L%s 0.25" % (ARROW, INFINITY),
+        "grey is 0, scale \N{PLUS-MINUS SIGN}0.25",
+    ]
+    assert marked(figure) == [False, False, False, False, True, False, True, False, False]
+    shown = pictures(figure)
+    for row in range(3):
+        np.testing.assert_array_equal(shown[3 * row], own.clean[row, ..., 0])
+        np.testing.assert_array_equal(shown[3 * row + 1], own.adversarial[row, ..., 0])
+    for axes in figure.axes:  # not stretched to the values that an image happens to have
+        assert axes.images[0].get_clim() == (0, 1) and axes.images[0].get_cmap().name == "gray"
+
+
+def test_jsma_aims_at_a_class_without_being_a_grid():
+    figure = pairs.draw(examples(target=np.array([5, 3, 0])))
+    assert captions(figure)[4] == "target 3 %s 3, L2 1.23, L%s 0.25" % (ARROW, INFINITY)
+    assert len(figure.axes) == 9
+
+
+def test_the_difference_is_symmetric_about_grey_and_scaled_to_its_largest():
+    clean = np.full((2, 2, 1), 0.5, np.float32)
+    change = np.array([[0.1, -0.2], [0.0, 0.05]])[..., np.newaxis]
+    picture, scale = pairs.difference(clean, clean + change)
+    assert scale == pytest.approx(0.2)
+    np.testing.assert_allclose(picture, [[0.75, 0.0], [0.5, 0.625]])
+    picture, scale = pairs.difference(clean, clean)
+    assert scale == 0 and (picture == 0.5).all()
+
+
+def test_imagenets_range_becomes_0_to_1_and_its_channels_red_green_blue():
+    low, high = imagenet.CLIP_RANGE
+    colours = np.array([[[low, high, 0.25]]])  # blue, green, red
+    shown = pairs.visible(colours, imagenet.CLIP_RANGE, "BGR")
+    np.testing.assert_allclose(shown, [[[0.5, 1.0, 0.0]]])
+    own = examples(shape=(8, 8, 3), clip_range=(-1.0, 3.0), channels="BGR")
+    figure = pairs.draw(own)
+    clean, adversarial, change = pictures(figure)[3:6]
+    np.testing.assert_allclose(clean, (own.clean[1, ..., ::-1] + 1) / 4)
+    np.testing.assert_allclose(adversarial, (own.adversarial[1, ..., ::-1] + 1) / 4)
+    expected = 0.5 + (own.adversarial[1] - own.clean[1])[..., ::-1] / (2 * own.linf[1])
+    np.testing.assert_allclose(change, expected, atol=1e-6)
+
+
+def test_images_in_red_green_blue_stay_so():
+    own = examples(shape=(32, 32, 3))
+    np.testing.assert_array_equal(pictures(pairs.draw(own))[3], own.clean[1])
+
+
+def cells(figure):
+    """(column, caption, picture) of each image below each other, by rows from the top."""
+    lefts = sorted({round(axes.get_position().x0, 6) for axes in figure.axes})
+    tops = sorted({round(-axes.get_position().y1, 6) for axes in figure.axes})
+    return {
+        (
+            tops.index(round(-axes.get_position().y1, 6)),
+            lefts.index(round(axes.get_position().x0, 6)),
+        ): axes
+        for axes in figure.axes
+    }
+
+
+def test_a_targeted_attack_is_a_row_per_image_and_a_column_per_target():
+    own = targeted()
+    figure = pairs.draw(own)
+    heads = [text.get_text() for text in figure.texts][1:]
+    assert heads == ["clean"] + ["target %d" % target for target in range(10)]
+    grid = cells(figure)
+    assert set(grid) == {(r, c) for r in (0, 1) for c in range(11)} - {(0, 1 + 7), (1, 1 + 0)}
+    assert [grid[row, 0].get_title() for row in (0, 1)] == [
+        "label 7 %s 7" % ARROW,
+        "label 0 %s 0" % ARROW,
+    ]
+    for example, (image, target) in enumerate(zip(own.image, own.target)):
+        axes = grid[image, 1 + target]
+        shown = np.asarray(axes.images[0].get_array())
+        np.testing.assert_array_equal(shown, own.adversarial[example, ..., 0])
+        decision = target if target < 5 else own.label[example]
+        caption = "%s %d, L2 %.3g, L%s 0.3" % (ARROW, decision, target + 0.5, INFINITY)
+        assert axes.get_title() == caption
+        assert (axes.title.get_color() == pairs.MARKED) == (target < 5)
+
+
+WIDEST = dict(l2=np.full(3, 1.23e-5), linf=np.full(3, 1.23e-5))
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        examples(**WIDEST),
+        examples(target=np.array([5, 3, 0]), l2=np.full(3, 0.123), linf=np.full(3, 0.123)),
+        examples(
+            shape=(224, 224, 3), decision=np.full(3, 999), label=np.full(3, 999), eps=1e-5, **WIDEST
+        ),
+        examples(count=1),
+        targeted(),
+        targeted(linf=np.full(18, 0.00123), l2=np.full(18, 0.00123)),
+        targeted(labels=(7,), targets=9, title="JSMA on ImageNet"),
+    ],
+    ids="untargeted jsma imagenet one-image targeted wide-grid one-row".split(),
+)
+def test_no_text_overlaps_another_or_leaves_the_figure(own):
+    figure = pairs.draw(own)
+    renderer = figure.canvas.get_renderer()
+    texts = figure.texts + [axes.title for axes in figure.axes]
+    boxes = [text.get_window_extent(renderer) for text in texts]
+    boxes += [axes.get_window_extent(renderer) for axes in figure.axes]
+    width, height = figure.canvas.get_width_height()
+    for number, box in enumerate(boxes):
+        assert 0 <= box.x0 and box.x1 <= width and 0 <= box.y0 and box.y1 <= height
+        assert not any(box.overlaps(other) for other in boxes[:number])
+
+
+@pytest.mark.parametrize("side", [28, 32, 224])
+def test_every_pixel_is_a_square_of_whole_pixels(side, tmp_path):
+    own = examples(shape=(side, side, 1))
+    path = str(tmp_path / "figure.png")
+    pairs.save(own, path)
+    pixels = matplotlib_image.imread(path)[..., 0]
+    box = pairs.draw(own).axes[1].get_window_extent()
+    zoom = box.width / side
+    assert zoom == pytest.approx(-(-pairs.LEAST_SIDE // side))
+    zoom = int(round(zoom))
+    left, top = int(round(box.x0)), len(pixels) - int(round(box.y1))
+    centers = zoom // 2 + zoom * np.arange(1, side - 1)  # the frame is drawn over the others
+    drawn = pixels[top + centers][:, left + centers]
+    # The colour map has 256 greys, and so has the file.
+    np.testing.assert_allclose(drawn, own.adversarial[0, 1:-1, 1:-1, 0], atol=2 / 255)
+
+
+def test_the_file_is_the_same_bytes_every_time_and_written_whole(tmp_path, monkeypatch):
+    path = tmp_path / "figure.png"
+    pairs.save(examples(), str(path))
+    first = path.read_bytes()
+    assert first.startswith(b"\x89PNG") and b"Software" not in first and b"Date" not in first
+    pairs.save(examples(), str(path))
+    assert path.read_bytes() == first
+    assert os.listdir(str(tmp_path)) == ["figure.png"]
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "fsync", killed)
+    with pytest.raises(KeyboardInterrupt):
+        pairs.save(targeted(), str(path))
+    assert path.read_bytes() == first
+
+
+def test_a_file_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "figure.png").mkdir()
+    with pytest.raises(EmpirError, match="cannot write .*figure.png"):
+        pairs.save(examples(), str(tmp_path / "figure.png"))
+
+
+def test_a_window_opens_only_with_an_interactive_backend(tmp_path, monkeypatch):
+    path = str(tmp_path / "figure.png")
+    pairs.save(examples(), path)
+    shown = []
+    monkeypatch.setattr(pyplot, "show", lambda: shown.append(pyplot.gcf().axes[0].images[0]))
+    monkeypatch.setattr(matplotlib, "get_backend", lambda: "agg")
+    pairs.show(path)
+    assert shown == []
+    monkeypatch.setattr(matplotlib, "get_backend", lambda: "TkAgg")
+    pairs.show(path)
+    (image,) = shown
+    np.testing.assert_array_equal(image.get_array(), matplotlib_image.imread(path))
+    assert pyplot.get_fignums() == []
+
+
+def test_a_display_that_fails_is_no_error(tmp_path, monkeypatch):
+    def fail(**_):
+        raise RuntimeError("no display name")
+
+    monkeypatch.setattr(matplotlib, "get_backend", lambda: "TkAgg")
+    monkeypatch.setattr(pyplot, "figure", fail)
+    pairs.save(examples(), str(tmp_path / "figure.png"))
+    pairs.show(str(tmp_path / "figure.png"))
+
+
+def drawing(run, path):
+    """The job, drawing into a file, and the list that gets the arrays drawn."""
+    drawn = []
+
+    def show(arrays):
+        drawn.append(arrays)
+        pairs.save(Pairs(targeted=run.targeted, **arrays), str(path))
+
+    return run._replace(show=show), drawn
+
+
+@pytest.mark.parametrize("attack, batch_size", [("pgd", 4), ("pgd", 10), ("pgd", 25), ("jsma", 4)])
+def test_the_first_ten_examples_are_shown(members, tmp_path, attack, batch_size):
+    session, own = members
+    count = 25 if attack == "pgd" else 5
+    run = job(own, attack, count=count, batch_size=batch_size, save_adversarial=True)
+    run, drawn = drawing(run, tmp_path / "figure.png")
+    evaluate(run, session, str(tmp_path / "out"))
+    ((arrays),) = drawn
+    rows = slice(0, 10 if attack == "pgd" else 5)
+    np.testing.assert_array_equal(arrays["clean"], run.data.images[rows])
+    np.testing.assert_array_equal(arrays["image"], np.arange(25)[rows])
+    with np.load(str(tmp_path / "out" / "examples.npz")) as archive:
+        assert "shown" not in archive.files
+        for name, key in (
+            ("adversarial", "adversarial"),
+            ("label", "label"),
+            ("clean_decision", "clean_mean_logits"),
+            ("decision", "adversarial_mean_logits"),
+            ("l2", "l2"),
+            ("linf", "linf"),
+        ):
+            np.testing.assert_array_equal(arrays[name], archive[key][rows])
+        if attack == "jsma":
+            np.testing.assert_array_equal(arrays["target"], archive["target"][rows])
+    assert ("target" in arrays) == (attack == "jsma")
+
+
+@pytest.mark.parametrize("out", [True, False])
+def test_the_first_targets_of_the_first_images_are_shown(members, tmp_path, monkeypatch, out):
+    session, own = members
+    monkeypatch.setattr(evaluation, "SHOWN_IMAGES", 3)
+    monkeypatch.setattr(evaluation, "SHOWN_TARGETS", 2)
+    run = job(own, "fgsm", targeted=True, count=5, save_adversarial=True)
+    run, drawn = drawing(run, tmp_path / "figure.png")
+    evaluate(run, session, str(tmp_path / "out") if out else None)
+    ((arrays),) = drawn
+    label = run.data.labels[:3]
+    assert list(label) == [7, 2, 1]
+    assert list(arrays["image"]) == [0, 0, 1, 1, 2, 2]
+    assert list(arrays["target"]) == [0, 1, 0, 1, 0, 2]
+    np.testing.assert_array_equal(arrays["clean"], run.data.images[arrays["image"]])
+    if out:
+        with np.load(str(tmp_path / "out" / "examples.npz")) as archive:
+            kept = archive["adversarial"][[0, 1, 9, 10, 18, 19]]
+        np.testing.assert_array_equal(arrays["adversarial"], kept)
+
+
+def test_only_the_images_that_are_shown_are_kept(members, monkeypatch):
+    session, own = members
+    kept = []
+    add = evaluation.chunks.ChunkStore.add
+    monkeypatch.setattr(
+        evaluation.chunks.ChunkStore,
+        "add",
+        lambda store, start, rows, arrays: kept.append(arrays) or add(store, start, rows, arrays),
+    )
+    evaluate(job(own, "fgsm", batch_size=4, show=lambda _: None), session)
+    assert [len(arrays.get("shown", ())) for arrays in kept] == [4, 4, 2, 0, 0, 0, 0]
+    assert not any("adversarial" in arrays for arrays in kept)
+
+
+@pytest.mark.parametrize("is_targeted, chunks", [(False, 1), (False, 2), (True, 2)])
+def test_a_resumed_run_draws_the_same_file(members, tmp_path, monkeypatch, is_targeted, chunks):
+    session, own = members
+    changes = dict(targeted=True, count=3) if is_targeted else dict(batch_size=6)
+    path = tmp_path / "figure.png"
+    run, drawn = drawing(job(own, **changes), path)
+    evaluate(run, session, str(tmp_path / "whole"))
+    whole = path.read_bytes()
+    path.unlink()
+    with monkeypatch.context() as patch:
+        kill_after(patch, chunks)
+        with pytest.raises(Killed):
+            evaluate(run, session, str(tmp_path / "killed"))
+    assert not path.exists()
+    with monkeypatch.context() as patch:
+        kill_after(patch, len(run.starts()) - chunks)  # none is computed twice
+        evaluate(run, session, str(tmp_path / "killed"), resume=True)
+    assert path.read_bytes() == whole and len(drawn) == 2
+    assert sorted(os.listdir(str(tmp_path / "killed"))) == ["examples.npz", "result.json"]
+
+
+def test_a_run_begun_without_the_figure_computes_what_it_shows_again(
+    members, tmp_path, monkeypatch
+):
+    session, own = members
+    path = tmp_path / "figure.png"
+    run, drawn = drawing(job(own, batch_size=6), path)
+    with monkeypatch.context() as patch:
+        kill_after(patch, 4)
+        with pytest.raises(Killed):
+            evaluate(run._replace(show=None), session, str(tmp_path / "out"))
+    with monkeypatch.context() as patch:
+        kill_after(patch, 3)  # two chunks hold the first ten images, one was not finished
+        evaluate(run, session, str(tmp_path / "out"), resume=True)
+    np.testing.assert_array_equal(drawn[0]["clean"], run.data.images[:10])
+    assert path.exists()
+
+
+def test_a_finished_run_is_not_drawn_again(members, tmp_path):
+    session, own = members
+    run, drawn = drawing(job(own, "fgsm"), tmp_path / "figure.png")
+    first = evaluate(run, session, str(tmp_path / "out"))
+    assert evaluate(run, session, str(tmp_path / "out"), resume=True) == first
+    assert len(drawn) == 1
+
+
+def test_a_figure_that_fails_leaves_a_run_to_be_resumed(members, tmp_path):
+    session, own = members
+
+    def fail(_):
+        raise EmpirError("cannot write")
+
+    run = job(own, "fgsm")
+    with pytest.raises(EmpirError, match="cannot write"):
+        evaluate(run._replace(show=fail), session, str(tmp_path))
+    assert os.listdir(str(tmp_path)) == ["partial"]
+    evaluate(run, session, str(tmp_path), resume=True)
+    assert sorted(os.listdir(str(tmp_path))) == ["examples.npz", "result.json"]
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory):
+    """A folder with the members of an ensemble."""
+    folder = tmp_path_factory.mktemp("workspace")
+    save_members(str(folder))
+    return folder
+
+
+@pytest.fixture
+def script(workspace, monkeypatch):
+    """Run the MNIST script in the workspace on the embedded sample, without a display."""
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.setenv("MPLCONFIGDIR", str(workspace / "matplotlib"))  # fonts are looked up once
+    line = (
+        "--wbits=2 --abits=4 --wbits2=2 --abits2=4 --ensembleThree --model_path1=model1 "
+        "--model_path2=model2 --model_path3=model3 --nb_filters=4 --nb_samples=12 --attack=fgsm "
+    )
+
+    def run(more):
+        process = run_script(sys.executable, MNIST_SCRIPT, line + more, workspace)
+        assert process.returncode == 0, process.stderr
+        return process
+
+    return run
+
+
+def rows_and_columns(path):
+    """How many images stand below and beside each other in a figure's file."""
+    height, width = matplotlib_image.imread(str(path)).shape[:2]
+    side = 28 * 6
+    rows = (height - pairs.TITLE - pairs.GAP) / (side + pairs.CAPTION)
+    return rows, (width - pairs.GAP) / (side + pairs.GAP)
+
+
+@pytest.mark.parametrize("more, shape", [("", (10, 3)), ("--targeted ", (10, 11))])
+def test_the_script_draws_and_says_where(script, workspace, monkeypatch, more, shape):
+    # A backend that the user chose, and that cannot work here, is no error.
+    monkeypatch.setenv("MPLBACKEND", "TkAgg")
+    process = script(more + "--viz_enabled")
+    path = workspace / "mnist-fgsm.png"
+    assert rows_and_columns(path) == shape
+    path.unlink()
+    lines = process.stdout.splitlines(True)
+    assert RESULT.match("".join(lines[-3:])) and len(lines) == (4 if more else 3)
+    assert process.stderr.count("mnist-fgsm.png shows the first images") == 1
+    assert "Traceback" not in process.stderr
+
+
+def test_the_figure_of_a_kept_run_stands_beside_its_record(script, workspace):
+    first = script("--viz_enabled --out=out")
+    names = ["adversarial.png", "examples.npz", "result.json"]
+    assert sorted(os.listdir(str(workspace / "out"))) == names
+    assert not (workspace / "mnist-fgsm.png").exists()
+    drawn = os.stat(str(workspace / "out" / "adversarial.png")).st_mtime_ns
+    again = script("--viz_enabled --out=out --resume")
+    assert again.stdout == first.stdout
+    for process in (first, again):
+        assert "out/adversarial.png shows the first images" in process.stderr
+    assert os.stat(str(workspace / "out" / "adversarial.png")).st_mtime_ns == drawn
+
+
+def test_a_run_that_was_finished_without_a_figure_says_so(script, workspace):
+    without = script("--out=plain")
+    assert "png" not in without.stderr
+    resumed = script("--viz_enabled --out=plain --resume")
+    assert "--viz_enabled has no effect: plain was finished without it" in resumed.stderr
+    assert resumed.stdout == without.stdout == script("--viz_enabled").stdout
+    assert sorted(os.listdir(str(workspace / "plain"))) == ["examples.npz", "result.json"]

@@ -1,0 +1,155 @@
+"""The commands that hostile input is tried on: a new command joins by one row of `COMMANDS`."""
+
+import importlib
+import logging
+import os
+import sys
+from typing import NamedTuple, Optional
+
+from empir import runtime
+from empir.commands import commandline
+from tests.support.released import save_members
+from tests.support.scripts import remove_flags
+
+
+class Command(NamedTuple):
+    """A command, and a line of it that works on small files.
+
+    Attributes:
+      name: what follows `python -m`, its word included, or a script's path in the checkout.
+      main: "module:function": the function that defines the flags and returns the main function,
+        or with `words` the main function itself.
+      line: arguments that work in a folder that `fill` has filled; {out} is what --out names.
+      out: what --out names: "folder", "file", or None without such a flag.
+      reached: "module:function" that the line's work calls, in the module that calls it.
+      words: whether the command has no absl flags.
+    """
+
+    name: str
+    main: str
+    line: str
+    out: Optional[str] = None
+    reached: str = "empir.runtime:configure"
+    words: bool = False
+
+    def load(self):
+        """The function that `main` names."""
+        module, _, function = self.main.partition(":")
+        return getattr(importlib.import_module(module), function)
+
+
+SMALL = "--nb_filters=4 --nb_samples=4 --noprogress "
+ATTACK = "--attack=fgsm --out={out} " + SMALL
+
+COMMANDS = [
+    Command(
+        "examples/mnist_attack.py",
+        "examples.mnist_attack:setup",
+        "--model_path=model3 " + ATTACK,
+        "folder",
+    ),
+    Command(
+        "empir reproduce",
+        "empir.commands.reproduce:setup",
+        "--sample --nb_samples=4 --slow_samples=1 --out={out}",
+        "folder",
+    ),
+    Command(
+        "empir robustness",
+        "empir.commands.robustness:setup",
+        "--sample --members=fp:model3 --eps=1/255 --nb_iter=1 --noanalyses --out={out} " + SMALL,
+        "folder",
+    ),
+    Command(
+        "empir.benchmark.outside",
+        "empir.benchmark.outside:setup",
+        "--run=run --sample --out={out}",
+        "file",
+        reached="empir.benchmark.outside:read_record",
+    ),
+    Command(
+        "empir cost",
+        "empir.commands.cost:setup",
+        "--out={out}",
+        "file",
+        "empir.commands.cost:ensemble_cost",
+    ),
+    Command("empir benchmark", "empir.benchmark.__main__:setup", "--out={out}", "folder"),
+    Command("empir.benchmark.throughput", "empir.benchmark.throughput:setup", "", "file"),
+    Command("empir.benchmark.account", "empir.benchmark.account:setup", "", "file"),
+    Command(
+        "empir checkpoints",
+        "empir.models.checkpoints:main",
+        "verify model3",
+        reached="empir.models.checkpoints:describe",
+        words=True,
+    ),
+    Command(
+        "empir report",
+        "empir.commands.report:main",
+        "--check",
+        reached="empir.commands.report:render",
+        words=True,
+    ),
+    Command(
+        "empir convert",
+        "empir.data.convert:main",
+        "convert --source=images --split=val --out={out}",
+        "folder",
+        reached="empir.data.convert:find_sources",
+        words=True,
+    ),
+]
+IDS = [command.name for command in COMMANDS]
+WITH_OUT = [command for command in COMMANDS if command.out]
+WITH_FLAGS = [command for command in COMMANDS if not command.words]
+
+
+class Outcome(NamedTuple):
+    """Exit status and streams of a command."""
+
+    status: int
+    out: str
+    err: str
+
+
+def fill(folder):
+    """Make what the lines of the table read: checkpoints of narrow members, and an empty file."""
+    save_members(str(folder))
+    (folder / "file").write_text("")
+
+
+def caller(folder, monkeypatch, capfd):
+    """A function that runs a command in this process: (command, words) -> `Outcome`.
+
+    Args:
+      folder: where, filled by `fill`.
+      monkeypatch, capfd: pytest's fixtures.
+    """
+    loggers = [logging.getLogger(), logging.getLogger("empir")]
+    before = [(logger, logger.handlers[:], logger.level, logger.propagate) for logger in loggers]
+    monkeypatch.chdir(folder)
+    monkeypatch.syspath_prepend(runtime.ROOT)
+    monkeypatch.setattr(runtime, "_shares", 1)
+    for name in ("OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES"):
+        monkeypatch.setenv(name, os.environ.get(name, "1"))  # restored in the end
+
+    def run(command, words):
+        argv, status = [command.name] + list(words), 0
+        main = command.load()
+        try:
+            if command.words:
+                about = sys.modules[main.__module__].__doc__
+                commandline.run_words(main, about, argv)
+            else:
+                commandline.run_main(main, argv)
+        except SystemExit as error:
+            status = error.code or 0
+        finally:
+            remove_flags()
+            for logger, handlers, level, propagate in before:
+                logger.handlers, logger.propagate = handlers[:], propagate
+                logger.setLevel(level)
+        return Outcome(status, *capfd.readouterr())
+
+    return run
