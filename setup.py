@@ -62,6 +62,7 @@ setup(
         "foolbox==2.4.0",  # the last that attacks any function, and needs no PyTorch
         "jinja2>=3.0,<3.2",
         "pillow",
+        "google-crc32c>=1.1,<2",  # TFRecords' checksums
     ],
     extras_require={
         "cpu": ["intel-tensorflow==1.15.2"],

@@ -1,13 +1,12 @@
 """Command lines: flags and flag files to values, --help, and what is refused before any work."""
 
-import os
 import re
-import stat
 import sys
 import textwrap
 
 from empir.commands.process import exit_with
 from empir.errors import EmpirError
+from empir.records import regular
 
 #: Ways to ask for help.
 HELP = ("--help", "-help", "-h", "-?", "--helpshort", "--helpfull")
@@ -144,15 +143,17 @@ def _expanded(words, within):
 def _lines(path):
     """The words of a flag file: its lines that are not empty and no comment."""
     try:
-        found = os.stat(path)
-        if not stat.S_ISREG(found.st_mode) or found.st_size > MOST_BYTES:
-            raise EmpirError("--flagfile=%s is no regular file, or longer than 1 MiB" % path)
-        with open(path, encoding="utf8") as file:
-            lines = [line.strip() for line in file.read(MOST_BYTES).split("\n")]
+        with regular.opened(path) as file:
+            content = file.read(MOST_BYTES + 1)
+        lines = [line.strip() for line in content.decode("utf8").split("\n")]
+    except regular.NotRegularError:
+        raise EmpirError(f"--flagfile={path} is not a regular file")
     except OSError as error:
         raise EmpirError("--flagfile=%s cannot be read: %s" % (path, error.strerror))
     except UnicodeDecodeError:
         raise EmpirError("--flagfile=%s cannot be read: it is not UTF-8 text" % path)
+    if len(content) > MOST_BYTES:
+        raise EmpirError(f"--flagfile={path} is longer than 1 MiB")
     return [line for line in lines if line and not line.startswith(("#", "//"))]
 
 

@@ -9,8 +9,9 @@ from typing import List, NamedTuple, Tuple
 
 import numpy as np
 
-from empir.data.files import check_memory, open_regular, sha256
+from empir.data.files import check_memory, open_regular
 from empir.errors import DataError
+from empir.records import regular
 
 LONGEST_HEADER = 10000  # bytes; NumPy writes less than 200
 
@@ -57,7 +58,7 @@ class Arrays:
         position = self._file.tell()
         self._file.seek(0)
         try:
-            return sha256(self._file)
+            return regular.sha256(self._file)
         finally:
             self._file.seek(position)
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from empir.data import WAYS, Dataset, from_bytes, keras_file
 from empir.data.archives import open_tarball, unpickle
-from empir.data.files import listing, read_regular, sha256
+from empir.data.files import listing, read_regular
 from empir.errors import DataError
 
 #: Files of each split, without the binary version's ".bin".
@@ -116,7 +116,7 @@ def _read(split, path, any_data=False):
                     "or %s" % (where, WAYS)
                 )
         if any_data:
-            files[name + version.suffix] = sha256(data)
+            files[name + version.suffix] = _sha256(data)
         labels.append(records[:, 0])
         planes = records[:, 1:].reshape((-1,) + IMAGE)
         images.append(np.ascontiguousarray(planes.transpose(0, 2, 3, 1)))
@@ -221,13 +221,17 @@ def _parse_pickle(data, where):
     return np.concatenate([labels.astype(np.uint8)[:, np.newaxis], images], axis=1)
 
 
+def _sha256(data):
+    return hashlib.sha256(data).hexdigest()
+
+
 VERSIONS = (
     _Version(
         "cifar-10-batches-bin",
         ".bin",
         ("cifar-10-binary.tar.gz",),
         _parse_binary,
-        lambda name, data, records: sha256(data) == SHA256[name],
+        lambda name, data, records: _sha256(data) == SHA256[name],
     ),
     _Version(
         "cifar-10-batches-py",
@@ -235,6 +239,6 @@ VERSIONS = (
         ("cifar-10-python.tar.gz", "cifar-10-batches-py.tar.gz"),
         _parse_pickle,
         lambda name, data, records: hashlib.md5(data).hexdigest() == MD5[name]
-        or sha256(records.tobytes()) == SHA256[name],
+        or _sha256(records.tobytes()) == SHA256[name],
     ),
 )

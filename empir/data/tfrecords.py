@@ -17,9 +17,9 @@ import struct
 from concurrent.futures import ThreadPoolExecutor
 from typing import Dict, List, NamedTuple
 
+import google_crc32c
 import numpy as np
 
-from empir.data import crc32c
 from empir.data.files import listing, open_regular
 from empir.errors import DataError
 
@@ -30,6 +30,15 @@ LABEL_OFFSETS = {"Train": 1, "train": 1, "Val": 0, "validation": 1}
 
 HEADER, FOOTER = 12, 4
 LONGEST = 1 << 28  # bytes of a record; one that claims more is no image
+
+
+_MASK = 0xA282EAD8
+
+
+def masked_crc(data: bytes) -> int:
+    """The CRC-32C of bytes as TFRecord files store it: rotated by 15 bits, plus a constant."""
+    crc = google_crc32c.value(data)
+    return ((crc >> 15 | crc << 17) + _MASK) & 0xFFFFFFFF
 
 
 class Shards(NamedTuple):
@@ -162,7 +171,7 @@ class Records:
             data = file.read(length)
         if len(data) != length:
             raise DataError("%s is truncated: fetch or convert it again" % self.where(index))
-        if crc32c.masked(data) != checksum:
+        if masked_crc(data) != checksum:
             raise DataError(
                 "%s is damaged (its data have not the checksum stored with them): fetch or convert "
                 "the file again" % self.where(index)
@@ -192,7 +201,7 @@ def _length(path, header, position, number) -> int:
     if len(header) != HEADER:
         raise _truncated(path, position)
     length, checksum = struct.unpack("<QI", header)
-    if crc32c.masked(header[:8]) != checksum:
+    if masked_crc(header[:8]) != checksum:
         if number == 0:
             raise _truncated(path, position)
         raise DataError(

@@ -79,7 +79,7 @@ class Storage:
         problem = self._problem(row, state, trial, seen)
         if problem:
             raise _refused(folder, "is of another run (%s)" % problem)
-        if state and _file_digest(examples) != state["examples"]:
+        if state and runs.file_digest_or_none(examples) != state["examples"]:
             raise _refused(folder, "has no sound %s (not the file that was written)" % EXAMPLES)
         kept = self.arrays(trial.name, ("row", "success"))
         if not np.array_equal(kept["row"], seen):
@@ -143,13 +143,6 @@ def _other_kind(path):
 
 def _refused(folder, problem):
     return ResumeError("%s %s: remove the folder, and its attack runs again" % (folder, problem))
-
-
-def _file_digest(path):
-    try:
-        return runs.file_digest(path)
-    except OSError:
-        return None
 
 
 def arrays(folder: str, keys: Sequence[str] = COLUMNS) -> dict:

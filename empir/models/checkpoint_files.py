@@ -16,7 +16,6 @@ from typing import Dict
 import numpy as np
 
 from empir.errors import CheckpointError
-from empir.models import identity
 
 STAGING = ".saving-"  # beginning of the name of the folder in which `save` prepares the files
 
@@ -77,7 +76,7 @@ def _prefixes(directory):
 
 def _named_by_state_file(directory):
     path = os.path.join(directory, "checkpoint")
-    if not identity.is_regular(path):
+    if not os.path.isfile(path):
         return None
     try:
         with open(path) as file:
@@ -100,7 +99,7 @@ def read(path: str) -> Dict[str, np.ndarray]:
     prefix = find_prefix(path)
     data = glob.glob(glob.escape(prefix) + ".data-*")
     for file in [prefix + ".index"] + data:
-        if not identity.is_regular(file):
+        if not os.path.isfile(file):
             raise CheckpointError("checkpoint %s: %s is not a regular file" % (prefix, file))
     try:
         reader = tf.train.NewCheckpointReader(prefix)

@@ -9,7 +9,6 @@ is by name and shape, never by position. What a checkpoint says of itself is
 """
 
 import glob
-import hashlib
 import json
 import logging
 import os
@@ -24,7 +23,7 @@ from empir.models.checkpoint_files import digest, find_prefix, has_checkpoint, r
 from empir.nn import Architecture, architectures, family, weights
 from empir.published import MANIFEST
 from empir.records import clone
-from empir.records.runs import write_json
+from empir.records.runs import file_digest, write_json
 from empir.runtime import ROOT
 
 __all__ = ["digest", "find_prefix", "has_checkpoint", "read", "save"]  # of the files
@@ -268,7 +267,7 @@ def update_manifest():
                 "seed": training["seed"],
                 "objective": training.get("objective", {"name": "cross-entropy"})["name"],
                 "command": training["command"],
-                "files": {name: _sha256(os.path.join(folder, name)) for name in _files(folder)},
+                "files": {name: file_digest(os.path.join(folder, name)) for name in _files(folder)},
             }
         )
     content = dict(manifest(), members=entries)
@@ -277,11 +276,6 @@ def update_manifest():
 
 def _files(folder):
     return sorted(name for name in os.listdir(folder) if name.startswith("model."))
-
-
-def _sha256(path):
-    with open(path, "rb") as file:
-        return hashlib.sha256(file.read()).hexdigest()
 
 
 def main(argv):

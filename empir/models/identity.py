@@ -6,7 +6,6 @@ is taken to be what the caller says.
 """
 
 import os
-import stat
 from typing import Dict, Optional
 
 import numpy as np
@@ -41,14 +40,6 @@ def training_record(folder: str) -> Optional[dict]:
     if lacking:
         raise CheckpointError("%s has no valid %s: %s" % (path, ", ".join(lacking), advice))
     return record
-
-
-def is_regular(path: str) -> bool:
-    """Whether a path leads to a regular file: no folder, device or FIFO, and not to nothing."""
-    try:
-        return stat.S_ISREG(os.stat(path).st_mode)
-    except OSError:
-        return False
 
 
 def bits(precisions) -> str:

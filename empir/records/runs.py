@@ -12,9 +12,10 @@ import json
 import os
 import stat
 import tempfile
-from typing import List, Union
+from typing import List, Optional, Union
 
 from empir.errors import EmpirError, ResumeError
+from empir.records import regular
 
 PARTIAL = "partial"  # state of an unfinished evaluation, in its --out
 TRAINING = "training-state"  # state of an unfinished training, in its --model_path
@@ -201,9 +202,7 @@ def _plain(value):
 
 def read_regular(path: str) -> bytes:
     """What a regular file holds; `OSError` if there is none, or a pipe, which would never end."""
-    if os.path.exists(path) and not os.path.isfile(path):
-        raise OSError(errno.EINVAL, "not a regular file")
-    with open(path, "rb") as file:
+    with regular.opened(path) as file:
         return file.read()
 
 
@@ -226,13 +225,16 @@ def digest(description) -> str:
 
 def file_digest(path: str) -> str:
     """SHA-256 of a regular file; `OSError` if it cannot be read."""
-    if not os.path.isfile(path):
-        raise OSError(errno.EINVAL, "not a regular file" if os.path.lexists(path) else "no file")
-    whole = hashlib.sha256()
-    with open(path, "rb") as file:
-        for part in iter(lambda: file.read(2**20), b""):
-            whole.update(part)
-    return whole.hexdigest()
+    with regular.opened(path) as file:
+        return regular.sha256(file)
+
+
+def file_digest_or_none(path: str) -> Optional[str]:
+    """As `file_digest`; None if the file is missing, not a regular file, or cannot be read."""
+    try:
+        return file_digest(path)
+    except OSError:
+        return None
 
 
 def claim(folder: str, description: dict, resume: bool, what: str):

@@ -182,7 +182,7 @@ class Folder:
           ResumeError: if the state is that of another training, or of more epochs.
         """
         path = os.path.join(self._state, _PROGRESS)
-        if os.path.lexists(path) and not identity.is_regular(path):
+        if os.path.lexists(path) and not os.path.isfile(path):
             raise ResumeError("%s is not a regular file: remove it" % path)
         try:
             content = self._read(path)
@@ -207,7 +207,7 @@ class Folder:
             )
         for name, sha256 in content["files"].items():
             file = os.path.join(self._state, name)
-            if not _is_as_written(file, sha256):
+            if runs.file_digest_or_none(file) != sha256:
                 log.warning(
                     "%s is missing or damaged: the training starts from the beginning", file
                 )
@@ -285,11 +285,3 @@ def opened(path: str, description: dict):
     with runs.lock(path):
         _remove_litter(path)
         yield Folder(path, description)
-
-
-def _is_as_written(path, sha256):
-    """Whether a file is there and has that digest."""
-    try:
-        return runs.file_digest(path) == sha256
-    except OSError:
-        return False

