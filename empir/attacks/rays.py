@@ -73,8 +73,8 @@ class RayS:
           images: float32 [n, h, w, c].
           labels: true classes, int [n].
           starts: not read; other attacks on decisions start from misclassified images.
-          index: int [n]; the first signs of image i are a function of (seed, index[i]); default: its
-            place among the images.
+          index: int [n]; the first signs of image i are a function of (seed, index[i]); default:
+            its place among the images.
         """
         index = np.arange(len(images)) if index is None else index
         search = _Search(self._decide, images, np.asarray(labels), self)
