@@ -22,7 +22,7 @@ def pinned(path):
 
 setup(
     name="empir",
-    version=re.search(r'__version__ = "(.*)"', read("empir", "__init__.py")).group(1),
+    version=re.search(r'^VERSION = "(.*)"', read("empir", "runtime.py"), re.M).group(1),
     description="EMPIR: ensembles of mixed-precision networks against adversarial attacks",
     long_description=read("README.md"),
     long_description_content_type="text/markdown",
@@ -44,7 +44,7 @@ setup(
         "empir.published": ["*.json"],
         "empir.report": ["page.html", "checks.md"],
     },
-    entry_points={"console_scripts": ["empir = empir.__main__:main"]},
+    entry_points={"console_scripts": ["empir = empir.commands.main:main"]},
     zip_safe=False,  # data files are opened by their paths
     python_requires=">=3.7,<3.8",
     # TensorFlow comes with an extra, cpu or gpu: two builds of it cannot be installed together.
@@ -63,6 +63,7 @@ setup(
         "jinja2>=3.0,<3.2",
         "pillow",
         "google-crc32c>=1.1,<2",  # TFRecords' checksums
+        "scipy>=1.7",  # the first with binomtest
     ],
     extras_require={
         "cpu": ["intel-tensorflow==1.15.2"],

@@ -6,4 +6,4 @@ Mixed Precision Deep Networks for Increased Robustness Against Adversarial Attac
 Importing the package starts no session, imports no TensorFlow and prints nothing.
 """
 
-__version__ = "0.4.0"
+from empir.runtime import VERSION as __version__  # noqa: F401

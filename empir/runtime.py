@@ -18,6 +18,10 @@ import warnings
 
 from empir.errors import EmpirError
 
+#: Of this package.
+VERSION = "0.4.0"
+
+#: What this package runs on.
 PYTHON = (3, 7)
 TENSORFLOW = "1.15"
 KERAS = "2.2.4"
@@ -299,12 +303,10 @@ def provenance():
     import numpy
     import pkg_resources
 
-    from empir import __version__
-
     tf, keras = _loaded()
     gpus = [device.name for device in tf.config.experimental.list_physical_devices("GPU")]
     versions = {
-        "empir": __version__,  # an installed package has no commit
+        "empir": VERSION,  # an installed package has no commit
         "python": "%d.%d.%d" % sys.version_info[:3],
         "tensorflow": tf.__version__,
         "tensorflow_build": _tensorflow_build(pkg_resources.working_set.by_key),

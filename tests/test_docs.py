@@ -9,10 +9,11 @@ import sys
 import pytest
 from absl import flags
 
-from empir import __main__ as console
 from empir.benchmark import __main__ as benchmark
 from empir.benchmark import account, outside, throughput
-from empir.commands import cli, commandline, cost, reproduce, robustness
+from empir.commands import cli, commandline, cost
+from empir.commands import main as console
+from empir.commands import reproduce, robustness
 from tests.support import ROOT
 from tests.support.documented import blocks, pages
 from tests.support.scripts import remove_flags
@@ -30,7 +31,7 @@ SETUPS = {
 EXAMPLES = {"mnist": "mnist", "cifar10": "cifar10", "alexnet": "imagenet"}
 #: Commands of words: the words that may follow, and flags.
 WORDS = {
-    "empir.models.checkpoints": r"verify [^-].*|manifest",
+    "empir.commands.checkpoints": r"verify [^-].*|manifest",
     "empir.commands.report": r"(--check)?",
     "empir.data.convert": r"(--(source|split|out|labels)=\S+ ?)+",
 }
@@ -68,8 +69,8 @@ def check_console(words):
     command, rest = console.COMMANDS[words[0]], words[1:]
     if rest == ["--help"]:
         return
-    module = command.main.partition(":")[0]
-    if command.script:
+    module = command.function.partition(":")[0]
+    if command.by_dataset:
         dataset = [word for word in rest if word.startswith("--dataset=")]
         rest = [word for word in rest if word not in dataset]
         check_flags(example((dataset or ["=mnist"])[0].partition("=")[2]), rest)

@@ -32,16 +32,12 @@ class Row(NamedTuple):
       attack: the class, or "module:Class", which is imported when it is needed.
       parameters: parameters with fixed values; None = the class's defaults that are plain data.
       settings: other parameters, and for each the name in `SETTINGS` of what sets it.
-      released: what the authors' code differentiates on an ensemble (docs/original.md, Defects 11
-        to 14, and Attacks), a name of `empir.models.ensemble.ATTACK_TARGETS`; None = their code has
-        no such attack.
       number: the original's `--attack` number (docs/original.md, Flags), if it has one.
     """
 
     attack: Union[str, type]
     parameters: Optional[dict] = None
     settings: Optional[Dict[str, str]] = None
-    released: Optional[str] = None
     number: Optional[str] = None
 
     def load(self) -> type:
@@ -119,35 +115,30 @@ TABLE = {
             abort_early=True,
         ),
         {"max_iterations": "attack_iterations", "batch_size": "batch_size"},
-        released="full_precision",
         number="0",
     ),
     "fgsm": Row(
         "empir.attacks.fgsm:FastGradientMethod",
         {},
         {"eps": "eps"},
-        released="majority_probs",
         number="2",
     ),
     "bim": Row(
         "empir.attacks.bim:BasicIterativeMethod",
         {},
         _LINF,
-        released="full_precision",
         number="4",
     ),
     "pgd": Row(
         "empir.attacks.pgd:ProjectedGradientDescent",
         dict(rand_init=True),
         dict(_LINF, seed="seed"),
-        released="majority_probs",
         number="3",
     ),
     "jsma": Row(
         "cleverhans.attacks:SaliencyMapMethod",
         dict(theta=1.0, gamma=0.1),
         {},
-        released="majority_probs",
         number="1",
     ),
 }

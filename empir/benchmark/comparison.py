@@ -14,10 +14,10 @@ import numpy as np
 
 from empir import runtime
 from empir.benchmark import wire
-from empir.commands.cost import multiplications
 from empir.errors import EmpirError
 from empir.experiments import default_parameters, experiment
 from empir.nn import architecture, weights
+from empir.nn.cost import multiplications
 from empir.records import runs
 from empir.runtime import ROOT
 

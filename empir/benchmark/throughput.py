@@ -15,7 +15,6 @@ from absl import flags
 from empir import attacks, runtime
 from empir.commands import commandline
 from empir.commands import flags as empir_flags
-from empir.commands.cost import multiplications
 from empir.commands.flag_types import define_count
 from empir.errors import EmpirError
 from empir.experiments import (
@@ -27,6 +26,7 @@ from empir.experiments import (
     experiment,
 )
 from empir.nn import architecture
+from empir.nn.cost import multiplications
 from empir.nn.precision import per_layer
 from empir.records import runs
 

@@ -1,6 +1,6 @@
 """The absl flags that the example scripts share; none is ever ignored silently."""
 
-from typing import NamedTuple, Optional, Tuple
+from typing import Tuple
 
 from absl import flags
 
@@ -10,6 +10,7 @@ from empir.commands.data_flags import define_data, define_own_data, given
 from empir.commands.flag_types import define_count, define_number, define_seed
 from empir.errors import EmpirError
 from empir.experiments import ADAPTIVE, EXPERIMENTS, PROTOCOLS, Experiment
+from empir.models.specs import MemberSpec
 from empir.nn import MOST_FILTERS, precision
 
 FLAGS = flags.FLAGS
@@ -163,13 +164,6 @@ def _define_attack(experiment):
     )
 
 
-class MemberSpec(NamedTuple):
-    """A member as the flags ask for it: precision(s), and where its checkpoint is (or will be)."""
-
-    precision: object
-    path: Optional[str]
-
-
 def members() -> Tuple[MemberSpec, ...]:
     """The members that the flags ask for: one, the three of --ensembleThree, or --members.
 
@@ -191,18 +185,7 @@ def listed_members() -> Tuple[MemberSpec, ...]:
     """The members of --members; `EmpirError` for an entry that is not PRECISION:CHECKPOINT."""
     if not FLAGS.members:
         raise EmpirError("--members is empty: give PRECISION:CHECKPOINT,...")
-    return tuple(member_spec(text, "--members") for text in FLAGS.members)
-
-
-def member_spec(text: str, flag: str) -> MemberSpec:
-    """The network that an entry of a flag names; `EmpirError` if not as PRECISION:CHECKPOINT."""
-    bits, colon, path = text.partition(":")
-    if not colon or not path:
-        raise EmpirError(
-            "%s: %r is not PRECISION:CHECKPOINT, e.g. w2a4:checkpoints/mnist/model1-w2a4"
-            % (flag, text)
-        )
-    return MemberSpec(precision.parse_layers(bits), path)
+    return tuple(MemberSpec.parse(text, "--members") for text in FLAGS.members)
 
 
 def _ensemble_members():

@@ -19,6 +19,7 @@ from empir.errors import EmpirError
 from empir.evaluation.ball import NORMS
 from empir.experiments import experiment
 from empir.models import keras_file
+from empir.models.specs import MemberSpec
 from empir.nn import MOST_FILTERS
 from empir.records import runs
 
@@ -124,7 +125,7 @@ def _members(chosen):
 def _outside(default):
     if FLAGS.outside is None:
         return default
-    return tuple(empir_flags.member_spec(text, "--outside") for text in FLAGS.outside if text)
+    return tuple(MemberSpec.parse(text, "--outside") for text in FLAGS.outside if text)
 
 
 def _options(models):

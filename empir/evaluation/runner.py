@@ -18,6 +18,7 @@ from empir import attacks, runtime
 from empir.attacks.base import in_shares
 from empir.data import Dataset
 from empir.errors import EmpirError
+from empir.evaluation import finished
 from empir.evaluation.measures import (
     SCORED_RULES,
     distances,
@@ -27,7 +28,7 @@ from empir.evaluation.measures import (
     require_valid,
 )
 from empir.models.ensemble import DECISION_RULES, Ensemble, describe_members
-from empir.records import chunks, finished, runs
+from empir.records import chunks, runs
 from empir.runtime import progress_bar, tf
 
 log = logging.getLogger(__name__)

@@ -5,10 +5,10 @@ import os
 from typing import NamedTuple, Optional, Sequence, Tuple
 
 from empir import runtime
-from empir.commands import flags as empir_flags
 from empir.data import Dataset
 from empir.errors import EmpirError
 from empir.experiments import Experiment
+from empir.models.specs import MemberSpec
 from empir.nn import architecture
 from empir.nn.precision import FULL, per_layer
 from empir.records import clone
@@ -22,10 +22,10 @@ class Source(NamedTuple):
 
     Attributes:
       architecture: name of the members' network.
-      members: `flags.MemberSpec`s; empty if `models` are the members.
+      members: `MemberSpec`s; empty if `models` are the members.
       models: files of Keras models.
       trust: whether these may hold code, see `keras_member.load_keras`.
-      outside: `flags.MemberSpec`s of networks that attacks are transferred from.
+      outside: `MemberSpec`s of networks that attacks are transferred from.
       combine: decision rule.
       temperature: see `ensemble.Ensemble`.
       options: arguments of the members' builder that differ from its defaults; without
@@ -36,9 +36,9 @@ class Source(NamedTuple):
     """
 
     architecture: str
-    members: Sequence[empir_flags.MemberSpec] = ()
+    members: Sequence[MemberSpec] = ()
     models: Sequence[str] = ()
-    outside: Sequence[empir_flags.MemberSpec] = ()
+    outside: Sequence[MemberSpec] = ()
     combine: str = "mean_logits"
     temperature: float = 1.0
     options: dict = {}
@@ -85,23 +85,22 @@ class Source(NamedTuple):
         return load_member(network, precisions, spec.path, session, name, self.engine, **options)
 
 
-def shipped(chosen: Experiment) -> Tuple[empir_flags.MemberSpec, ...]:
+def shipped(chosen: Experiment) -> Tuple[MemberSpec, ...]:
     """The dataset's ensemble in this repository; `EmpirError` if it is not there."""
     instead = "--members=PRECISION:CHECKPOINT,... or --checkpoint=MODEL.h5"
     folder = clone.shipped(os.path.join("checkpoints", chosen.dataset), instead)
     return tuple(
-        empir_flags.MemberSpec(precision, os.path.join(folder, name))
-        for name, precision in chosen.members
+        MemberSpec(precision, os.path.join(folder, name)) for name, precision in chosen.members
     )
 
 
-def independent(chosen: Experiment) -> Tuple[empir_flags.MemberSpec, ...]:
+def independent(chosen: Experiment) -> Tuple[MemberSpec, ...]:
     """The network outside the ensembles in this repository, if there is one."""
     try:
         path = clone.shipped(os.path.join("checkpoints", INDEPENDENT, chosen.dataset), "--outside")
     except EmpirError:  # `trials.left_out` tells what is missing then
         return ()
-    return (empir_flags.MemberSpec(FULL, path),)
+    return (MemberSpec(FULL, path),)
 
 
 def keras_files(paths: Optional[Sequence[str]]) -> Tuple[str, ...]:

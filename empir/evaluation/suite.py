@@ -17,10 +17,10 @@ from empir import runtime
 from empir.evaluation import curves, pace, probes, verdicts
 from empir.evaluation.measures import require_valid
 from empir.evaluation.rounds import Graph, Setting, Subject, attack_chunk, graph_key
+from empir.evaluation.scores import score
 from empir.evaluation.storage import COLUMNS, Storage, arrays, check_free
 from empir.evaluation.trials import Effort, Trial, controls, default_suite, left_out
 from empir.records import runs
-from empir.report.results import score
 from empir.runtime import progress_bar
 
 log = logging.getLogger(__name__)

@@ -3,9 +3,6 @@
 Files and names are those of `empir.models.checkpoint_files`, whose functions are here too. Matching
 is by name and shape, never by position. What a checkpoint says of itself is
 `empir.models.identity`'s.
-
-    empir checkpoints verify PATH...   say what a directory holds
-    empir checkpoints manifest         list the members of checkpoints/ in its manifest
 """
 
 import glob
@@ -16,8 +13,7 @@ from typing import Dict
 
 import numpy as np
 
-from empir.commands import process
-from empir.errors import CheckpointError, EmpirError
+from empir.errors import CheckpointError
 from empir.models import identity
 from empir.models.checkpoint_files import digest, find_prefix, has_checkpoint, read, save
 from empir.nn import Architecture, architectures, family, weights
@@ -276,22 +272,3 @@ def update_manifest():
 
 def _files(folder):
     return sorted(name for name in os.listdir(folder) if name.startswith("model."))
-
-
-def main(argv):
-    """Run a command of the module's docstring; returns the exit status.
-
-    `verify` prints one line for each checkpoint; the exit status is 2 if one is bad.
-    """
-    if argv == ["manifest"]:
-        update_manifest()
-        return 0
-    if len(argv) < 2 or argv[0] != "verify" or any(word.startswith("-") for word in argv):
-        raise EmpirError("usage: empir checkpoints verify PATH... (or: manifest)")
-    status = 0
-    for path in argv[1:]:
-        try:
-            print(process.one_line(describe(path)))
-        except CheckpointError as error:
-            status = process.complain(str(error))
-    return status

@@ -1,12 +1,12 @@
 """Records on disk, the paper's numbers, and what a row of its tables holds."""
 
-import math
 import os
 from typing import Dict, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 
 from empir.errors import EmpirError
+from empir.evaluation.scores import Score, score
 from empir.experiments import TABLE_ATTACKS, Experiment
 from empir.published import paper
 from empir.report import shapes
@@ -37,32 +37,6 @@ ROWS = (
     Row("empir", "paper", "EMPIR, protocol paper"),
     Row("empir", "whitebox", "EMPIR, protocol whitebox"),
 )
-
-
-class Score(NamedTuple):
-    """An accuracy in percent, the number of examples, and its 95 % Wilson interval in percent."""
-
-    percent: float
-    examples: int
-    interval: Tuple[float, float]
-
-
-def wilson(fraction: float, examples: int, z: float = 1.959964) -> Tuple[float, float]:
-    """Wilson score interval of a proportion (95 % by default), as fractions in [0, 1]."""
-    if examples < 1 or not 0 <= fraction <= 1:
-        raise EmpirError(
-            "wilson(%r, %r): a fraction of at least one example" % (fraction, examples)
-        )
-    spread = z * math.sqrt(fraction * (1 - fraction) / examples + z * z / (4 * examples**2))
-    centre = fraction + z * z / (2 * examples)
-    scale = 1 + z * z / examples
-    return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)
-
-
-def score(fraction: float, examples: int) -> Score:
-    """An accuracy as a `Score`."""
-    low, high = wilson(fraction, examples)
-    return Score(100 * fraction, examples, (100 * low, 100 * high))
 
 
 def load_record(folder: str) -> Optional[dict]:

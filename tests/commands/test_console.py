@@ -9,8 +9,8 @@ import sys
 import pytest
 
 import empir
-from empir import __main__ as console
 from empir import runtime
+from empir.commands import main as console
 from tests.support import ROOT
 from tests.support.released import save_members
 from tests.support.scripts import RESULT, remove_flags, run_module

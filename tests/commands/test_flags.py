@@ -56,7 +56,7 @@ LAYERS = (Precision(2, 4), Precision(None, 3), Precision(2, 2))
 )
 def test_flags_become_members(parse, line, expected):
     parse(line)
-    assert [tuple(member) for member in empir_flags.members()] == expected
+    assert [(spec.precision, spec.path) for spec in empir_flags.members()] == expected
 
 
 @pytest.mark.parametrize(

@@ -18,10 +18,10 @@ import pytest
 from empir import runtime
 from empir.errors import EmpirError, ResumeError
 from empir.evaluation import runner as evaluation
+from empir.evaluation.finished import evaluation_record
 from empir.evaluation.runner import Job
 from empir.models.ensemble import Ensemble
 from empir.records import runs
-from empir.records.finished import evaluation_record
 from empir.runtime import tf
 from tests.support import ROOT
 from tests.support.kills import killed_after, killed_runs

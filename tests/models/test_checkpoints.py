@@ -7,6 +7,7 @@ import shutil
 import numpy as np
 import pytest
 
+from empir.commands import checkpoints as command
 from empir.errors import CheckpointError, EmpirError
 from empir.models import checkpoints
 from empir.models.loading import load_member
@@ -341,7 +342,7 @@ def manifest(tmp_path, monkeypatch):
 def test_verify_says_what_a_checkpoint_is(saved, tmp_path, manifest, capsys):
     other = str(tmp_path / "other")
     checkpoints.save(other, narrow("lp"))
-    assert checkpoints.main(["verify", saved, other]) == 0
+    assert command.main(["verify", saved, other]) == 0
     first, second = capsys.readouterr().out.splitlines()
     count = 8 * 8 * 4 + 6 * 6 * 4 * 8 + 5 * 5 * 8 * 8 + 8 * 10
     assert first == "%s: full-precision MNISTconv, fp, 4 filters, %d weights, sha256 %s, %s" % (
@@ -365,7 +366,7 @@ def test_verify_says_what_a_checkpoint_is(saved, tmp_path, manifest, capsys):
 def test_verify_says_the_bits_that_training_json_says(tmp_path, manifest, capsys):
     for name, precisions, says in (("one", ["w2a4"] * 3, "w2a4"), ("per layer", LAYERS, MIXED)):
         folder = save_trained(str(tmp_path / name), narrow("lp"), precisions)
-        assert checkpoints.main(["verify", folder]) == 0
+        assert command.main(["verify", folder]) == 0
         assert "MNISTconv, %s, 4 filters, " % says in capsys.readouterr().out
 
 
@@ -376,7 +377,7 @@ def test_a_damaged_manifest_is_named(saved, tmp_path, monkeypatch, capsys, conte
     path = tmp_path / "manifest.json"
     path.write_bytes(content.encode("latin1"))
     monkeypatch.setattr(checkpoints, "MANIFEST", str(path))
-    assert checkpoints.main(["verify", saved]) == 2
+    assert command.main(["verify", saved]) == 2
     out, err = capsys.readouterr()
     assert out == "" and err.count("\n") == 1 and str(path) in err and "install" in err
 
@@ -385,7 +386,7 @@ def test_a_member_that_is_not_the_manifests_is_an_error(tmp_path, monkeypatch, m
     folder = str(tmp_path / "checkpoints" / "mnist" / "narrow")
     checkpoints.save(folder, narrow("fp", seed=1))
     monkeypatch.setattr(checkpoints, "ROOT", str(tmp_path))
-    assert checkpoints.main(["verify", folder]) == 2
+    assert command.main(["verify", folder]) == 2
     err = capsys.readouterr().err
     assert checkpoints.digest(narrow("fp")) in err and err.count("\n") == 1
 
@@ -399,7 +400,7 @@ def test_verify_tells_the_bad_ones_and_goes_on(saved, tmp_path, manifest, capsys
     unknown = str(tmp_path / "unknown")
     checkpoints.save(unknown, {"dense/kernel": np.zeros((784, 10), np.float32)})
     missing = str(tmp_path / "missing")
-    assert checkpoints.main(["verify", unknown, missing, saved]) == 2
+    assert command.main(["verify", unknown, missing, saved]) == 2
     out, err = capsys.readouterr()
     assert out.startswith(saved) and out.count("\n") == 1
     first, second = err.splitlines()
@@ -410,7 +411,7 @@ def test_verify_tells_the_bad_ones_and_goes_on(saved, tmp_path, manifest, capsys
 @pytest.mark.parametrize("arguments", [[], ["verify"], ["check", "x"]])
 def test_other_arguments_are_an_error_that_shows_the_usage(arguments):
     with pytest.raises(EmpirError, match="usage: .* verify PATH"):
-        checkpoints.main(arguments)
+        command.main(arguments)
 
 
 def test_the_manifest_lists_our_members_and_the_authors_nine():
@@ -438,9 +439,9 @@ def test_the_manifest_is_made_of_what_training_wrote(tmp_path, monkeypatch, seed
     monkeypatch.setattr(checkpoints, "MANIFEST", str(path))
     if not listed:
         with pytest.raises(CheckpointError, match="training.json is not of the weights beside it"):
-            checkpoints.main(["manifest"])
+            command.main(["manifest"])
         return
-    assert checkpoints.main(["manifest"]) == 0
+    assert command.main(["manifest"]) == 0
     manifest = checkpoints.manifest()
     assert manifest["released"] == "kept"
     (entry,) = manifest["members"]

@@ -5,13 +5,14 @@ import os
 import numpy as np
 import pytest
 
-from empir.commands.flags import MemberSpec
+from empir.commands import checkpoints as command
 from empir.data import mnist
 from empir.errors import CheckpointError, EmpirError
 from empir.evaluation import subjects
 from empir.models import checkpoints, identity
 from empir.models.ensemble import describe_members
 from empir.models.loading import load_member, member_from_arrays
+from empir.models.specs import MemberSpec
 from empir.nn import architecture
 from empir.nn.precision import FULL, Precision, parse_layers
 from empir.runtime import tf
@@ -92,7 +93,7 @@ def test_every_way_to_load_a_network_compares_its_bits(trained, tmp_path):
     member = MemberSpec(Precision(1, 2), trained)
     for source in (
         subjects.Source("MNISTconv", [member]),
-        subjects.Source("MNISTconv", [member._replace(precision=BITS)], outside=[outside]),
+        subjects.Source("MNISTconv", [MemberSpec(BITS, trained)], outside=[outside]),
     ):
         with pytest.raises(CheckpointError, match="training.json says"):
             with source.open(data):
@@ -214,7 +215,7 @@ def test_weights_of_zeros_are_refused_on_loading(tmp_path, session):
     checkpoints.save(str(tmp_path), arrays)
     with pytest.raises(CheckpointError, match="lp_conv3_bin_init/k is zero everywhere"):
         load_member(MNIST, BITS, str(tmp_path), session)
-    assert checkpoints.main(["verify", str(tmp_path)]) == 2
+    assert command.main(["verify", str(tmp_path)]) == 2
 
 
 def _replace(name, make):

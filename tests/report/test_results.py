@@ -9,6 +9,7 @@ import pytest
 
 from empir.commands import report
 from empir.errors import EmpirError
+from empir.evaluation.scores import score
 from empir.experiments import EXPERIMENTS, TABLE_ATTACKS
 from empir.report import defenses, results, tables
 from empir.report.results import RESULTS, ROWS
@@ -76,22 +77,22 @@ def folder(tmp_path):
     ],
 )
 def test_wilson_intervals_are_the_published_ones(hits, examples, low, high):
-    interval = results.wilson(hits / examples, examples)
-    # The sources print four digits.
-    assert interval == pytest.approx((low, high), abs=5.1e-5)
-    assert 0.0 <= interval[0] < interval[1] <= 1.0
+    interval = score(hits / examples, examples).interval
+    # The sources print four digits of a fraction, two of a percentage.
+    assert interval == pytest.approx((100 * low, 100 * high), abs=5.1e-3)
+    assert 0.0 <= interval[0] < interval[1] <= 100.0
 
 
 @pytest.mark.parametrize("fraction, examples", [(0.5, 0), (1.1, 10), (-0.1, 10), (50.0, 10)])
 def test_what_is_no_proportion_has_no_interval(fraction, examples):
     with pytest.raises(EmpirError):
-        results.wilson(fraction, examples)
+        score(fraction, examples)
 
 
 def test_a_score_is_in_percent():
-    score = results.score(0.5, 10)
-    assert (score.percent, score.examples) == (50.0, 10)
-    assert score.interval == pytest.approx((23.66, 76.34), abs=5.1e-3)  # four digits, see above
+    half = score(0.5, 10)
+    assert (half.percent, half.examples) == (50.0, 10)
+    assert half.interval == pytest.approx((23.66, 76.34), abs=5.1e-3)  # two digits, see above
 
 
 def test_a_row_has_the_finished_attacks_only(folder):
@@ -105,8 +106,8 @@ def test_a_row_has_the_finished_attacks_only(folder):
 def test_clean_accuracy_is_that_of_the_most_images():
     scores = results.row_scores(BASELINE)
     assert set(scores) == {"clean", "cw", "fgsm", "bim", "pgd"}
-    assert scores["clean"] == results.score(0.9887, 10000)
-    assert scores["cw"] == results.score(0.03, 1000)
+    assert scores["clean"] == score(0.9887, 10000)
+    assert scores["cw"] == score(0.03, 1000)
     assert results.row_scores({}) == {}
 
 
@@ -178,7 +179,7 @@ def test_the_markdown_table_has_intervals_and_differences(folder):
         "**20.00**",
         "-",
     ]
-    low, high = results.score(0.6706, 10000).interval
+    low, high = score(0.6706, 10000).interval
     assert interval[1] == "95 % interval" and interval[3] == ""
     assert interval[4] == "%.2f to %.2f" % (low, high)
     assert paper[2:] == ["98.89", "86.73", "67.06", "18.61", "17.51", "47.48"]

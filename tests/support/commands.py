@@ -79,7 +79,7 @@ COMMANDS = [
     Command("empir.benchmark.account", "empir.benchmark.account:setup", "", "file"),
     Command(
         "empir checkpoints",
-        "empir.models.checkpoints:main",
+        "empir.commands.checkpoints:main",
         "verify model3",
         reached="empir.models.checkpoints:describe",
         words=True,
