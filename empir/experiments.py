@@ -44,6 +44,7 @@ class Experiment(NamedTuple):
       dataset: name of the dataset, and of its folders under checkpoints/ and results/.
       title: as the paper writes it.
       architecture: name of the network.
+      random_architecture: that of the network of --rand; None = there is none.
       load: `load(split, data_dir, sample)` -> `Dataset`.
       clip_range: lowest and highest value of an image under attack.
       eps, eps_iter, nb_iter: radius, step and steps of the L-infinity attacks (docs/original.md,
@@ -82,6 +83,7 @@ class Experiment(NamedTuple):
     nb_filters: int
     seed: int
     members: Tuple[Tuple[str, Precision], ...]
+    random_architecture: Optional[str] = None
     distilling: Optional[Distilling] = None
     data_flag: str = "data_dir"
     nb_samples: int = 10000
@@ -105,6 +107,7 @@ EXPERIMENTS = {
         dataset="mnist",
         title="MNIST",
         architecture="MNISTconv",
+        random_architecture="MNISTconvRand",
         load=mnist.load,
         clip_range=(0.0, 1.0),
         eps=0.3,

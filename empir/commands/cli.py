@@ -39,6 +39,7 @@ def run(experiment: Experiment):
     """
     configure()
     specs = empir_flags.members()
+    experiment = empir_flags.with_rand(experiment, specs)
     attack = attacks.canonical_name(FLAGS.attack)
     protocol = empir_flags.protocol()
     single = not data_flags.given("members") and len(specs) == 1
@@ -134,7 +135,7 @@ def _attack_adaptively(experiment, specs, combine, data, seed, options, arrays):
     source = subjects.Source(
         architecture=experiment.architecture,
         members=specs,
-        outside=subjects.independent(experiment),
+        outside=() if FLAGS.rand else subjects.independent(experiment),
         combine=combine,
         temperature=FLAGS.temperature,
         options=options,
@@ -227,7 +228,6 @@ def _options(experiment):
     """Arguments of the network's builder that are asked for, or that differ from its defaults."""
     asked = {
         "stochastic_rounding": (FLAGS.stocRound, False),
-        "stochastic_weights": (FLAGS.rand, False),
         "temperature": (FLAGS.temperature, 1.0),
     }
     options = {key: value for key, (value, default) in asked.items() if value != default}

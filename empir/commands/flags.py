@@ -11,7 +11,7 @@ from empir.commands.flag_types import define_count, define_number, define_seed
 from empir.errors import EmpirError
 from empir.experiments import ADAPTIVE, EXPERIMENTS, PROTOCOLS, Experiment
 from empir.models.specs import MemberSpec
-from empir.nn import MOST_FILTERS, precision
+from empir.nn import MOST_FILTERS, architecture, precision
 
 FLAGS = flags.FLAGS
 
@@ -110,7 +110,34 @@ def _define_networks(experiment):
     text = "width of a network that is trained; one that is loaded has its checkpoint's"
     define_count("nb_filters", experiment.nb_filters, text, MOST_FILTERS)
     flags.DEFINE_bool("stocRound", False, "quantize with stochastic rounding")
-    flags.DEFINE_bool("rand", False, "draw the third convolution's quantized weights at every pass")
+    define_rand()
+
+
+def define_rand():
+    """Define --rand."""
+    text = (
+        "MNIST's full-precision network with weights that are drawn at every pass (MNISTconvRand)"
+    )
+    flags.DEFINE_bool("rand", False, text)
+
+
+def with_rand(experiment: Experiment, specs) -> Experiment:
+    """The experiment with the network that --rand asks for; the same one without the flag.
+
+    Raises:
+      EmpirError: if the dataset has no such network, or if a member is quantized.
+    """
+    if not FLAGS.rand:
+        return experiment
+    if experiment.random_architecture is None:
+        raise EmpirError("--rand is a network for MNIST only: drop it")
+    whole = len(architecture(experiment.architecture).quantized_layers)
+    for spec in specs:
+        if not all(bits.is_full for bits in precision.per_layer(spec.precision, whole)):
+            raise EmpirError(
+                "--rand is a network of full precision: drop bits, or name members fp:CHECKPOINT"
+            )
+    return experiment._replace(architecture=experiment.random_architecture)
 
 
 def _define_training(experiment):

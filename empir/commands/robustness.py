@@ -43,7 +43,7 @@ def setup():
     text = "the members' width; default: their checkpoints'"
     define_count("nb_filters", None, text, MOST_FILTERS)
     flags.DEFINE_bool("stocRound", False, "quantize with stochastic rounding")
-    flags.DEFINE_bool("rand", False, "draw the third convolution's quantized weights at every pass")
+    empir_flags.define_rand()
     text = "radius, e.g. 0.1 or 8/255; default: the paper's (L-infinity)"
     define_number("eps", None, text, zero=False)
     flags.DEFINE_string("norm", "linf", "linf or l2")
@@ -75,11 +75,13 @@ def run(_):
     runs.check_writable(FLAGS.out)
     models = subjects.keras_files(FLAGS.checkpoint)
     options = _options(models)
+    members = () if models else _members(chosen)
+    chosen = empir_flags.with_rand(chosen, members)
     source = subjects.Source(
         architecture=chosen.architecture,
-        members=() if models else _members(chosen),
+        members=members,
         models=models,
-        outside=_outside(subjects.independent(chosen)),
+        outside=_outside(() if FLAGS.rand else subjects.independent(chosen)),
         combine=FLAGS.combine,
         options=options,
         seed=FLAGS.seed,
@@ -133,7 +135,6 @@ def _options(models):
     asked = {
         "nb_filters": (FLAGS.nb_filters, None),
         "stochastic_rounding": (FLAGS.stocRound, False),
-        "stochastic_weights": (FLAGS.rand, False),
     }
     options = {key: value for key, (value, default) in asked.items() if value != default}
     for name in ("members", "nb_filters", "stocRound", "rand"):

@@ -140,6 +140,9 @@ def _hint(network, arrays, expected):
         return text % (found, asked)
     if set(arrays) & set(expected):
         return ""
+    random, wanted = (any(n.startswith("fp_rand") for n in names) for names in (arrays, expected))
+    if random != wanted:
+        return " (it is%s the network of --rand)" % ("" if random else " not")
     families = {name[:3] for name in arrays}
     if families == {"lp_"}:
         return " (a low-precision one's names: give --lowprecision, --wbits and --abits)"

@@ -22,9 +22,9 @@ class Architecture(NamedTuple):
       num_classes: number of classes.
       quantized_layers: names of the layers that a low-precision network quantizes, in order.
       nb_filters: default width.
-      released_names: per family, "fp" or "lp", our weight name ("conv1/kernel") -> the variable's
-        name in a released checkpoint (docs/original.md, Checkpoint variables); the first
-        convolution's kernel comes first.
+      released_names: per family that there is, "fp" or "lp", our weight name ("conv1/kernel") ->
+        the variable's name in a released checkpoint (docs/original.md, Checkpoint variables); the
+        first convolution's kernel comes first.
       first_filters: filters of the first convolution per unit of `nb_filters`, by which the width
         of a checkpoint is read from its shapes.
     """
@@ -46,7 +46,7 @@ class Architecture(NamedTuple):
           nb_filters: filters of the first convolution, which set those of the others; None = the
             architecture's default.
           temperature: factor on the logits inside the softmax.
-          **options: see `stack.Stack`: stochastic_rounding, stochastic_weights, trainable, seed.
+          **options: see `stack.Stack`: stochastic_rounding, trainable, seed.
 
         Returns:
           A `keras.Sequential` from float32 images [batch, *input_shape] to probabilities
@@ -76,11 +76,10 @@ def check_filters(nb_filters: int, most: int = MOST_FILTERS) -> int:
 
 def architectures() -> Dict[str, Architecture]:
     """All architectures by the paper's name."""
-    from empir.nn import alexnet, cifarconv, mnistconv
+    from empir.nn import alexnet, cifarconv, mnistconv, mnistconv_rand
 
-    return {
-        module.ARCHITECTURE.name: module.ARCHITECTURE for module in (mnistconv, cifarconv, alexnet)
-    }
+    modules = (mnistconv, cifarconv, alexnet, mnistconv_rand)
+    return {module.ARCHITECTURE.name: module.ARCHITECTURE for module in modules}
 
 
 def architecture(name: str) -> Architecture:

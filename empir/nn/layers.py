@@ -168,6 +168,33 @@ class PositionBias(keras.layers.Layer):
         return inputs + self.bias
 
 
+class ScaledReLU(keras.layers.Layer):
+    """A rectifier times one trainable factor, s * max(x, 0) (docs/original.md, Random weights).
+
+    Args:
+      initial: the factor's first value.
+      Others as in Keras.
+    """
+
+    def __init__(self, initial: float = 1.0, **kwargs):
+        super().__init__(**kwargs)
+        self.initial = initial
+
+    def build(self, input_shape):
+        """Create the factor."""
+        first = keras.initializers.Constant(self.initial)
+        self.scale = self.add_weight(name="activation_scalar", shape=(), initializer=first)
+        super().build(input_shape)
+
+    def call(self, inputs):
+        """Scaled rectified inputs, of any shape."""
+        return self.scale * tf.nn.relu(inputs)
+
+    def get_config(self):
+        """Keras configuration."""
+        return dict(super().get_config(), initial=self.initial)
+
+
 class BatchNorm(keras.layers.BatchNormalization):
     """`keras.layers.BatchNormalization` over the last axis, as `tf.layers` keeps its statistics.
 
@@ -279,5 +306,5 @@ def quantize_once(model, session):
 #: For `keras.models.load_model(..., custom_objects=CUSTOM_OBJECTS)`.
 CUSTOM_OBJECTS = {
     cls.__name__: cls
-    for cls in (QuantConv2D, QuantDense, PositionBias, BatchNorm, Softmax, UnitNorm)
+    for cls in (QuantConv2D, QuantDense, PositionBias, ScaledReLU, BatchNorm, Softmax, UnitNorm)
 }

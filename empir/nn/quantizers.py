@@ -88,11 +88,11 @@ def _round_stochastically(x, seed):
     """x up or down to an integer, up with probability equal to its fraction."""
     low = tf.floor(x)
     # Not floor(x + noise), which can round up to a level above the highest.
-    return low + tf.cast(_uniform(tf.shape(x), seed) < x - low, x.dtype)
+    return low + tf.cast(_random(tf.shape(x), seed) < x - low, x.dtype)
 
 
-def _uniform(shape, seed):
-    """Random numbers in [0, 1).
+def _random(shape, seed, normal=False):
+    """Random numbers of a uniform distribution in [0, 1), or of the standard normal one.
 
     In a seeded training, a graph with a step counter, they are a function of the operation and the
     step, so that a training that is continued draws what it would have drawn.
@@ -100,9 +100,10 @@ def _uniform(shape, seed):
     step = tf.train.get_global_step()
     graph_seed, operation = tf.get_seed(seed)
     if step is None or graph_seed is None:
-        return tf.random_uniform(shape, seed=seed)
+        return (tf.random_normal if normal else tf.random_uniform)(shape, seed=seed)
     key = tf.constant(graph_seed * 2**31 + operation, tf.int64)
-    return tf.random.stateless_uniform(shape, tf.stack([key, tf.cast(step, tf.int64)]))
+    draw = tf.random.stateless_normal if normal else tf.random.stateless_uniform
+    return draw(shape, tf.stack([key, tf.cast(step, tf.int64)]))
 
 
 def _levels(x, bits, stochastic, seed):
@@ -222,8 +223,37 @@ class DoReFaActivations(_Quantizer):
         return quantize(activations)
 
 
+class NormalWeights:
+    """Weights that are drawn anew at every use; they are not quantized.
+
+    forward:   w + stddev * n, where n is of the standard normal distribution
+    gradient:  passes unchanged to w
+
+    Faithfulness: as the original's `--rand` (docs/original.md, Random weights).
+    """
+
+    stochastic = True
+
+    def __init__(self, stddev: float = 1.0, seed=None):
+        self.stddev = stddev
+        self.seed = seed
+
+    def __call__(self, weights):
+        """A draw around a float32 tensor of any shape."""
+        return weights + self.stddev * _random(tf.shape(weights), self.seed, normal=True)
+
+    def get_config(self):
+        """The constructor's arguments, as Keras serializes them."""
+        return {"stddev": self.stddev, "seed": self.seed}
+
+    @classmethod
+    def from_config(cls, config):
+        """From `get_config`."""
+        return cls(**config)
+
+
 #: For `keras.utils.deserialize_keras_object`.
-QUANTIZERS = {cls.__name__: cls for cls in (DoReFaWeights, DoReFaActivations)}
+QUANTIZERS = {cls.__name__: cls for cls in (DoReFaWeights, DoReFaActivations, NormalWeights)}
 
 
 def weight_quantizer(bits, stochastic: bool = False, seed=None):

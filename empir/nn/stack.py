@@ -1,12 +1,10 @@
 """Networks layer by layer: each gets its precision, its seed and the original's first weights."""
 
-from empir.nn.layers import BatchNorm, PositionBias, QuantConv2D, QuantDense, UnitNorm
+from empir.errors import EmpirError
+from empir.nn.layers import BatchNorm, PositionBias, QuantConv2D, QuantDense, ScaledReLU, UnitNorm
 from empir.nn.precision import FULL, per_layer
-from empir.nn.quantizers import DoReFaWeights, activation_quantizer, weight_quantizer
+from empir.nn.quantizers import NormalWeights, activation_quantizer, weight_quantizer
 from empir.runtime import keras
-
-#: The layer that `stochastic_weights` (`--rand`) makes stochastic.
-STOCHASTIC_LAYER = "conv3"
 
 
 class Stack:
@@ -25,8 +23,6 @@ class Stack:
       precision: a `Precision` for all of those, or one for each.
       stochastic_rounding: quantize weights and activations with stochastic rounding
         (`--stocRound`).
-      stochastic_weights: draw the third convolution's quantized weights anew in every forward
-        pass (`--rand`), at its own weight bits or, where it has none, at one bit.
       trainable: False quantizes the weights once per session (`layers.quantize_once`).
       seed: seed of the initial weights; the i-th layer with weights uses seed + i.
 
@@ -41,7 +37,6 @@ class Stack:
         quantized_layers,
         precision=FULL,
         stochastic_rounding: bool = False,
-        stochastic_weights: bool = False,
         trainable: bool = True,
         seed=None,
     ):
@@ -50,7 +45,6 @@ class Stack:
         self.add(keras.layers.InputLayer(input_shape=input_shape))
         self._precisions = dict(zip(quantized_layers, precisions))
         self._stochastic_rounding = stochastic_rounding
-        self._stochastic_weights = stochastic_weights
         self._trainable = trainable
         self._seed = seed
 
@@ -76,6 +70,26 @@ class Stack:
                 **self._common(name),
             )
         )
+
+    def random_conv(self, name: str, filters: int, size: int, padding="same"):
+        """Append a square convolution whose kernel is drawn around the trained one in every pass.
+
+        Raises:
+          EmpirError: if the network is quantized, as there is no such network.
+        """
+        if not all(precision.is_full for precision in self._precisions.values()):
+            raise EmpirError(f"{self.model.name} is at full precision only: leave out its bits")
+        first = keras.initializers.TruncatedNormal(stddev=0.2, seed=self._next_seed())
+        common = dict(self._common(name), kernel_quantizer=NormalWeights())
+        self.add(
+            QuantConv2D(
+                filters, size, padding=padding, kernel_initializer=first, use_bias=False, **common
+            )
+        )
+
+    def scaled_relu(self, name: str, initial: float):
+        """Append a rectifier times a trainable factor with a first value."""
+        self.add(ScaledReLU(initial, trainable=self._trainable, name=name))
 
     def linear(self, name: str, units: int, use_bias: bool = False):
         """Append a linear layer, quantized if it is one of the quantized layers."""
@@ -119,12 +133,9 @@ class Stack:
 
     def _common(self, name):
         bits = self._precisions.get(name, FULL)
-        kernel_quantizer = weight_quantizer(bits.weight_bits, self._stochastic_rounding)
-        if self._stochastic_weights and name == STOCHASTIC_LAYER:
-            kernel_quantizer = DoReFaWeights(bits.weight_bits or 1, stochastic=True)
         return dict(
             name=name,
             input_quantizer=activation_quantizer(bits.activation_bits, self._stochastic_rounding),
-            kernel_quantizer=kernel_quantizer,
+            kernel_quantizer=weight_quantizer(bits.weight_bits, self._stochastic_rounding),
             trainable=self._trainable,
         )

@@ -59,7 +59,7 @@ def test_the_originals_commands(members, tmp_path, name):
 
 
 @needs_cifar10
-@pytest.mark.parametrize("option", ["--stocRound", "--stocRound --engine", "--rand"])
+@pytest.mark.parametrize("option", ["--stocRound", "--stocRound --engine"])
 def test_networks_that_draw_at_random_are_attacked(members, option):
     """oneDNN's pass aborted the process on the engine's graph of kernels drawn in it."""
     line = "--lowprecision --wbits=4 --abits=2 --model_path=model1 --attack=fgsm --nb_filters=4 "

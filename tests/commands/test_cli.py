@@ -227,6 +227,12 @@ BAD = [
     (TRAIN + "--logdir=model3/model.meta/logs", ["--logdir=model3/model.meta/logs cannot be"]),
     (ENSEMBLE + DATA + " --temperature=0", ["temperature=0"]),
     (BASELINE + DATA + " --temperature=2", ["--temperature is for ensembles"]),
+    (
+        TRAIN + "--rand --lowprecision --wbits=2 --abits=4",
+        ["--rand", "full precision", "drop bits"],
+    ),
+    (ENSEMBLE + DATA + " --rand", ["--rand", "full precision", "fp:CHECKPOINT"]),
+    (BASELINE + DATA + " --rand", ["model3 is not", "it is not the network of --rand"]),
     (TRAIN + "--adv=3", ["--adv=3"]),
     (TRAIN + "--adv=1 --distill", ["--adv and --distill exclude each other"]),
     (TRAIN + "--adv=1 --inpgradreg", ["--adv and --inpgradreg exclude each other"]),
@@ -250,6 +256,24 @@ def test_bad_input_is_one_line_and_leaves_nothing(run, workspace, line, says):
     finally:
         for path in set(tree(workspace)) - set(before):
             shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.mark.parametrize("dataset", ["cifar10", "imagenet"])
+def test_random_weights_are_refused_where_there_is_no_such_network(run, dataset):
+    outcome = run("--rand --model_path=model3", lambda: cli.attack_script(dataset))
+    assert_refused(outcome, "--rand is a network for MNIST only")
+
+
+def test_a_network_with_random_weights_is_trained_and_attacked(run, workspace, tmp_path):
+    folder, out = str(tmp_path / "member"), str(tmp_path / "out")
+    os.mkdir(folder)
+    line = FAST + "--rand --model_path=" + folder
+    assert run(line + " --train_only --nb_epochs=1").status == 0
+    assert run(line + " --out=" + out).status == 0
+    record = json.load(open(os.path.join(out, "result.json")))
+    assert (record["architecture"], record["options"]) == ("MNISTconvRand", {"nb_filters": 4})
+    assert record["members"][0]["sha256"] == checkpoints.digest(checkpoints.read(folder))
+    assert_refused(run(line.replace("--rand", "")), "asked for as a MNISTconv, but")
 
 
 @pytest.mark.parametrize("n", [0, 1001])

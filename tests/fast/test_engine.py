@@ -21,7 +21,9 @@ TOLERANCE = 1e-5
 def build(name, precision, session, **options):
     """(member by layers, member by the engine) of one random network."""
     network = architecture(name)
-    model = network.build(precision, nb_filters=WIDTHS[name], trainable=False, seed=1, **options)
+    model = network.build(
+        precision, nb_filters=WIDTHS.get(name, 8), trainable=False, seed=1, **options
+    )
     session.run([variable.initializer for variable in model.weights])
     precisions = per_layer(precision, len(network.quantized_layers))
     return [ready_member(model, precisions, session, engine) for engine in (False, True)]
@@ -149,7 +151,7 @@ def test_a_frozen_networks_new_weights_are_seen_after_prepare(session, random):
 
 
 def test_a_stochastic_kernel_is_drawn_at_every_pass(session, random):
-    _, member = build("MNISTconv", FULL, session, stochastic_weights=True)
+    _, member = build("MNISTconvRand", FULL, session)
     x = tf.constant(random.uniform(size=(2, 28, 28, 1)).astype(np.float32))
     logits = member.get_logits(x)
     assert np.abs(session.run(logits) - session.run(logits)).max() > 0
@@ -165,10 +167,13 @@ def test_members_are_made_with_an_engine_unless_there_is_a_gpu(session, monkeypa
     assert ready_member(model, [FULL] * 3, session, engine=True).engine is not None
 
 
-@pytest.mark.parametrize("option", ["stochastic_rounding", "stochastic_weights"])
-def test_members_that_draw_have_no_engine_unless_asked(session, option):
-    network, precisions = architecture("CIFARconv"), [Precision(4, 2)] * 3
-    model = network.build(precisions, nb_filters=4, trainable=False, **{option: True})
+@pytest.mark.parametrize(
+    "name, precision, options",
+    [("CIFARconv", Precision(4, 2), {"stochastic_rounding": True}), ("MNISTconvRand", FULL, {})],
+)
+def test_members_that_draw_have_no_engine_unless_asked(session, name, precision, options):
+    network, precisions = architecture(name), [precision] * 3
+    model = network.build(precisions, nb_filters=4, trainable=False, **options)
     session.run([variable.initializer for variable in model.weights])
     member = ready_member(model, precisions, session)
     assert member.draws and member.engine is None

@@ -116,7 +116,7 @@ CASES = {
         "pgd",
     ),
     "weights at random, by the engine": (
-        released("CIFARconv", Precision(2, 2), True, stochastic_weights=True),
+        released("MNISTconvRand", FULL, True),
         2,
         runtime.session,
         "vote",

@@ -23,6 +23,10 @@ NAMES = {
         "fp": ("fp_conv1_init/k", "fp_conv2_init/k", "fp_conv3_init/k", "fp_logits_init/W"),
         "lp": ("lp_conv1_init/k", "lp_conv2_bin_init/k", "lp_conv3_bin_init/k", "lp_logits_init/W"),
     },
+    "MNISTconvRand": {
+        "fp": ("fp_randconv1_init/k", "fp_randconv2_init/k", "fp_randconv3_init/k")
+        + ("fp_randsrelu3_fp_init/activation_scalar", "fp_randlogits_init/W"),
+    },
     "CIFARconv": {
         kind: tuple(
             "%s_%s" % (kind, name)
@@ -41,6 +45,13 @@ SHAPES = {
         (8, 8, 1, w),
         (6, 6, w, 2 * w),
         (5, 5, 2 * w, 2 * w),
+        (2 * w, 10),
+    ),
+    "MNISTconvRand": lambda w: (
+        (8, 8, 1, w),
+        (6, 6, w, 2 * w),
+        (5, 5, 2 * w, 2 * w),
+        (),
         (2 * w, 10),
     ),
     "CIFARconv": lambda w: (
@@ -80,7 +91,7 @@ def narrow(kind, width=WIDTH, seed=0, network="MNISTconv"):
 
 
 def _draw(random, name, shape):
-    draw = random.standard_normal(shape).astype(np.float32)
+    draw = np.asarray(random.standard_normal(shape), np.float32)
     return 0.5 + np.abs(draw) if name.endswith("variance") else draw
 
 
