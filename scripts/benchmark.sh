@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Time this project beside CleverHans 2.1.0, Foolbox and torchattacks; arguments go to
-# empir benchmark, e.g.
+# benchmarks/speed.py, e.g.
 #
 #   scripts/benchmark.sh --data_dir=FOLDER        (that holds mnist and cifar-10-batches-bin)
 #
@@ -10,7 +10,7 @@
 set -euo pipefail
 . "$(dirname "$0")/checkout.sh"
 . scripts/python.sh
-"$PYTHON" -m empir benchmark "$@" --check_flags # before an environment is made
+"$PYTHON" -m benchmarks.speed "$@" --check_flags # before an environment is made
 scripts/pytorch.sh
-"$PYTHON" -m empir benchmark "$@"
+"$PYTHON" -m benchmarks.speed "$@"
 "$PYTHON" -m empir report

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Make .venv-pytorch, the environment of the benchmark's PyTorch systems; does nothing where it is
+# Make .venv-pytorch, the environment of the PyTorch programs in benchmarks/; does nothing where it is
 # up to date. A Python 3.11 is looked for in $PYTHON311, on the PATH, and among pyenv's, uv's and
 # conda's.
 set -euo pipefail
@@ -7,7 +7,8 @@ cd "$(dirname "$0")/.."
 . scripts/find_python.sh
 
 stamp=.venv-pytorch/.installed
-if cmp -s requirements-pytorch.txt "$stamp"; then
+packages() { grep -v '^#' "$1"; }
+if [ -f "$stamp" ] && [ "$(packages requirements-pytorch.txt)" = "$(packages "$stamp")" ]; then
   exit 0
 fi
 python=$(find_python 3.11 "${PYTHON311:-}")

@@ -63,7 +63,7 @@ pgd() { # NAME RADIUS PROTOCOL FLAG...: one of the paper's attacks
 compare() { # NAME: AutoAttack
   echo "== outside $1" >&2
   if [ ! -e "$results/outside/$1.json" ]; then
-    run -m empir.benchmark.outside --run="$runs/$1" --out="$results/outside/$1.json"
+    run -m benchmarks.autoattack --run="$runs/$1" --out="$results/outside/$1.json"
   fi
 }
 

@@ -9,8 +9,7 @@ import sys
 import pytest
 from absl import flags
 
-from empir.benchmark import __main__ as benchmark
-from empir.benchmark import account, outside, throughput
+from benchmarks import autoattack, speed, step_profile, throughput
 from empir.commands import cli, commandline, cost
 from empir.commands import main as console
 from empir.commands import reproduce, robustness
@@ -23,10 +22,10 @@ SETUPS = {
     "empir.commands.cost": cost.setup,
     "empir.commands.reproduce": reproduce.setup,
     "empir.commands.robustness": robustness.setup,
-    "empir.benchmark.outside": outside.setup,
-    "empir.benchmark": benchmark.setup,
-    "empir.benchmark.account": account.setup,
-    "empir.benchmark.throughput": throughput.setup,
+    "benchmarks.autoattack": autoattack.setup,
+    "benchmarks.speed": speed.setup,
+    "benchmarks.step_profile": step_profile.setup,
+    "benchmarks.throughput": throughput.setup,
 }
 EXAMPLES = {"mnist": "mnist", "cifar10": "cifar10", "alexnet": "imagenet"}
 #: Commands of words: the words that may follow, and flags.

@@ -166,7 +166,6 @@ REFUSED = {
         "give --members=PRECISION:CHECKPOINT,... or --checkpoint=MODEL.h5, or " + CLONE,
     ),
     "manifest": ("empir checkpoints manifest", CLONE),
-    "benchmark": ("empir benchmark", CLONE),
     "report": ("empir report", CLONE),
 }
 

@@ -77,10 +77,6 @@ COMMANDS = {
         "write the tables of a clone's README and docs anew",
         words=True,
     ),
-    "benchmark": Command(
-        "empir.benchmark.__main__:setup",
-        "time attacks and training beside CleverHans, Foolbox and torchattacks",
-    ),
 }
 
 

@@ -13,7 +13,7 @@ from empir.errors import EmpirError
 from empir.experiments import EXPERIMENTS
 from empir.records import clone
 from empir.records.runs import write_atomically
-from empir.report import benchmark, cost, defenses, finding, outside, radius, robustness, tables
+from empir.report import autoattack, benchmark, cost, defenses, finding, radius, robustness, tables
 from empir.report.results import RESULTS
 from empir.runtime import ROOT
 
@@ -36,7 +36,7 @@ TABLES = {
     "overhead": cost.markdown,
     "defenses": defenses.markdown,
     "robustness": robustness.summary,
-    "outside": outside.table,
+    "outside": autoattack.table,
 }
 #: A table on a page: its kind, and its dataset.
 PATTERN = re.compile(r"<!-- (%s):(\w+) -->.*?<!-- end -->" % "|".join(TABLES), re.DOTALL)

@@ -1,11 +1,9 @@
-"""The comparison of systems (`empir benchmark`) as tables and a plot."""
+"""The comparison of systems (`python -m benchmarks.speed`) as tables and a plot."""
 
 import os
 
 import numpy as np
 
-from empir.benchmark import account
-from empir.benchmark.comparison import ATTACKS, MODELS, PEERS
 from empir.errors import EmpirError
 from empir.report import shapes
 
@@ -15,6 +13,15 @@ SYSTEMS = {
     "foolbox": "Foolbox, PyTorch",
     "torchattacks": "torchattacks, PyTorch",
 }
+#: The systems in PyTorch; the fastest of them is compared with this project.
+PEERS = ("foolbox", "torchattacks")
+#: Name of a model in the record -> its title.
+MODELS = {
+    "mnist-baseline": "MNIST, baseline",
+    "mnist-ensemble": "MNIST, ensemble",
+    "cifar10-ensemble": "CIFAR-10, ensemble",
+}
+#: Name of an attack in the record -> its title.
 ATTACK_TITLES = {
     "fgsm": "FGSM",
     "bim": "BIM-40",
@@ -23,6 +30,8 @@ ATTACK_TITLES = {
     "cw-9": "CW-50, 9 search steps",
 }
 BATCH = 100
+#: The operations that do the arithmetic of a network, as `account-DATASET.json` names them.
+PRODUCTS = ("convolutions, forward", "convolutions, input gradient", "matrix products")
 NOT_MEASURED = "-"
 BOUNDS = (
     "convolutions and matrix products, share of a step",
@@ -124,14 +133,14 @@ def attacks_table(record: dict) -> str:
     heads += ["fastest PyTorch / this", "CleverHans / this", "the same, first call"]
     heads += ["of GEMM rate", "memory, MB"]
     rows = []
-    for model in MODELS:
+    for model, of_model in MODELS.items():
         for attack, title in ATTACK_TITLES.items():
-            measured = cell(record, model.name, attack, BATCH)
+            measured = cell(record, model, attack, BATCH)
             if "systems" not in measured:
                 continue
             own = measured["systems"]["empir"]
             rate = measured["gflop"] / np.median(own["seconds"])
-            row = ["%s, %s" % (model.title, title)]
+            row = [f"{of_model}, {title}"]
             row += [_time(measured, system, BATCH) for system in SYSTEMS]
             row += [_ratio(measured, fastest_peer(measured)), _ratio(measured, "cleverhans")]
             first = [_first_call(measured, system) for system in ("cleverhans", "empir")]
@@ -152,11 +161,11 @@ def batches_table(record: dict) -> str:
     sizes = sorted({int(key.rsplit("/", 1)[1]) for key in record.get("attacks", {})})
     heads = ["model, attack"] + ["batch %d" % size for size in sizes]
     rows = []
-    for model in MODELS:
+    for model, of_model in MODELS.items():
         for attack, title in ATTACK_TITLES.items():
-            row = ["%s, %s" % (model.title, title)]
+            row = [f"{of_model}, {title}"]
             for size in sizes:
-                measured = cell(record, model.name, attack, size)
+                measured = cell(record, model, attack, size)
                 if "systems" not in measured:
                     row.append(NOT_MEASURED)
                     continue
@@ -197,12 +206,23 @@ def load_account(folder: str, dataset: str) -> dict:
     return shapes.read(path, shapes.ACCOUNT) if os.path.exists(path) else {}
 
 
+def operations(record: dict) -> dict:
+    """Kind of operation -> milliseconds per step by layers and by the engine; the largest first.
+
+    Args:
+      record: a profile of a step, as `load_account` reads it.
+    """
+    layers, engine = (record[name]["milliseconds"] for name in ("layers", "engine"))
+    kinds = sorted(set(layers) | set(engine), key=lambda kind: -layers.get(kind, 0))
+    return {kind: (layers.get(kind, 0.0), engine.get(kind, 0.0)) for kind in kinds}
+
+
 def account_markdown(folder: str, experiment) -> str:
     """Milliseconds of one step of BIM on the ensemble, by kind of operation."""
     record = load_account(folder, experiment.dataset)
     if not record:
         return NOT_MEASURED
-    rows = [[kind, "%.1f" % a, "%.1f" % b] for kind, (a, b) in account.rows(record).items()]
+    rows = [[kind, "%.1f" % a, "%.1f" % b] for kind, (a, b) in operations(record).items()]
     whole = ["%.1f" % record[how]["step"] for how in ("layers", "engine")]
     heads = ["ms per step, batch %d" % record["batch_size"], "layer by layer", "engine"]
     return _table(heads, rows + [["whole step, not traced"] + whole])
@@ -213,17 +233,17 @@ def bounds_markdown(folder: str, _) -> str:
     record = load(folder)
     columns = {}
     for dataset in ("mnist", "cifar10"):
-        (model,) = [model for model in MODELS if model.name == dataset + "-ensemble"]
-        measured, found = cell(record, model.name, "bim", BATCH), load_account(folder, dataset)
+        model = dataset + "-ensemble"
+        measured, found = cell(record, model, "bim", BATCH), load_account(folder, dataset)
         spent = found["engine"]["milliseconds"] if found and "systems" in measured else {}
-        if any(spent.get(kind) for kind in account.PRODUCTS):
-            columns[model.title] = _bounds(measured, spent)
+        if any(spent.get(kind) for kind in PRODUCTS):
+            columns[MODELS[model]] = _bounds(measured, spent)
     rows = [[name] + [column[name] for column in columns.values()] for name in BOUNDS]
     return _table(["BIM-40, batch %d" % BATCH] + list(columns), rows if columns else [])
 
 
 def _bounds(measured, milliseconds):
-    share = sum(milliseconds.get(kind, 0) for kind in account.PRODUCTS) / sum(milliseconds.values())
+    share = sum(milliseconds.get(kind, 0) for kind in PRODUCTS) / sum(milliseconds.values())
     rate = measured["gflop"] / np.median(measured["systems"]["empir"]["seconds"])
     gemm = gemm_rate(measured)
     cells = ["%.0f %%" % (100 * share)]
@@ -241,7 +261,7 @@ def times(record: dict, model: str) -> dict:
     """
     found = {}
     for system in SYSTEMS:
-        cells = [cell(record, model, attack, BATCH) for attack in ATTACKS]
+        cells = [cell(record, model, attack, BATCH) for attack in ATTACK_TITLES]
         done = ["systems" in measured and did_all_steps(measured, system) for measured in cells]
         found[system] = [
             1e3 * np.median(measured["systems"][system]["seconds"]) / BATCH if ok else np.nan
@@ -257,18 +277,20 @@ def draw(folder: str):
 
     record = load(folder)
     figure = Figure(figsize=(10, 3.6))
-    places = np.arange(len(ATTACKS))
+    places = np.arange(len(ATTACK_TITLES))
     all_axes = figure.subplots(1, len(MODELS), sharey=True)
-    drawn = [list(times(record, model.name).values()) for model in MODELS]
+    drawn = [list(times(record, model).values()) for model in MODELS]
     known = [value for value in np.ravel(drawn) if np.isfinite(value)] or [1.0]
-    for axes, model, columns in zip(all_axes, MODELS, drawn):
+    for axes, model, columns in zip(all_axes, MODELS.values(), drawn):
         axes.set_yscale("log")
         axes.set_ylim(min(known) / 2, 2 * max(known))
         for index, (title, column) in enumerate(zip(SYSTEMS.values(), columns)):
             axes.bar(places + 0.2 * index - 0.3, column, 0.2, label=title)
-        axes.set_title(model.title)
+        axes.set_title(model)
         axes.set_xticks(places)
-        axes.set_xticklabels([ATTACK_TITLES[a].replace(", ", ",\n") for a in ATTACKS], fontsize=7)
+        axes.set_xticklabels(
+            [title.replace(", ", ",\n") for title in ATTACK_TITLES.values()], fontsize=7
+        )
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: "%g" % value))
         axes.grid(axis="y", alpha=0.5)
         axes.grid(axis="y", which="minor", alpha=0.15)

@@ -154,7 +154,7 @@ ROBUSTNESS = {
     "git_commit": maybe(TEXT),
     "command": TEXT,
 }
-#: Of `python -m empir.benchmark.outside`.
+#: Of `python -m benchmarks.autoattack`.
 OUTSIDE = dict(
     {key: ROBUSTNESS[key] for key in ("dataset", "architecture", "eps", "norm")},
     images=IMAGES,

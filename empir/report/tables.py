@@ -207,7 +207,7 @@ def survivors_markdown(folder: str, experiment: Experiment) -> str:
 
 
 def speed_markdown(folder: str, experiment: Experiment) -> str:
-    """Markdown table of the measurements of `empir.benchmark` in benchmark/ beside `folder`."""
+    """Markdown table of what `python -m benchmarks.throughput` measured, beside `folder`."""
     lines = [
         "| attack | batch | images/s | minutes per 1,000 images | GFLOP/s "
         "| matrix products, GFLOP/s | memory, MB |",

@@ -8,7 +8,7 @@ import pytest
 
 from empir.commands import cli
 from empir.evaluation.verdicts import VERDICTS
-from empir.report import escape, networks, outside
+from empir.report import autoattack, escape, networks
 from empir.report import robustness as report
 from tests.support.reported import NETWORK, RECORD, TRIAL, Parsed, record
 
@@ -124,7 +124,7 @@ def test_the_stronger_of_two_is_named(points, told):
     auto.update(broken_by_it_alone=3, broken_by_suite_alone=1)
     told_of = record(images=8, suite_accuracy=0.5, stronger_by=points, autoattack=auto)
     told_of["transferred"] = {"images": 4, "adversarial": 3}
-    text = outside.terminal(told_of)
+    text = autoattack.terminal(told_of)
     assert told in text and "-" + "2.50" not in text
 
 

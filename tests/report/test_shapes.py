@@ -11,7 +11,7 @@ import pytest
 from empir.commands import report
 from empir.errors import EmpirError
 from empir.experiments import EXPERIMENTS
-from empir.report import benchmark, defenses, outside, radius, robustness, shapes, tables
+from empir.report import autoattack, benchmark, defenses, radius, robustness, shapes, tables
 from empir.report.page import page
 from empir.report.results import RESULTS
 from tests.support.reported import RECORD, record
@@ -45,7 +45,7 @@ TABLES = {
         lambda base: radius.points(base + "/robustness", MNIST),
     ],
     "robustness/outside/mnist-ensemble-0.1.json": [
-        lambda base: outside.table(base + "/mnist", MNIST)
+        lambda base: autoattack.table(base + "/mnist", MNIST)
     ],
     "benchmark/comparison.json": [
         lambda base: benchmark.attacks_markdown(base + "/mnist", None),

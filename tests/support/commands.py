@@ -61,11 +61,11 @@ COMMANDS = [
         "folder",
     ),
     Command(
-        "empir.benchmark.outside",
-        "empir.benchmark.outside:setup",
+        "benchmarks.autoattack",
+        "benchmarks.autoattack:setup",
         "--run=run --sample --out={out}",
         "file",
-        reached="empir.benchmark.outside:read_record",
+        reached="benchmarks.autoattack:read_record",
     ),
     Command(
         "empir cost",
@@ -74,9 +74,9 @@ COMMANDS = [
         "file",
         "empir.commands.cost:ensemble_cost",
     ),
-    Command("empir benchmark", "empir.benchmark.__main__:setup", "--out={out}", "folder"),
-    Command("empir.benchmark.throughput", "empir.benchmark.throughput:setup", "", "file"),
-    Command("empir.benchmark.account", "empir.benchmark.account:setup", "", "file"),
+    Command("benchmarks.speed", "benchmarks.speed:setup", "--out={out}", "folder"),
+    Command("benchmarks.throughput", "benchmarks.throughput:setup", "", "file"),
+    Command("benchmarks.step_profile", "benchmarks.step_profile:setup", "", "file"),
     Command(
         "empir checkpoints",
         "empir.commands.checkpoints:main",

@@ -50,7 +50,7 @@ def run_module(module, line, folder=ROOT):
 def remove_flags():
     """Undefine this package's flags, so that they can be defined and parsed again."""
     for module, defined in list(flags.FLAGS.flags_by_module_dict().items()):
-        if module.startswith("empir."):
+        if module.startswith(("empir.", "benchmarks.")):
             for flag in list(defined):
                 delattr(flags.FLAGS, flag.name)
     flags.FLAGS.unparse_flags()

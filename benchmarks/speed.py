@@ -1,6 +1,6 @@
 """Time this project's attacks and training beside CleverHans, Foolbox and torchattacks.
 
-    empir benchmark --data_dir=FOLDER      (scripts/benchmark.sh makes what it needs)
+    python -m benchmarks.speed --data_dir=FOLDER      (scripts/benchmark.sh makes what it needs)
 
 Every system attacks the same images of the same networks with the same parameters, in a process of
 its own that waits while the others run. They take turns, so that what else the machine does meets
@@ -13,13 +13,13 @@ import re
 
 from absl import flags
 
+from benchmarks import comparison, startup
 from empir import runtime
-from empir.benchmark import comparison, startup
 from empir.commands import commandline
 from empir.commands import flags as empir_flags
 from empir.commands.flag_types import define_count, define_number
 from empir.errors import EmpirError
-from empir.records import clone, runs
+from empir.records import runs
 from empir.report import benchmark as report
 
 FLAGS = flags.FLAGS
@@ -63,7 +63,6 @@ def run(_):
     Raises:
       EmpirError: for bad input, or a system that fails or computes other logits.
     """
-    clone.require("empir benchmark")
     sizes = _sizes()
     if FLAGS.check_flags:
         return

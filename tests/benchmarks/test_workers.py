@@ -1,4 +1,4 @@
-"""The benchmark's workers: their wire, and that all systems attack the same ensemble alike."""
+"""The benchmark's workers: their protocol, and that all systems attack the same ensemble alike."""
 
 import contextlib
 import json
@@ -9,12 +9,12 @@ import sys
 import numpy as np
 import pytest
 
-from empir.benchmark import wire
+from benchmarks import protocol
 from tests.support import ROOT
 
 PYTORCH = os.path.join(ROOT, ".venv-pytorch", "bin", "python")
-WORKER = os.path.join(ROOT, "empir", "benchmark", "pytorch_worker.py")
-TENSORFLOW = [sys.executable, "-B", "-m", "empir.benchmark.tensorflow_worker"]
+WORKER = os.path.join(ROOT, "benchmarks", "pytorch_worker.py")
+TENSORFLOW = [sys.executable, "-B", "-m", "benchmarks.tensorflow_worker"]
 SYSTEMS = {
     "empir": TENSORFLOW + ["--library=empir"],
     "cleverhans": TENSORFLOW + ["--library=cleverhans"],
@@ -80,7 +80,7 @@ def workload(architecture, random):
         }
         for _ in BITS
     ]
-    return wire.Workload(
+    return protocol.Workload(
         architecture,
         random.uniform(size=(6,) + INPUTS[architecture]).astype("f4"),
         random.randint(0, 10, 6),
@@ -97,7 +97,7 @@ def answers(tmp_path_factory):
     def ask(system, architecture):
         path = str(folder / (architecture + ".npz"))
         if not os.path.exists(path):
-            wire.write_workload(path, workload(architecture, np.random.RandomState(0)))
+            protocol.write_workload(path, workload(architecture, np.random.RandomState(0)))
         if (system, architecture) not in known:
             process = subprocess.run(
                 SYSTEMS[system] + ["--threads=1", path],
@@ -123,8 +123,8 @@ def runs(answered):
 
 def test_workload_survives_its_file(tmp_path, random):
     written, path = workload("MNISTconv", random), str(tmp_path / "workload.npz")
-    wire.write_workload(path, written)
-    read = wire.read_workload(path)
+    protocol.write_workload(path, written)
+    read = protocol.read_workload(path)
     assert (read.architecture, read.members) == (written.architecture, written.members)
     assert (read.images.dtype, read.labels.dtype) == (np.float32, np.int64)
     np.testing.assert_array_equal(read.images, written.images)
@@ -139,7 +139,7 @@ def test_a_large_batch_repeats_the_images(random):
     np.testing.assert_array_equal(labels[6:], few.labels[:2])
 
 
-class Brightness(wire.System):
+class Brightness(protocol.System):
     """Says class 1 of images with a mean above 1/2; its attack brightens the first image."""
 
     forward_passes = 0
@@ -152,7 +152,7 @@ class Brightness(wire.System):
     @contextlib.contextmanager
     def attack(self, name, parameters, images, labels):
         if name != "brighten":
-            raise wire.Unavailable("only brighten")
+            raise protocol.Unavailable("only brighten")
 
         def run():
             self.logits(images)
@@ -165,7 +165,9 @@ class Brightness(wire.System):
 def worker():
     """A worker about two dark images of 2x2 pixels."""
     images = np.zeros((2, 2, 2, 1), np.float32)
-    return wire.Worker(Brightness(), wire.Workload("none", images, np.zeros(2, int), [], []))
+    return protocol.Worker(
+        Brightness(), protocol.Workload("none", images, np.zeros(2, int), [], [])
+    )
 
 
 def ask(worker, **command):

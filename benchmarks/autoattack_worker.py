@@ -1,8 +1,8 @@
-"""The PyTorch side of `empir.benchmark.outside`: networks of the same weights, and AutoAttack.
+"""The PyTorch side of `benchmarks.autoattack`: networks of the same weights, and AutoAttack.
 
-    python empir/benchmark/twin_worker.py WORKLOAD
+    python benchmarks/autoattack_worker.py WORKLOAD
 
-Runs as a script in the environment of requirements-pytorch.txt and answers as `wire` says, also:
+Runs as a script in the environment of requirements-pytorch.txt and answers as `protocol` says:
 
     {"do": "decide"}            {"decisions": [7, 2, ...]}, classes of the workload's images;
                                 with "images": PATH of that .npy file's, float32 [n, h, w, c]
@@ -36,8 +36,8 @@ try:
 except ImportError as error:
     sys.exit("%s: scripts/pytorch.sh installs what requirements-pytorch.txt lists" % error)
 
+import protocol  # noqa: E402
 import pytorch_worker  # noqa: E402
-import wire  # noqa: E402
 
 BATCH = 500  # images per pass where there is no gradient
 
@@ -55,24 +55,24 @@ class Warnings(logging.Handler):
         self.counts[re.sub(r"\d+(\.\d+)?", "N", first)] += 1
 
 
-class Twin(wire.System):
+class Twin(protocol.System):
     """The workload's ensemble in PyTorch, on the processor."""
 
-    def __init__(self, workload: wire.Workload, threads: int):
+    def __init__(self, workload: protocol.Workload, threads: int):
         torch.set_num_threads(threads)
         count = range(len(workload.members))
         members = [pytorch_worker.member(workload, number, trainable=False) for number in count]
         self.network = pytorch_worker.Ensemble(members).eval()
 
     def logits(self, images):
-        """See `wire.System`."""
+        """See `protocol.System`."""
         starts = range(0, len(images), BATCH)
         with torch.no_grad():
             parts = [self.network(to_torch(images[start : start + BATCH])) for start in starts]
         return torch.cat(parts).numpy()
 
     def environment(self):
-        """See `wire.System`."""
+        """See `protocol.System`."""
         from importlib.metadata import version
 
         versions = {name: version(name) for name in ("torch", "pyautoattack", "numpy")}
@@ -85,10 +85,10 @@ def to_torch(images: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
 
 
-class TwinWorker(wire.Worker):
+class TwinWorker(protocol.Worker):
     """Answers the commands about a `Twin`."""
 
-    def __init__(self, system: Twin, workload: wire.Workload):
+    def __init__(self, system: Twin, workload: protocol.Workload):
         super().__init__(system, workload)
         self._commands.update(decide=self._decide, autoattack=self._autoattack)
         self._warnings = Warnings()
@@ -124,8 +124,8 @@ class TwinWorker(wire.Worker):
 
 def main():
     """Serve the workload that the command line names."""
-    chosen = wire.parser(__doc__.splitlines()[0]).parse_args()
-    wire.serve(lambda workload: Twin(workload, chosen.threads), chosen.workload, TwinWorker)
+    chosen = protocol.parser(__doc__.splitlines()[0]).parse_args()
+    protocol.serve(lambda workload: Twin(workload, chosen.threads), chosen.workload, TwinWorker)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """What a step of an attack spends its time on, operation by operation, by layers and by the engine.
 
-    python -m empir.benchmark.account --dataset=mnist --out=results/benchmark/account-mnist.json
+    python -m benchmarks.step_profile --dataset=mnist --out=results/benchmark/account-mnist.json
 
 TensorFlow's own trace of BIM on the experiment's ensemble with random weights, one operation of a
 share at a time, so that the operations' times, over the number of shares, add up.
@@ -12,13 +12,14 @@ import time
 import numpy as np
 from absl import flags
 
+from benchmarks import throughput
 from empir import runtime
-from empir.benchmark import throughput
 from empir.commands import commandline
 from empir.commands import flags as empir_flags
 from empir.commands.flag_types import define_count
 from empir.experiments import EXPERIMENTS, experiment
 from empir.records import runs
+from empir.report import benchmark as report
 
 FLAGS = flags.FLAGS
 
@@ -40,8 +41,6 @@ KINDS = {
     "SpaceToDepth": "layout changes",
     "DepthToSpace": "layout changes",
 }
-#: Of these, what does the arithmetic of networks.
-PRODUCTS = ("convolutions, forward", "convolutions, input gradient", "matrix products")
 OTHER = "quantizers, steps and other elementwise operations"
 #: Operations that run others, whose time is theirs.
 CALLS = ("PartitionedCall", "StatefulPartitionedCall")
@@ -79,15 +78,8 @@ def run(_):
     )
     if FLAGS.out:
         runs.write_json(FLAGS.out, record)
-    for kind, (layers, engine) in rows(record).items():
+    for kind, (layers, engine) in report.operations(record).items():
         print("%-52s by layers %6.2f ms, by the engine %6.2f ms" % (kind, layers, engine))
-
-
-def rows(record: dict) -> dict:
-    """Kind of operation -> milliseconds per step by layers and by the engine; the largest first."""
-    accounts = [record[name]["milliseconds"] for name in ("layers", "engine")]
-    kinds = sorted(set(accounts[0]) | set(accounts[1]), key=lambda kind: -accounts[0].get(kind, 0))
-    return {kind: tuple(account.get(kind, 0.0) for account in accounts) for kind in kinds}
 
 
 def measure(chosen, batch_size: int, engine: bool) -> dict:

@@ -8,18 +8,18 @@ import sys
 import numpy as np
 import pytest
 
+from benchmarks import autoattack, comparison
+from benchmarks.robustness_run import Attacked, inside, read_images, read_record
 from empir import runtime
-from empir.benchmark import comparison, outside
 from empir.data import Dataset
 from empir.data.mnist import load
 from empir.errors import EmpirError, ResumeError
-from empir.evaluation.kept import Attacked, inside, read_images, read_record
 from empir.models.ensemble import Ensemble, mean_logits
 from empir.nn import architecture
 from empir.nn.precision import FULL, Precision
-from empir.report import outside as report
+from empir.report import autoattack as report
 from empir.runtime import tf
-from tests.benchmark.test_benchmark_workers import PYTORCH, needs_pytorch
+from tests.benchmarks.test_workers import PYTORCH, needs_pytorch
 from tests.support import MEMBERS, ROOT
 from tests.support.released import save_members
 from tests.support.scripts import assert_refused, run_module
@@ -198,8 +198,8 @@ class Fake:
 def checked(data, monkeypatch):
     """`checked(fake, out, found, **changes)`: the record of a check of a run, in batches of two."""
     logits = np.eye(10)[np.zeros(COUNT, int)]  # TensorFlow's decisions are all right
-    monkeypatch.setattr(outside, "export", lambda *_: logits)
-    monkeypatch.setattr(outside, "BATCH", 2)
+    monkeypatch.setattr(autoattack, "export", lambda *_: logits)
+    monkeypatch.setattr(autoattack, "BATCH", 2)
     runtime.configure()
 
     def check(fake, out, found, **changes):
@@ -209,7 +209,7 @@ def checked(data, monkeypatch):
         adversarial = data.images.copy()
         adversarial[found] += np.float32(EPS)
         kept = Attacked(record_of(data, **changes), data, found, adversarial)
-        return outside.check(kept, "python", str(out), progress=False)
+        return autoattack.check(kept, "python", str(out), progress=False)
 
     return check
 
@@ -336,18 +336,18 @@ def test_both_environments_on_narrow_networks(tmp_path, random, one_thread):
     data, withstood = save_attacked(tmp_path, specs, data, random, 0.01, nb_filters=4)
     kept = read_images(str(tmp_path), read_record(str(tmp_path)), data)
     budget, out = {"steps": 3, "queries": 10}, str(tmp_path / "out.json")
-    record = outside.check(kept, PYTORCH, out, progress=False, budget=budget)
+    record = autoattack.check(kept, PYTORCH, out, progress=False, budget=budget)
     auto = record["autoattack"]
     assert record["suite_accuracy"] == withstood.mean() and record["logits"]["max"] < 1e-3
     assert record["transferred"]["images"] == record["transferred"]["adversarial"]
     after = [attack["accuracy_after"] for attack in auto["attacks"]]
-    assert [attack["name"] for attack in auto["attacks"]] == list(outside.ATTACKS)
+    assert [attack["name"] for attack in auto["attacks"]] == list(autoattack.ATTACKS)
     assert after == sorted(after, reverse=True) and auto["accuracy"] == after[-1]
     assert auto["accuracy"] < record["clean_accuracy"] and auto["version"] == "reduced"
     assert {"torch", "pyautoattack"} <= set(record["versions"]["pytorch"])
     kept.record["members"][0]["sha256"] = "0"
     with pytest.raises(EmpirError, match="model1 holds other weights than the run attacked"):
-        outside.check(kept, PYTORCH, out)
+        autoattack.check(kept, PYTORCH, out)
 
 
 @needs_pytorch
@@ -358,7 +358,7 @@ def test_the_command_on_shipped_networks(tmp_path, random, one_thread):
     ]
     _, withstood = save_attacked(tmp_path, specs, load("test", None, True).first(4), random, 0.3)
     line = "--run=. --sample --out=new/out.json --noprogress --nb_samples=3 --pytorch=" + PYTORCH
-    process = run_module("empir.benchmark.outside", line, str(tmp_path))
+    process = run_module("benchmarks.autoattack", line, str(tmp_path))
     assert process.returncode == 0, process.stderr
     with open(str(tmp_path / "new" / "out.json")) as file:
         record = json.load(file)
@@ -367,7 +367,7 @@ def test_the_command_on_shipped_networks(tmp_path, random, one_thread):
     assert record["suite_accuracy"] == withstood[:3].mean()
     assert record["clean_accuracy"] == 1 and record["autoattack"]["accuracy"] == 0
     assert record["autoattack"]["version"] == "standard"
-    refused = run_module("empir.benchmark.outside", line.replace("=3", "=5"), str(tmp_path))
+    refused = run_module("benchmarks.autoattack", line.replace("=3", "=5"), str(tmp_path))
     assert_refused(refused, "nb_samples=5")
 
 
@@ -384,4 +384,4 @@ def test_the_command_on_shipped_networks(tmp_path, random, one_thread):
     ],
 )
 def test_bad_input_is_one_line(line, says):
-    assert_refused(run_module("empir.benchmark.outside", line), says)
+    assert_refused(run_module("benchmarks.autoattack", line), says)

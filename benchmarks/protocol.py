@@ -1,4 +1,4 @@
-"""What the systems of the benchmark share: the workload's file, and a worker's side of the wire.
+"""What all workers share: the file of a workload, and commands and answers as lines of JSON.
 
 Each system runs in a process and an environment of its own. Its worker reads commands from standard
 input and answers on standard output, one JSON object per line:

@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
+from benchmarks import comparison, startup
 from empir import runtime
-from empir.benchmark import comparison, startup
 from empir.errors import EmpirError
 from empir.report import benchmark as report
 from tests.support import ROOT
@@ -240,7 +240,7 @@ def test_start_up_is_the_sum_of_its_parts(monkeypatch):
     ],
 )
 def test_bad_input_is_one_line_before_anything_is_measured(line, says):
-    assert_refused(run_module("empir benchmark", line), says)
+    assert_refused(run_module("benchmarks.speed", line), says)
     assert not os.path.exists(os.path.join(ROOT, "runs", "none"))
 
 

@@ -1,6 +1,6 @@
 """How fast an attack on an ensemble is, beside what this machine can multiply.
 
-    python -m empir.benchmark.throughput --dataset=imagenet --attack=fgsm --out=FILE.json
+    python -m benchmarks.throughput --dataset=imagenet --attack=fgsm --out=FILE.json
 
 Members have random weights and images are noise, which cost the same as any other. Timed is the
 attack's graph call alone, with the labels given: per step and member one forward pass and one

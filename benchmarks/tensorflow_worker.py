@@ -1,6 +1,6 @@
 """The benchmark's TensorFlow systems: this project's attacks and training, and CleverHans 2.1.0's.
 
-    python -m empir.benchmark.tensorflow_worker WORKLOAD --library=empir
+    python -m benchmarks.tensorflow_worker WORKLOAD --library=empir
 
 Both attack the same members; CleverHans calls their Keras layers one by one. It trains
 nothing; beside its attacks stands what its users train with, a compiled Keras model.
@@ -10,8 +10,8 @@ import contextlib
 
 import numpy as np
 
+from benchmarks import protocol
 from empir import runtime
-from empir.benchmark import wire
 from empir.nn import architecture, family
 from empir.nn.precision import Precision, per_layer
 
@@ -90,10 +90,10 @@ def _default(session):
         yield
 
 
-class TensorFlowSystem(wire.System):
+class TensorFlowSystem(protocol.System):
     """A TensorFlow library's attacks on the workload's ensemble."""
 
-    def __init__(self, workload: wire.Workload, library: str):
+    def __init__(self, workload: protocol.Workload, library: str):
         self._workload = workload
         self._library = library
         self._network = architecture(workload.architecture)
@@ -144,7 +144,7 @@ class TensorFlowSystem(wire.System):
                 self._evaluate = None
 
     def logits(self, images):
-        """See `wire.System`."""
+        """See `protocol.System`."""
         if self._evaluate is not None:
             return self._evaluate(images)
         with self._loaded():
@@ -152,11 +152,11 @@ class TensorFlowSystem(wire.System):
 
     @contextlib.contextmanager
     def attack(self, name, parameters, images, labels):
-        """See `wire.System`."""
+        """See `protocol.System`."""
         from empir.runtime import tf
 
         if name not in ("fgsm", "bim", "pgd", "cw"):
-            raise wire.Unavailable("attack %r: choose from fgsm, bim, pgd, cw" % name)
+            raise protocol.Unavailable("attack %r: choose from fgsm, bim, pgd, cw" % name)
         classes = self._network.num_classes
         if name == "cw":
             parameters = dict(parameters, batch_size=len(images))
@@ -172,7 +172,7 @@ class TensorFlowSystem(wire.System):
 
     @contextlib.contextmanager
     def training(self, member, images, labels):
-        """See `wire.System`."""
+        """See `protocol.System`."""
         precisions, filters = self._precisions[member], self._filters[member]
         with _session() as session, _default(session):
             make = TRAININGS[self._library]
@@ -181,7 +181,7 @@ class TensorFlowSystem(wire.System):
 
     @contextlib.contextmanager
     def gemm(self, size):
-        """See `wire.System`."""
+        """See `protocol.System`."""
         from empir.runtime import tf
 
         with _session() as session, _default(session):
@@ -191,18 +191,18 @@ class TensorFlowSystem(wire.System):
             yield lambda: session.run(product.op)
 
     def environment(self):
-        """See `wire.System`."""
+        """See `protocol.System`."""
         versions, _ = runtime.provenance()
         return {"versions": versions, "threads": runtime.threads()}
 
 
 def main():
     """Serve the system that the command line names."""
-    parser = wire.parser(__doc__.splitlines()[0], ATTACKS)
+    parser = protocol.parser(__doc__.splitlines()[0], ATTACKS)
     parser.add_argument("--images", type=int, default=1, help="per call, see runtime.configure")
     chosen = parser.parse_args()
     runtime.configure(chosen.threads, chosen.images)
-    wire.serve(lambda workload: TensorFlowSystem(workload, chosen.library), chosen.workload)
+    protocol.serve(lambda workload: TensorFlowSystem(workload, chosen.library), chosen.workload)
 
 
 if __name__ == "__main__":

@@ -5,8 +5,9 @@ import os
 
 import pytest
 
-from empir.benchmark import account, throughput
+from benchmarks import step_profile, throughput
 from empir.experiments import EXPERIMENTS
+from empir.report import benchmark as report
 from tests.support import ROOT
 from tests.support.scripts import assert_refused, run_module
 
@@ -60,18 +61,18 @@ def test_an_attack_is_timed(monkeypatch):
 )
 def test_bad_input_is_one_line_before_anything_is_measured(line, says):
     folder = os.path.join(ROOT, "tests", "support")
-    assert_refused(run_module("empir.benchmark.throughput", line, folder), says)
+    assert_refused(run_module("benchmarks.throughput", line, folder), says)
 
 
 @pytest.mark.parametrize("dataset, pools", [("mnist", False), ("cifar10", True)])
 def test_an_account_names_what_a_step_consists_of(dataset, pools):
     chosen = EXPERIMENTS[dataset]._replace(nb_iter=3)
-    spent = account.measure(chosen, 2, engine=True)["milliseconds"]
+    spent = step_profile.measure(chosen, 2, engine=True)["milliseconds"]
     assert {"convolutions, forward", "convolutions, input gradient", "matrix products"} < set(spent)
     assert ("pools" in spent) == pools
     assert all(value > 0 for value in spent.values())
     record = {"engine": {"milliseconds": spent}, "layers": {"milliseconds": {"pools": 9.0}}}
-    assert list(account.rows(record).items())[0] == ("pools", (9.0, spent.get("pools", 0.0)))
+    assert list(report.operations(record).items())[0] == ("pools", (9.0, spent.get("pools", 0.0)))
 
 
 @pytest.mark.parametrize(
@@ -79,9 +80,9 @@ def test_an_account_names_what_a_step_consists_of(dataset, pools):
     [
         ("while/a = _MklConv2D(while/b, c)", "convolutions, forward"),
         ("_MklToTf", "layout changes"),
-        ("x = RealDiv(y, z)", account.OTHER),
+        ("x = RealDiv(y, z)", step_profile.OTHER),
         ("while/call = PartitionedCall(x)", None),
     ],
 )
 def test_operations_are_counted_by_kind_and_calls_not(label, kind):
-    assert account._kind(label, label) == kind
+    assert step_profile._kind(label, label) == kind

@@ -1,4 +1,4 @@
-"""Reports of `python -m empir.benchmark.outside`, for a terminal and as Markdown."""
+"""Reports of `python -m benchmarks.autoattack`, for a terminal and as Markdown."""
 
 import glob
 import os

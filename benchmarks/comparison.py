@@ -12,8 +12,8 @@ from typing import NamedTuple, Optional
 
 import numpy as np
 
+from benchmarks import protocol
 from empir import runtime
-from empir.benchmark import wire
 from empir.errors import EmpirError
 from empir.experiments import default_parameters, experiment
 from empir.nn import architecture, weights
@@ -51,14 +51,12 @@ class Model(NamedTuple):
 
     Attributes:
       name: e.g. "mnist-ensemble".
-      title: for tables.
       dataset: whose experiment it belongs to.
       folder: of its data below --data_dir.
       baseline: the full-precision network alone.
     """
 
     name: str
-    title: str
     dataset: str
     folder: str
     baseline: bool
@@ -71,9 +69,9 @@ class Model(NamedTuple):
 
 
 MODELS = (
-    Model("mnist-baseline", "MNIST, baseline", "mnist", "mnist", True),
-    Model("mnist-ensemble", "MNIST, ensemble", "mnist", "mnist", False),
-    Model("cifar10-ensemble", "CIFAR-10, ensemble", "cifar10", "cifar-10-batches-bin", False),
+    Model("mnist-baseline", "mnist", "mnist", True),
+    Model("mnist-ensemble", "mnist", "mnist", False),
+    Model("cifar10-ensemble", "cifar10", "cifar-10-batches-bin", False),
 )
 
 #: name -> (attack, what differs from the paper's parameters).
@@ -84,7 +82,6 @@ ATTACKS = {
     "cw": ("cw", {}),
     "cw-9": ("cw", {"binary_search_steps": 9}),
 }
-PEERS = ("foolbox", "torchattacks")
 
 
 class Pace(NamedTuple):
@@ -119,7 +116,7 @@ class Store:
         wrong = [n for n, shape in shapes.items() if type(self.record.get(n, shape())) is not shape]
         if wrong or (self.record and "git_commits" not in self.record):
             raise EmpirError(
-                "%s has no sound %s: it is no record of empir benchmark, give another "
+                "%s has no sound %s: it is no record of benchmarks.speed, give another "
                 "--out" % (path, (wrong + ["git_commits"])[0])
             )
         if not self.record:
@@ -153,7 +150,7 @@ def export(model: Model, data_dir, path: str):
     specs = [(name, precision, os.path.join(folder, name)) for name, precision in model.members]
     with tf.Graph().as_default(), runtime.session() as session:
         members = load(network, specs, session, engine=False)
-        wire.write_workload(path, make_workload(network, members, data, session))
+        protocol.write_workload(path, make_workload(network, members, data, session))
 
 
 def load(network, specs, session, **options) -> list:
@@ -166,7 +163,7 @@ def load(network, specs, session, **options) -> list:
     ]
 
 
-def make_workload(network, members, data, session) -> wire.Workload:
+def make_workload(network, members, data, session) -> protocol.Workload:
     """The workload of all images of a dataset and of members whose weights the session holds.
 
     Raises:
@@ -178,13 +175,13 @@ def make_workload(network, members, data, session) -> wire.Workload:
             raise EmpirError("%s has bits per layer: other systems do not" % member.path)
         bits.append(dict(member.precisions[0]._asdict()))
     arrays = [session.run(weights(member.model)) for member in members]
-    return wire.Workload(network.name, data.images[:], data.labels, bits, arrays)
+    return protocol.Workload(network.name, data.images[:], data.labels, bits, arrays)
 
 
 def systems(model: Model, workload: str, pytorch: str, threads: int) -> dict:
     """Command line of each system's worker."""
-    own = [sys.executable, "-m", "empir.benchmark.tensorflow_worker", workload]
-    script = os.path.join(ROOT, "empir", "benchmark", "pytorch_worker.py")
+    own = [sys.executable, "-m", "benchmarks.tensorflow_worker", workload]
+    script = os.path.join(ROOT, "benchmarks", "pytorch_worker.py")
     other = [pytorch, script, workload, "--memory_format=" + MEMORY_FORMAT]
     commands = {"empir": own, "cleverhans": own, "foolbox": other, "torchattacks": other}
     return {

@@ -1,8 +1,8 @@
 """Check a run of `empir robustness` from outside: in PyTorch, and with AutoAttack.
 
-    python -m empir.benchmark.outside --run=runs/robustness --data_dir=FOLDER --out=FILE.json
+    python -m benchmarks.autoattack --run=runs/robustness --data_dir=FOLDER --out=FILE.json
 
-The members' weights go to PyTorch networks (`twin_worker`), which must give TensorFlow's logits.
+The members' weights go to PyTorch networks (`autoattack_worker`), which must give the same logits.
 They tell which of the run's adversarial images fool them too. Then AutoAttack (Croce and Hein 2020,
 arXiv 2003.01690), the authors' package in its standard version, attacks them with the run's norm
 and radius, each of its attacks seeing the images that those before it left. What is done stands in
@@ -16,14 +16,14 @@ from typing import Optional
 import numpy as np
 from absl import flags
 
+from benchmarks import comparison, protocol
+from benchmarks.robustness_run import HEAD, Attacked, inside, read_images, read_record
 from empir import runtime
-from empir.benchmark import comparison, wire
 from empir.commands import commandline, data_flags
 from empir.commands import flags as empir_flags
 from empir.commands.flag_types import define_count
 from empir.data import Dataset
 from empir.errors import EmpirError, ResumeError
-from empir.evaluation.kept import HEAD, Attacked, inside, read_images, read_record
 from empir.experiments import EXPERIMENTS
 from empir.nn import architecture
 from empir.nn.precision import Precision
@@ -40,7 +40,7 @@ ATTACKS = ("apgd-ce", "apgd-t", "fab-t", "square")
 NORMS = {"linf": "Linf", "l2": "L2"}
 SEED = 0
 BATCH = 200  # images per call
-WORKER = os.path.join(ROOT, "empir", "benchmark", "twin_worker.py")
+WORKER = os.path.join(ROOT, "benchmarks", "autoattack_worker.py")
 
 
 def setup():
@@ -74,7 +74,7 @@ def main(_):
     attacked = read_images(FLAGS.run, record, data, FLAGS.nb_samples)
     record = check(attacked, pytorch, FLAGS.out, progress=FLAGS.progress)
 
-    from empir.report.outside import terminal
+    from empir.report.autoattack import terminal
 
     print(terminal(record))
 
@@ -119,7 +119,7 @@ def _check(attacked, pytorch, out, folder, progress, budget):
     threads = "--threads=%d" % runtime.threads()
     with comparison.started({"PyTorch": [pytorch, WORKER, workload, threads]}) as workers:
         worker = workers["PyTorch"]
-        difference = comparison.compare_logits(worker, logits[: wire.JUDGED])
+        difference = comparison.compare_logits(worker, logits[: protocol.JUDGED])
         environment = worker.ask("environment")
         transferred = _transferred(worker, attacked, clean & attacked.found, folder)
         state = State(out + ".partial", _description(attacked, environment, budget))
@@ -175,7 +175,7 @@ def export(record: dict, data: Dataset, path: str) -> np.ndarray:
             if member.sha256 != told["sha256"]:
                 raise EmpirError("%s holds other weights than the run attacked" % told["path"])
         workload = comparison.make_workload(network, members, data, session)
-        wire.write_workload(path, workload)
+        protocol.write_workload(path, workload)
         images = tf.placeholder(tf.float32, (None,) + workload.images.shape[1:])
         logits = mean_logits(Ensemble(members, record["combine"]).member_logits(images))
         starts = range(0, len(workload.labels), BATCH)

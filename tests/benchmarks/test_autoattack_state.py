@@ -5,11 +5,11 @@ import os
 
 import pytest
 
-from empir.benchmark import outside
+from benchmarks import autoattack
+from benchmarks.robustness_run import read_images, read_record
 from empir.errors import EmpirError, ResumeError
-from empir.evaluation.kept import read_images, read_record
 from empir.records import runs
-from tests.benchmark.test_outside import (
+from tests.benchmarks.test_autoattack import (
     BROKEN,
     COUNT,
     EMPTY,
@@ -119,23 +119,23 @@ def test_the_state_of_a_check_is_taken_only_as_it_was_written(tmp_path, attacks)
         if attacks == {}:  # as good as none
             break
         with pytest.raises(ResumeError, match="out.json.partial is .*remove it to start over") as e:
-            outside.State(path, description)
+            autoattack.State(path, description)
         assert "\n" not in str(e.value)
 
 
 def test_a_state_whose_content_changed_is_refused(tmp_path):
     path, description = str(tmp_path / "out.json.partial"), {"images": COUNT}
-    state = outside.State(path, description)
+    state = autoattack.State(path, description)
     state.attack("apgd-ce").update(attacked=2, broken=[1])
     state.save()
-    assert outside.State(path, description).attacks == state.attacks
+    assert autoattack.State(path, description).attacks == state.attacks
     with open(path) as file:
         content = json.load(file)
     content["attacks"][0]["broken"] = [0]
     with open(path, "w") as file:
         json.dump(content, file)
     with pytest.raises(ResumeError, match="out.json.partial is damaged: remove it"):
-        outside.State(path, description)
+        autoattack.State(path, description)
 
 
 def test_a_check_that_another_process_is_at_is_refused(data, checked, tmp_path):

@@ -1,6 +1,6 @@
 """The benchmark's PyTorch systems: Foolbox and torchattacks on the paper's networks.
 
-    python empir/benchmark/pytorch_worker.py WORKLOAD --library=foolbox
+    python benchmarks/pytorch_worker.py WORKLOAD --library=foolbox
 
 Runs as a script, in the environment of requirements-pytorch.txt, on the processor. The networks are
 what a PyTorch user would write for attacks: weights are quantized once and frozen, activations by
@@ -13,8 +13,8 @@ import math
 import platform
 
 import numpy as np
+import protocol
 import torch
-import wire
 from torch import nn
 from torch.nn import functional
 
@@ -93,7 +93,7 @@ class QuantConv2d(nn.Module):
 
 
 class _Layers:
-    """Makes a member's layers from its weights in `wire.Workload`'s order of axes."""
+    """Makes a member's layers from its weights in `protocol.Workload`'s order of axes."""
 
     def __init__(self, weights, bits, trainable):
         self._weights = weights
@@ -157,7 +157,7 @@ def _cifarconv(layers):
 ARCHITECTURES = {"MNISTconv": _mnistconv, "CIFARconv": _cifarconv}
 
 
-def member(workload: wire.Workload, number: int, trainable: bool) -> nn.Module:
+def member(workload: protocol.Workload, number: int, trainable: bool) -> nn.Module:
     """A member with the workload's weights, from float32 [n, channels, h, w] to logits."""
     layers = _Layers(workload.weights[number], workload.members[number], trainable)
     return nn.Sequential(*ARCHITECTURES[workload.architecture](layers))
@@ -217,15 +217,15 @@ def torchattacks_attack(ensemble, name, parameters, images, labels):
     """A function that runs torchattacks' attack.
 
     Raises:
-      wire.Unavailable: for images outside [0, 1], and for a search for CW's constant.
+      protocol.Unavailable: for images outside [0, 1], and for a search for CW's constant.
     """
     import torchattacks
 
     if (parameters["clip_min"], parameters["clip_max"]) != (0, 1):
-        raise wire.Unavailable("torchattacks clips to [0, 1]")
+        raise protocol.Unavailable("torchattacks clips to [0, 1]")
     if name == "cw":
         if parameters["binary_search_steps"] > 1:
-            raise wire.Unavailable("torchattacks' CW has one constant, binary_search_steps=1")
+            raise protocol.Unavailable("torchattacks' CW has one constant, binary_search_steps=1")
         attack = torchattacks.CW(
             ensemble,
             c=parameters["initial_const"],
@@ -248,10 +248,10 @@ def torchattacks_attack(ensemble, name, parameters, images, labels):
 LIBRARIES = {"foolbox": foolbox_attack, "torchattacks": torchattacks_attack}
 
 
-class PyTorchSystem(wire.System):
+class PyTorchSystem(protocol.System):
     """A PyTorch library's attacks on the workload's ensemble."""
 
-    def __init__(self, workload: wire.Workload, library: str, threads: int, memory_format: str):
+    def __init__(self, workload: protocol.Workload, library: str, threads: int, memory_format: str):
         torch.set_num_threads(threads)
         self.forward_passes = 0
         self._workload = workload
@@ -271,15 +271,15 @@ class PyTorchSystem(wire.System):
         return self._arrange(torch.from_numpy(images.transpose(0, 3, 1, 2)).contiguous())
 
     def logits(self, images):
-        """See `wire.System`."""
+        """See `protocol.System`."""
         with torch.no_grad():
             return self._ensemble(self._images(images)).numpy()
 
     @contextlib.contextmanager
     def attack(self, name, parameters, images, labels):
-        """See `wire.System`."""
+        """See `protocol.System`."""
         if name not in ("fgsm", "bim", "pgd", "cw"):
-            raise wire.Unavailable("attack %r: choose from fgsm, bim, pgd, cw" % name)
+            raise protocol.Unavailable("attack %r: choose from fgsm, bim, pgd, cw" % name)
         torch.manual_seed(parameters.get("seed", 0))
         run = LIBRARIES[self._library](
             self._ensemble, name, parameters, self._images(images), torch.from_numpy(labels)
@@ -288,7 +288,7 @@ class PyTorchSystem(wire.System):
 
     @contextlib.contextmanager
     def training(self, number, images, labels):
-        """See `wire.System`."""
+        """See `protocol.System`."""
         network = self._arrange(member(self._workload, number, trainable=True).train())
         for weight in network.parameters():
             nn.init.kaiming_normal_(weight)
@@ -304,12 +304,12 @@ class PyTorchSystem(wire.System):
 
     @contextlib.contextmanager
     def gemm(self, size):
-        """See `wire.System`."""
+        """See `protocol.System`."""
         matrix = torch.randn(size, size)
         yield lambda: matrix @ matrix
 
     def environment(self):
-        """See `wire.System`."""
+        """See `protocol.System`."""
         from importlib.metadata import version
 
         packages = ("torch", self._library, "numpy")
@@ -322,11 +322,11 @@ class PyTorchSystem(wire.System):
 
 def main():
     """Serve the system that the command line names."""
-    parser = wire.parser(__doc__.splitlines()[0], LIBRARIES)
+    parser = protocol.parser(__doc__.splitlines()[0], LIBRARIES)
     parser.add_argument("--memory_format", choices=MEMORY_FORMATS, default="contiguous")
     chosen = vars(parser.parse_args())
     path = chosen.pop("workload")
-    wire.serve(lambda workload: PyTorchSystem(workload, **chosen), path)
+    protocol.serve(lambda workload: PyTorchSystem(workload, **chosen), path)
 
 
 if __name__ == "__main__":
