@@ -12,7 +12,6 @@ from empir.attacks.base import norm
 from empir.attacks.square import SquareAttack
 from empir.errors import EmpirError
 from empir.models.ensemble import Ensemble, mean_logits, mean_probs_logits
-from empir.nn.quantizers import surrogate
 from empir.runtime import tf
 
 #: Whose outputs a loss is taken of. "memberK" is the K-th member alone, counted from 1, "outsideK"
@@ -37,7 +36,7 @@ class Goal(NamedTuple):
       scaled: divide logits by the distance of the largest from the third largest first, without a
         gradient, so that a cross-entropy does not vanish where a network is sure of itself (Gupta
         and Ajanthan 2020, arXiv 2003.13511, scale by a constant).
-      surrogate: gradient of the quantizers, see `quantizers.surrogate`.
+      backward: gradient of the quantizers, see `quantizers.DoReFaActivations`.
       draws: how many passes gradients are averaged over, for networks that draw at random (EOT,
         Athalye et al. 2018, arXiv 1802.00420); the decision is that of most passes.
     """
@@ -45,12 +44,12 @@ class Goal(NamedTuple):
     target: str = "mean_logits"
     loss: str = "margin"
     scaled: bool = False
-    surrogate: str = "clipped"
+    backward: str = "clipped"
     draws: int = 1
 
     def __str__(self):
         words = [self.target, "scaled " + self.loss if self.scaled else self.loss]
-        words += [self.surrogate] if self.surrogate != "clipped" else []
+        words += [self.backward] if self.backward != "clipped" else []
         words += ["%d draws" % self.draws] if self.draws != 1 else []
         return ", ".join(words)
 
@@ -74,10 +73,9 @@ class Goal(NamedTuple):
           towards: classes to lead to, likewise; None = any wrong one.
           outside: networks that the target may be, beside the members.
         """
-        with surrogate(self.surrogate):
-            passes = [
-                self._once(ensemble, image, labels, towards, outside) for _ in range(self.draws)
-            ]
+        ensemble = ensemble.with_backward(self.backward)
+        outside = [network.with_backward(self.backward) for network in outside]
+        passes = [self._once(ensemble, image, labels, towards, outside) for _ in range(self.draws)]
         losses, gradients, decisions = zip(*passes)
         loss, gradient = (tf.add_n(found) / self.draws for found in (losses, gradients))
         return Climb(loss, gradient, _are_wrong(decisions, labels))

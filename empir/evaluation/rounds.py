@@ -14,7 +14,8 @@ from empir.evaluation.decision import HopSkipJump
 from empir.evaluation.goals import DRAWS, JUDGING_DRAWS, Goal, GoalPGD, GoalSquare, most_frequent
 from empir.evaluation.measures import distances, refuse, require_valid
 from empir.evaluation.trials import Trial
-from empir.models.ensemble import Ensemble, describe_members, mean_logits
+from empir.models.ensemble import Ensemble, mean_logits
+from empir.models.model import describe_members
 from empir.runtime import tf
 
 SCHEMA = 2

@@ -27,7 +27,8 @@ from empir.evaluation.measures import (
     refuse,
     require_valid,
 )
-from empir.models.ensemble import DECISION_RULES, Ensemble, describe_members
+from empir.models.ensemble import DECISION_RULES, Ensemble
+from empir.models.model import describe_members
 from empir.records import chunks, runs
 from empir.runtime import progress_bar, tf
 

@@ -1,8 +1,7 @@
 """Members -> decision, and the differentiable views of an ensemble that attacks may target.
 
-A `Member` is one network, an `Ensemble` any number of them, of any precision; both are CleverHans
-models. The decision rules and attack targets (docs/original.md, Defects
-and Combination rule):
+An `Ensemble` is any number of networks, of any precision. The decision rules and attack targets
+(docs/original.md, Defects and Combination rule):
 
     decision rule    class of an image
     mean_logits      argmax of the mean of the members' logits
@@ -17,12 +16,12 @@ and Combination rule):
                      for FGSM, PGD and JSMA
 """
 
+import copy
 import math
 from typing import List, Sequence
 
-from cleverhans.model import Model
-
 from empir.errors import EmpirError
+from empir.models.model import Model
 from empir.runtime import tf
 
 DECISION_RULES = ("mean_logits", "mean_probs", "vote")
@@ -37,113 +36,6 @@ RELEASED_TARGETS = {
     "jsma": "majority_probs",
     "pgd": "majority_probs",
 }
-
-
-class Member(Model):
-    """One network as a CleverHans model.
-
-    Args:
-      model: a `keras.Sequential` with layers "logits" and "probs" (`empir.nn`).
-      precisions: the network's precision per quantized layer.
-      path, sha256: where its weights came from, and their digest; for records.
-      engine: an `empir.fast.engine.Engine` of the model that computes its logits; None = layer by
-        layer.
-      nb_filters: its width, if it is known.
-      usual_width: whether that is its network's usual one, which records need not tell.
-    """
-
-    def __init__(
-        self,
-        model,
-        precisions,
-        path=None,
-        sha256=None,
-        engine=None,
-        nb_filters=None,
-        usual_width=True,
-    ):
-        super().__init__()
-        self.model = model
-        self.precisions = tuple(precisions)
-        self.path = path
-        self.sha256 = sha256
-        self.engine = engine
-        self.nb_filters = nb_filters
-        self.usual_width = usual_width
-        self.layer_names = [layer.name for layer in model.layers]
-
-    def describe(self) -> dict:
-        """Where it came from and its bits, per layer where layers differ, as plain data."""
-        bits = {
-            "weight_bits": [p.weight_bits for p in self.precisions],
-            "activation_bits": [p.activation_bits for p in self.precisions],
-        }
-        if len(set(self.precisions)) == 1:
-            bits = {name: values[0] for name, values in bits.items()}
-        return dict(path=self.path, sha256=self.sha256, **bits)
-
-    @property
-    def is_full_precision(self) -> bool:
-        """Whether no layer is quantized."""
-        return all(p.is_full for p in self.precisions)
-
-    @property
-    def draws(self) -> bool:
-        """Whether it draws at random, so that the same image can give other logits."""
-        return any(
-            getattr(getattr(layer, name, None), "stochastic", False)
-            for layer in self.model.layers
-            for name in ("kernel_quantizer", "input_quantizer")
-        )
-
-    def fprop(self, x):
-        """Every layer's output for float32 images [n, h, w, c]: layer name -> tensor."""
-        outputs = {}
-        for layer in self.model.layers:
-            x = outputs[layer.name] = layer.call(x)
-        return outputs
-
-    def get_logits(self, x):
-        """Logits, float32 [n, classes]."""
-        return super().get_logits(x) if self.engine is None else self.engine(x)
-
-    def decision(self, x):
-        """Predicted class of each image, int64 [n]."""
-        return tf.argmax(self.get_logits(x), axis=1)
-
-    def get_params(self):
-        """The latent weights."""
-        return self.model.weights
-
-
-def describe_members(members: Sequence, options: dict, outside: Sequence = ()) -> dict:
-    """What records say of members and of how they were built, as plain data.
-
-    Args:
-      members: of an ensemble.
-      options: how all were built, if not by default.
-      outside: networks that are no members.
-
-    Returns:
-      A dict of options, members and outside. A width that all members share and that is not the
-      usual one is an option, `nb_filters`; if members have different widths, each has its own in
-      its entry, and so has a network outside of another width than the members'.
-    """
-    widths = {getattr(member, "nb_filters", None) for member in members}
-    options, shared = dict(options), None
-    if len(widths) > 1:
-        options.pop("nb_filters", None)
-    else:
-        shared = widths.pop()
-        if not all(getattr(member, "usual_width", True) for member in members):
-            options["nb_filters"] = shared
-
-    def describe(network):
-        text, own = network.describe(), getattr(network, "nb_filters", None)
-        return text if own in (None, shared) else dict(text, nb_filters=own)
-
-    described = [[describe(network) for network in group] for group in (members, outside)]
-    return {"options": options, "members": described[0], "outside": described[1]}
 
 
 def vote(decisions: Sequence, num_classes: int, reference: int):
@@ -210,7 +102,7 @@ class Ensemble(Model):
 
     def __init__(
         self,
-        members: Sequence[Member],
+        members: Sequence[Model],
         combine: str = "mean_logits",
         attack_target: str = "decision",
         temperature: float = 1.0,
@@ -222,11 +114,10 @@ class Ensemble(Model):
             raise EmpirError("an ensemble needs at least one member")
         _check_choice("combine", combine, DECISION_RULES)
         _check_choice("attack_target", attack_target, ATTACK_TARGETS)
-        self.members = list(members)
+        self._members = list(members)
         self.combine = combine
         self.attack_target = attack_target
         self.temperature = temperature
-        self.layer_names = ["logits", "probs"]
         full = [i for i, member in enumerate(self.members) if member.is_full_precision]
         if attack_target in ("full_precision", "released") and len(members) > 1 and not full:
             raise EmpirError(
@@ -237,13 +128,15 @@ class Ensemble(Model):
         self.reference = full[-1] if full else len(self.members) - 1
 
     @property
-    def draws(self) -> bool:
-        """Whether a member draws at random, so that the same image can be decided otherwise."""
-        return any(getattr(member, "draws", False) for member in self.members)
+    def members(self) -> List[Model]:
+        """The networks that decide together."""
+        return self._members
 
-    def member_logits(self, x) -> List:
-        """Logits of every member, each float32 [n, classes]."""
-        return [member.get_logits(x) for member in self.members]
+    def with_backward(self, name: str) -> "Ensemble":
+        """See `Model.with_backward`."""
+        other = copy.copy(self)
+        other._members = [member.with_backward(name) for member in self.members]
+        return other
 
     def decisions(self, logits: Sequence) -> dict:
         """Class under each decision rule, int64 [n], from the members' logits."""
@@ -264,14 +157,14 @@ class Ensemble(Model):
         """Predicted class of each image under this ensemble's rule, int64 [n]."""
         return self.decisions(self.member_logits(x))[self.combine]
 
-    def target(self, attack: str = None) -> "Target":
+    def target(self, attack: str = None) -> "View":
         """The view of this ensemble that an attack differentiates.
 
         Args:
           attack: its name; needed for the target "released", which has one for each attack of
             `RELEASED_TARGETS`.
         """
-        return Target(self, self._resolve(attack))
+        return View(self, self._resolve(attack))
 
     def _resolve(self, attack):
         if len(self.members) == 1:
@@ -285,29 +178,45 @@ class Ensemble(Model):
             )
         return RELEASED_TARGETS[attack]
 
+    def get_logits(self, x):
+        """Logits of the attack target, float32 [n, classes]."""
+        return self.target().get_logits(x)
+
     def fprop(self, x):
-        """Logits and probabilities of the attack target."""
+        """Logits and probabilities of the attack target, by name."""
         return self.target().fprop(x)
 
-    def get_params(self):
-        """The latent weights of all members."""
-        return [variable for member in self.members for variable in member.get_params()]
+    def describe(self) -> dict:
+        """The decision rule and the members, as plain data."""
+        return {"combine": self.combine, "members": [m.describe() for m in self.members]}
 
 
-class Target(Model):
+class View(Model):
     """What an attack on an ensemble differentiates, with the ensemble's own decision as label.
 
-    `get_logits` builds only the members that the target's gradient reaches.
+    `get_logits` builds only the members that the view's gradient reaches.
     """
 
     def __init__(self, ensemble: Ensemble, name: str):
         super().__init__()
         self.ensemble = ensemble
         self.name = name
-        self.layer_names = ["logits", "probs"]
+
+    @property
+    def members(self) -> List[Model]:
+        """The ensemble's members."""
+        return self.ensemble.members
+
+    def with_backward(self, name: str) -> "View":
+        """See `Model.with_backward`."""
+        return View(self.ensemble.with_backward(name), self.name)
+
+    def describe(self) -> dict:
+        """The ensemble's description with the view's name."""
+        return dict(self.ensemble.describe(), view=self.name)
 
     def get_logits(self, x):
-        """The target as logits, float32 [n, classes]."""
+        """The view as logits, float32 [n, classes]."""
         ensemble = self.ensemble
         if self.name == "full_precision":
             return ensemble.members[ensemble.reference].get_logits(x)
@@ -333,10 +242,6 @@ class Target(Model):
     def decision(self, x):
         """The ensemble's decision, int64 [n]."""
         return self.ensemble.decision(x)
-
-    def get_params(self):
-        """The latent weights of all members."""
-        return self.ensemble.get_params()
 
 
 def _check_choice(what, value, choices):

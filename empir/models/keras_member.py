@@ -5,15 +5,16 @@ import functools
 from typing import Optional
 
 import numpy as np
-from cleverhans.model import Model
 
 from empir.data import Dataset
 from empir.errors import CheckpointError
 from empir.models import checkpoints, keras_file
-from empir.nn.layers import CUSTOM_OBJECTS, layers_within, quantize_once
+from empir.models.member import Member, quantizers_of
+from empir.models.model import Model
+from empir.nn.layers import CUSTOM_OBJECTS, layers_within, quantize_once, with_quantizers
 from empir.nn.precision import FULL, Precision
 from empir.nn.quantizers import QUANTIZERS
-from empir.runtime import keras, tf
+from empir.runtime import keras
 
 #: What a record gives as bits of a model with parts whose arithmetic is not known here.
 UNKNOWN = "unknown"
@@ -22,7 +23,7 @@ UNKNOWN = "unknown"
 KNOWN_MODULES = ("keras.", "tensorflow.")
 
 
-class KerasMember(Model):
+class KerasMember(Member):
     """A Keras classifier as a member of an ensemble.
 
     Args:
@@ -38,14 +39,7 @@ class KerasMember(Model):
       precisions: those of the quantized layers; of a model without any, full precision.
     """
 
-    engine = None
-
     def __init__(self, model, path=None, sha256=None):
-        super().__init__()
-        self.model = model
-        self.path = path
-        self.sha256 = sha256
-        self.layer_names = ["logits", "probs"]
         self.quantized, self.unknown = {}, []
         for layer in layers_within(model):
             precision = _precision(layer)
@@ -55,39 +49,27 @@ class KerasMember(Model):
                 self.quantized[layer.name] = precision
         if type(model) not in (keras.models.Model, keras.models.Sequential):
             self.unknown.append(model.name)
-        self.precisions = tuple(self.quantized.values()) or (FULL,)
+        super().__init__(model, tuple(self.quantized.values()) or (FULL,), path, sha256)
+        self.layer_names = ["logits", "probs"]
 
     @property
     def is_full_precision(self) -> bool:
         """Whether it is known that no layer is quantized."""
         return not (self.quantized or self.unknown)
 
-    @property
-    def draws(self) -> bool:
-        """Whether a quantizer draws at random, so that the same image can give other logits."""
-        return any(
-            getattr(quantizer, "stochastic", False)
-            for layer in layers_within(self.model)
-            for quantizer in _quantizers(layer)
-        )
-
     def describe(self) -> dict:
         """Where it came from and its bits, per quantized layer where these differ, as plain data.
 
         The bits are "unknown" if those of a layer are.
         """
-        origin = dict(path=self.path, sha256=self.sha256 or self._digest(), keras=True)
+        description = dict(super().describe(), keras=True)
+        description["sha256"] = self.sha256 or self._digest()
         if self.unknown:
             unknown = dict(weight_bits=UNKNOWN, activation_bits=UNKNOWN)
-            return dict(origin, unknown_layers=self.unknown, **unknown)
+            return dict(description, unknown_layers=self.unknown, **unknown)
         if self.quantized:
-            origin["quantized_layers"] = list(self.quantized)
-        bits = zip(*self.precisions)
-        if len(set(self.precisions)) == 1:
-            bits = self.precisions[0]
-        else:
-            bits = map(list, bits)
-        return dict(origin, **dict(zip(("weight_bits", "activation_bits"), bits)))
+            description["quantized_layers"] = list(self.quantized)
+        return description
 
     def _digest(self):
         """sha256 of the weights in Keras' order, whose names differ from process to process."""
@@ -99,22 +81,13 @@ class KerasMember(Model):
         # Batch norm and dropout switch by tf.cond otherwise, which fails in loops.
         keras.backend.set_learning_phase(0)
         _forget(self.model)
-        with _still(self.model):
+        with _still(self.model), with_quantizers(self.model, self.backward):
             scores = self.model.call(x)
         return scores.op.inputs[0] if scores.op.type == "Softmax" else scores
 
     def fprop(self, x):
-        """Logits and their softmax."""
-        logits = self.get_logits(x)
-        return {"logits": logits, "probs": tf.nn.softmax(logits)}
-
-    def decision(self, x):
-        """Predicted class of each image, int64 [n]."""
-        return tf.argmax(self.get_logits(x), axis=1)
-
-    def get_params(self):
-        """The model's weights."""
-        return self.model.weights
+        """Logits and their softmax, by name."""
+        return Model.fprop(self, x)
 
 
 def load_keras(
@@ -177,12 +150,6 @@ def _check_weights(path, model):
             raise CheckpointError("%s: %s is negative, %g" % (path, variable.name, array.min()))
 
 
-def _quantizers(layer):
-    """A layer's quantizers of weights and of activations; None = it does not quantize these."""
-    names = ("kernel_quantizer", "input_quantizer")
-    return [getattr(layer, name, None) for name in names]
-
-
 def _precision(layer):
     """A layer's `Precision`; None if what it computes is not known."""
     known = type(layer).__module__.startswith("keras.") or type(layer) in CUSTOM_OBJECTS.values()
@@ -190,7 +157,7 @@ def _precision(layer):
     for function in functions:
         module = getattr(function, "__module__", None) or ""
         known &= function is None or module.startswith(KNOWN_MODULES)
-    quantizers = _quantizers(layer)
+    quantizers = quantizers_of(layer)
     known &= all(q is None or type(q) in QUANTIZERS.values() for q in quantizers)
     if not known or isinstance(layer, keras.layers.Lambda):
         return None

@@ -5,7 +5,7 @@ from typing import Optional, Sequence
 from empir import runtime
 from empir.fast.engine import Engine
 from empir.models import checkpoints, identity
-from empir.models.ensemble import Member
+from empir.models.member import Member
 from empir.nn import Architecture
 from empir.nn.layers import quantize_once
 from empir.nn.precision import per_layer

@@ -7,8 +7,10 @@ it is a local variable besides: computed once per session, when `quantize_once(s
 after the weights are loaded.
 """
 
+import contextlib
+
 from empir.errors import EmpirError
-from empir.nn.quantizers import QUANTIZERS
+from empir.nn.quantizers import QUANTIZERS, DoReFaActivations
 from empir.runtime import keras, tf
 
 K = keras.backend
@@ -290,6 +292,24 @@ def layers_within(model):
         left += getattr(layer, "layers", None) or getattr(layer, "cells", None) or []
         inner = ("layer", "forward_layer", "backward_layer", "cell")
         left += [getattr(layer, name, None) for name in inner]
+
+
+@contextlib.contextmanager
+def with_quantizers(model, backward: str):
+    """Within this context, calls of a model have that backward pass (`DoReFaActivations`)."""
+    layers = [
+        layer
+        for layer in layers_within(model)
+        if isinstance(getattr(layer, "input_quantizer", None), DoReFaActivations)
+    ]
+    before = [layer.input_quantizer for layer in layers]
+    try:
+        for layer in layers:
+            layer.input_quantizer = layer.input_quantizer.with_backward(backward)
+        yield
+    finally:
+        for layer, quantizer in zip(layers, before):
+            layer.input_quantizer = quantizer
 
 
 def quantize_once(model, session):

@@ -9,7 +9,7 @@ equations 5-9, as the original uses them (docs/original.md, Quantizers): no scal
 weights, also at one bit, and gradients that are not quantized.
 """
 
-import contextlib
+import copy
 import math
 
 import numpy as np
@@ -24,34 +24,15 @@ ROUNDING = 3 * 2.0**22
 ROUNDABLE = 2**16
 
 
-#: What the gradient of activations' quantizers is built as, see `surrogate`.
-SURROGATES = ("clipped", "open", "smooth")
-_surrogate = SURROGATES[0]
+#: Gradients that an activation quantizer can have, see `DoReFaActivations`.
+BACKWARD_PASSES = ("clipped", "open", "smooth")
 
 
-@contextlib.contextmanager
-def surrogate(name: str):
-    """Build the gradient of activations' quantizers otherwise while this context lasts.
-
-    For attacks that approximate what has no useful gradient on the backward pass alone (BPDA,
-    Athalye et al. 2018, arXiv 1802.00420). With n = 2^bits - 1 and x the quantizer's input:
-
-      clipped   1 inside [0, 1], else 0: the gradient of training
-      open      1 also above 1, where training has 0; below 0 a rectifier's 0 stays, if there is one
-      smooth    1 - cos(2 pi n x) inside [0, 1], else 0: the derivative of the smooth staircase
-                x - sin(2 pi n x) / (2 pi n), 0 at levels and 2 between them
-
-    Raises:
-      EmpirError: for another name.
-    """
-    global _surrogate
-    if name not in SURROGATES:
-        raise EmpirError("surrogate=%r: choose from %s" % (name, ", ".join(SURROGATES)))
-    before, _surrogate = _surrogate, name
-    try:
-        yield
-    finally:
-        _surrogate = before
+def check_backward(name: str) -> str:
+    """Return the name of a backward pass; `EmpirError` if it is none of `BACKWARD_PASSES`."""
+    if name not in BACKWARD_PASSES:
+        raise EmpirError("backward=%r: choose from %s" % (name, ", ".join(BACKWARD_PASSES)))
+    return name
 
 
 def _opaque(value: float):
@@ -184,11 +165,29 @@ class DoReFaActivations(_Quantizer):
     """Activations to 2^bits levels in [0, 1].
 
     forward:   quantize_k(clip(x, 0, 1))
-    gradient:  1 for 0 <= x <= 1, else 0; for attacks see `surrogate`.
+    gradient:  1 for 0 <= x <= 1, else 0: the backward pass "clipped", which trainings use.
+
+    Attacks may replace a gradient that is of no use to them on the backward pass alone (BPDA,
+    Athalye et al. 2018, arXiv 1802.00420). `with_backward` chooses the gradient, where
+    n = 2^bits - 1 is the number of steps between levels:
+
+      clipped   1 inside [0, 1], else 0
+      open      1 everywhere; a rectifier before the quantizer still has the gradient 0 below 0
+      smooth    1 - cos(2 pi n x) inside [0, 1], else 0. This is the derivative of the smooth
+                staircase x - sin(2 pi n x) / (2 pi n): 0 at levels and 2 between them. At 0 and at
+                1 it is 1, the mean, because images and saturated activations lie there.
 
     Faithfulness: as the original (docs/original.md, Quantizers), which quantizes the input image
     too.
     """
+
+    backward = BACKWARD_PASSES[0]
+
+    def with_backward(self, name: str) -> "DoReFaActivations":
+        """The same quantizer with the backward pass of that name; `EmpirError` if there is none."""
+        other = copy.copy(self)
+        other.backward = check_backward(name)
+        return other
 
     def __call__(self, activations):
         """Quantized copy of a float32 tensor of any shape."""
@@ -210,10 +209,11 @@ class DoReFaActivations(_Quantizer):
             clipped = tf.raw_ops.ClipByValue(t=x, clip_value_min=lowest, clip_value_max=1.0)
             passes = tf.equal(x, clipped)
             slope = None
-            if _surrogate == "open":
+            if self.backward == "open":
                 passes = x >= lowest if lowest else tf.ones_like(passes)
-            elif _surrogate == "smooth":
+            elif self.backward == "smooth":
                 slope = 1 - tf.cos(2 * math.pi * (2**self.bits - 1) * x)
+                slope = tf.where(tf.equal(x, 0) | tf.equal(x, 1), tf.ones_like(x), slope)
 
             def gradient(dy):
                 return tf.where(passes, dy if slope is None else dy * slope, tf.zeros_like(dy))

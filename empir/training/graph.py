@@ -6,7 +6,7 @@ from typing import NamedTuple, Sequence, Tuple
 
 from empir.data import Dataset
 from empir.errors import EmpirError
-from empir.models.ensemble import Member
+from empir.models.member import Member
 from empir.nn import Architecture, check_filters
 from empir.runtime import keras, tf
 from empir.training import objectives

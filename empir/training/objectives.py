@@ -13,7 +13,7 @@ from empir.attacks.fgsm import FastGradientMethod
 from empir.attacks.pgd import ProjectedGradientDescent
 from empir.errors import EmpirError
 from empir.fast.engine import Engine
-from empir.models.ensemble import Member
+from empir.models.member import Member
 from empir.runtime import tf
 
 #: How the radius of FGSM in training is drawn, see `FGSMTraining`.

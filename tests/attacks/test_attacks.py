@@ -14,7 +14,8 @@ from empir.attacks.fgsm import FastGradientMethod
 from empir.attacks.pgd import MadryEtAl, ProjectedGradientDescent
 from empir.data import mnist
 from empir.errors import EmpirError
-from empir.models.ensemble import Ensemble, Member
+from empir.models.ensemble import Ensemble
+from empir.models.member import Member
 from empir.nn import mnistconv
 from empir.nn.precision import FULL, Precision, per_layer
 from empir.runtime import keras, tf

@@ -12,7 +12,8 @@ from empir.evaluation import runner as evaluation
 from empir.evaluation.measures import label_ranks
 from empir.evaluation.runner import Job, evaluate
 from empir.experiments import PROTOCOLS, attack_parameters, experiment
-from empir.models.ensemble import Ensemble, Member
+from empir.models.ensemble import Ensemble
+from empir.models.member import Member
 from empir.nn import mnistconv
 from empir.nn.precision import FULL, Precision, per_layer
 from empir.runtime import session as new_session

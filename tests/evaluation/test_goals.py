@@ -5,22 +5,25 @@ import pytest
 
 from empir.errors import EmpirError
 from empir.evaluation.goals import Goal, GoalPGD, GoalSquare
+from empir.fast.engine import Engine
 from empir.models.ensemble import DECISION_RULES, Ensemble
-from empir.nn import quantizers
+from empir.models.keras_member import KerasMember
+from empir.models.member import Member
+from empir.models.model import Model
+from empir.nn.layers import QuantDense, Softmax
+from empir.nn.precision import Precision
 from empir.nn.quantizers import DoReFaActivations
-from empir.runtime import tf
+from empir.runtime import keras, tf
 from tests.support import one_hot
 
 CLIP = dict(clip_min=0.0, clip_max=1.0)
 
 
-class Linear:
+class Linear(Model):
     """A member with logits x w + b, and random numbers of that deviation added to w."""
 
-    is_full_precision = True
-    draws = False
-
     def __init__(self, w, b=0.0, noise=0.0):
+        super().__init__()
         self._w = tf.constant(w, tf.float32)
         self._b = tf.constant(b, tf.float32)
         self._noise = noise
@@ -220,6 +223,7 @@ def test_bad_goals_are_named(session, problem, goal, says):
 
 
 X = np.array([-0.5, 0.0, 0.2, 0.25, 0.5, 1.0, 1.5], np.float32)
+INSIDE = 1 - np.cos(6 * np.pi * X[2:5])
 
 
 @pytest.mark.parametrize(
@@ -229,29 +233,51 @@ X = np.array([-0.5, 0.0, 0.2, 0.25, 0.5, 1.0, 1.5], np.float32)
         ("clipped", True, [0, 0, 1, 1, 1, 1, 0]),
         ("open", False, [1, 1, 1, 1, 1, 1, 1]),
         ("open", True, [0, 0, 1, 1, 1, 1, 1]),
-        ("smooth", False, [0, *(1 - np.cos(6 * np.pi * X[1:6])), 0]),
-        ("smooth", True, [0, 0, *(1 - np.cos(6 * np.pi * X[2:6])), 0]),
+        ("smooth", False, [0, 1, *INSIDE, 1, 0]),
+        ("smooth", True, [0, 0, *INSIDE, 1, 0]),
     ],
 )
-def test_surrogates_are_the_gradients_they_name(session, name, rectified, expected):
-    quantizer = DoReFaActivations(2)
-    x = tf.constant(X)
-    plain = quantizer(tf.nn.relu(x)) if rectified else quantizer(x)
-    with quantizers.surrogate(name):
-        quantized = quantizer.rectified(x) if rectified else quantizer(x)
+def test_backward_passes_are_the_gradients_they_name(session, name, rectified, expected):
+    plain, x = DoReFaActivations(2), tf.constant(X)
+    quantizer = plain.with_backward(name)
+    before = plain(tf.nn.relu(x)) if rectified else plain(x)
+    quantized = quantizer.rectified(x) if rectified else quantizer(x)
     (gradient,) = tf.gradients(quantized, x)
-    forward, unchanged, found = session.run([quantized, plain, gradient])
+    forward, unchanged, found = session.run([quantized, before, gradient])
     np.testing.assert_array_equal(forward, unchanged)
-    np.testing.assert_allclose(found, expected, atol=1e-5)
+    np.testing.assert_allclose(found, expected, atol=1e-5)  # float32 cosines
 
 
-def test_surrogates_end_with_their_context(session):
-    with pytest.raises(EmpirError, match="surrogate='none': choose from clipped, open, smooth"):
-        with quantizers.surrogate("none"):
-            pass
-    with quantizers.surrogate("open"):
-        with quantizers.surrogate("smooth"):
-            pass
-        x = tf.constant([2.0])
-        assert session.run(tf.gradients(DoReFaActivations(1)(x), x)[0]) == 1
-    assert session.run(tf.gradients(DoReFaActivations(1)(x), x)[0]) == 0
+def quantized_member(kind):
+    """A model that sums the quantized pixels of [n, 2, 2, 1] images as its first logit."""
+    layers = [
+        keras.layers.Flatten(input_shape=(2, 2, 1)),
+        QuantDense(3, input_quantizer=DoReFaActivations(1), name="logits", use_bias=False),
+    ]
+    if kind == "Keras model":
+        member = KerasMember(keras.Sequential(layers))
+    else:
+        model = keras.Sequential(layers + [Softmax(name="probs")])
+        member = Member(model, [Precision(None, 1)])
+        if kind == "engine":
+            member.engine = Engine(model)
+    member.model.set_weights([np.eye(4, 3, dtype=np.float32)])
+    return member
+
+
+@pytest.mark.parametrize("kind", ["layers", "engine", "Keras model"])
+def test_a_model_with_another_backward_pass_shares_its_weights(kind):
+    x = tf.constant(np.full((1, 2, 2, 1), 1.5, np.float32))
+    with tf.Session().as_default() as session:
+        keras.backend.set_session(session)
+        ensemble = Ensemble([quantized_member(kind)])
+        opened = ensemble.with_backward("open")
+        for model, slopes in ((opened, [1, 1, 1, 0]), (ensemble, [0, 0, 0, 0])):
+            for view in (model, model.target(), model.members[0]):
+                logits = view.get_logits(x)
+                found = session.run([logits, tf.gradients(logits, x)[0]])
+                np.testing.assert_array_equal(found[0], [[1, 1, 1]])
+                np.testing.assert_array_equal(found[1].ravel(), slopes)
+        assert opened.get_params() == ensemble.get_params()
+        with pytest.raises(EmpirError, match="backward='none': choose from clipped, open, smooth"):
+            ensemble.with_backward("none")

@@ -10,6 +10,7 @@ from empir.evaluation.goals import Goal
 from empir.evaluation.rounds import Setting, Subject
 from empir.evaluation.trials import Trial
 from empir.models.ensemble import Ensemble
+from empir.models.model import Model
 from empir.report import robustness as report
 from empir.runtime import tf
 from tests.data.test_imagenet import everything, original, tree  # noqa: F401
@@ -28,13 +29,11 @@ def pooled(x):
     return tf.reshape(tf.layers.average_pooling2d(x, 28, 28), [-1, 192])
 
 
-class Fitted:
+class Fitted(Model):
     """A linear network on `pooled` pixels."""
 
-    precisions = ()
-    is_full_precision = True
-
     def __init__(self, w):
+        super().__init__()
         self._w = tf.constant(w, tf.float32)
 
     def describe(self):

@@ -310,7 +310,7 @@ def test_the_default_suite_fits_the_ensemble(case):
         single = [trial.name for trial in default_suite(Ensemble(ensemble.members[:1]))]
         outside = [trial.name for trial in default_suite(ensemble, outside=2)]
         assert not any(trial.goal and trial.goal.draws > 1 for trial in default_suite(ensemble))
-        ensemble.members[0].draws = True
+        ensemble = Ensemble([Wavering(case.w[0]), *ensemble.members[1:]])
         longer = default_suite(ensemble, outside=1, effort=Effort(31, 7))
         steps = {trial.name: trial.steps for trial in longer}
         assert (steps["apgd-ce"], steps["apgd-targeted"], steps["apgd-outside1"]) == (40, 31, 16)

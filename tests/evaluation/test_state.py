@@ -31,9 +31,7 @@ FILES = ["examples.npz", "result.json"]
 
 
 class Plain(Known):
-    """A member without an engine, told by the sum of its weights."""
-
-    engine = None
+    """A member that is told by the sum of its weights."""
 
     def __init__(self, w):
         super().__init__(w)

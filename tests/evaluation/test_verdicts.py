@@ -19,6 +19,7 @@ class Model(Known):
     """A member with logits of a function of images."""
 
     def __init__(self, logits):
+        super().__init__(0.0)
         self._function = logits
 
     def get_logits(self, x):

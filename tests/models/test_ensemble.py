@@ -8,12 +8,13 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from cleverhans.model import Model
 
 from empir import attacks
 from empir.errors import EmpirError
 from empir.models import ensemble as subject
-from empir.models.ensemble import DECISION_RULES, Ensemble, Member, vote
+from empir.models.ensemble import DECISION_RULES, Ensemble, vote
+from empir.models.member import Member
+from empir.models.model import Model
 from empir.nn import mnistconv
 from empir.nn.layers import QuantDense, Softmax
 from empir.nn.precision import FULL, Precision
@@ -42,13 +43,16 @@ class Linear(Model):
     def __init__(self, w, full=False):
         super().__init__()
         self.w = tf.Variable(np.asarray(w, np.float32))
-        self.is_full_precision = full
-        self.layer_names = ["logits", "probs"]
+        self._full = full
         self.built = []
 
-    def fprop(self, x):
+    @property
+    def is_full_precision(self):
+        return self._full
+
+    def get_logits(self, x):
         self.built.append(tf.matmul(x, self.w))
-        return {"logits": self.built[-1], "probs": tf.nn.softmax(self.built[-1])}
+        return self.built[-1]
 
     def get_params(self):
         return [self.w]

@@ -10,8 +10,8 @@ from empir.data import mnist
 from empir.errors import CheckpointError, EmpirError
 from empir.evaluation import subjects
 from empir.models import checkpoints, identity
-from empir.models.ensemble import describe_members
 from empir.models.loading import load_member, member_from_arrays
+from empir.models.model import describe_members
 from empir.models.specs import MemberSpec
 from empir.nn import architecture
 from empir.nn.precision import FULL, Precision, parse_layers

@@ -12,7 +12,7 @@ from empir.attacks.pgd import ProjectedGradientDescent
 from empir.data import mnist
 from empir.errors import CheckpointError, EmpirError
 from empir.models import checkpoints
-from empir.models.ensemble import Member
+from empir.models.member import Member
 from empir.nn import Architecture, quantizers, weights
 from empir.nn.precision import FULL, Precision, per_layer
 from empir.runtime import keras, tf
