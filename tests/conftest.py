@@ -1,27 +1,24 @@
 """Fixtures of all tests: sessions, drawn numbers, and a process that is as it was before."""
 
-import logging
 import os
 import signal
-
-if "PYTEST_XDIST_WORKER" in os.environ:  # one of several processes that share the processors
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import pytest
 
 from empir import runtime
 from empir.runtime import tf
+from tests.support.in_process import logging_as_before
 
 
 @pytest.fixture(autouse=True)
-def logging_as_before():
-    """Undo what a command that ran in the test's process did to the package's logger."""
-    logger = logging.getLogger("empir")
-    handlers, level, propagate = logger.handlers[:], logger.level, logger.propagate
-    yield
-    logger.handlers, logger.propagate = handlers, propagate
-    logger.setLevel(level)
+def process_as_before():
+    """Undo what a command that ran in the test's process did to it."""
+    environment = dict(os.environ)
+    with logging_as_before():
+        yield
+    os.environ.clear()
+    os.environ.update(environment)
 
 
 @pytest.fixture(autouse=True)

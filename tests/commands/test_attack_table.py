@@ -13,8 +13,9 @@ from empir.commands import cli, commandline
 from empir.commands import flags as empir_flags
 from empir.errors import EmpirError
 from empir.experiments import EXPERIMENTS, default_parameters
+from tests.support.in_process import run_here
 from tests.support.released import save_members
-from tests.support.scripts import RESULT, remove_flags
+from tests.support.scripts import RESULT
 
 CLIP = dict(clip_min=0.0, clip_max=1.0)
 LINF = dict(eps=0.3, eps_iter=0.01, nb_iter=40, **CLIP)
@@ -86,25 +87,18 @@ def test_a_name_that_cannot_be_added_is_refused(table, name):
 
 @pytest.fixture
 def run(tmp_path, monkeypatch, capfd):
-    """Run the MNIST script on narrow members in this process: (status, output, record)."""
+    """Run the MNIST script on narrow members in this process: (as of a process, record)."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("OMP_NUM_THREADS", os.environ["OMP_NUM_THREADS"])
     save_members(str(tmp_path))
 
     def run_script(line):
-        status = 0
-        try:
-            argv = ["mnist_attack.py"] + line.split()
-            commandline.run_main(lambda: cli.attack_script("mnist"), argv)
-        except SystemExit as error:
-            status = error.code or 0
-        finally:
-            remove_flags()
+        argv, setup = ["mnist_attack.py"] + line.split(), lambda: cli.attack_script("mnist")
+        done = run_here(lambda: commandline.run_main(setup, argv), capfd)
         record = None
         if os.path.exists("out/result.json"):
             with open("out/result.json") as file:
                 record = json.load(file)
-        return status, capfd.readouterr(), record
+        return done, record
 
     return run_script
 
@@ -120,10 +114,10 @@ def run(tmp_path, monkeypatch, capfd):
 def test_a_class_in_the_table_runs_from_the_command_line(run, table, line, name, target):
     attacks.register("mim", cleverhans_attacks.MomentumIterativeMethod)
     line += " --nb_filters=4 --nb_samples=6 --noprogress --out=out --attack=mim --nb_iter=2"
-    status, told, record = run(line)
-    assert status == 0, told.err
-    assert RESULT.match(told.out.split("\n", 1)[1] if target else told.out)
-    assert "no effect" not in told.err
+    told, record = run(line)
+    assert told.returncode == 0, told.stderr
+    assert RESULT.match(told.stdout.split("\n", 1)[1] if target else told.stdout)
+    assert "no effect" not in told.stderr
     eps = 0.1 if "--eps" in line else 0.3
     expected = dict(eps=eps, eps_iter=0.01, nb_iter=2, decay_factor=1.0, **CLIP)
     assert expected.items() <= record["attack"].items()
@@ -144,15 +138,13 @@ REFUSED = [
 @pytest.mark.parametrize("name, line, says", REFUSED, ids=[row[0] for row in REFUSED])
 def test_what_an_attack_does_not_take_is_refused(run, table, name, line, says):
     attacks.register("new", getattr(cleverhans_attacks, name))
-    status, told, record = run(line + " --nb_filters=4 --nb_samples=2 --attack=new")
-    assert status == 2 and re.search(says, told.err.splitlines()[-1]) and record is None
+    told, record = run(line + " --nb_filters=4 --nb_samples=2 --attack=new")
+    assert told.returncode == 2 and re.search(says, told.stderr.splitlines()[-1]) and record is None
 
 
 def test_targets_are_drawn_for_what_takes_nothing_else(run, table):
     attacks.register("lbfgs", cleverhans_attacks.LBFGS, parameters=dict(max_iterations=1))
-    status, told, record = run(
-        "--model_path=model3 --nb_filters=4 --nb_samples=2 --attack=lbfgs --out=out"
-    )
-    assert status == 0, told.err
+    told, record = run("--model_path=model3 --nb_filters=4 --nb_samples=2 --attack=lbfgs --out=out")
+    assert told.returncode == 0, told.stderr
     with np.load("out/examples.npz") as archive:
         assert (archive["target"] != archive["clean_mean_logits"]).all()

@@ -3,23 +3,21 @@
 import gzip
 import hashlib
 import json
-import logging
 import os
 import re
 import shutil
-from typing import NamedTuple
 
 import numpy as np
 import pytest
 
-from empir import runtime
-from empir.commands import cli, commandline
+from empir.commands import cli, commandline, defenses
 from empir.data import mnist
 from empir.models import checkpoints
 from empir.runtime import progress_bar
 from tests.models.test_checkpoints import save_trained
+from tests.support.in_process import run_here
 from tests.support.released import narrow, save_members
-from tests.support.scripts import RESULT, remove_flags
+from tests.support.scripts import RESULT, assert_refused
 
 IMAGES, LABELS = "images-idx3-ubyte", "labels-idx1-ubyte"
 
@@ -30,14 +28,6 @@ ENSEMBLE = "%s --ensembleThree %s" % (BITS, PATHS)
 BASELINE = "--model_path=model3"
 DATA = " --data_dir=data --nb_filters=4 --nb_samples=5"
 FAST = DATA + " --attack=fgsm "
-
-
-class Outcome(NamedTuple):
-    """What a run of the script left behind."""
-
-    status: int
-    out: str
-    err: str
 
 
 @pytest.fixture(scope="module")
@@ -72,29 +62,16 @@ def workspace(tmp_path_factory):
 
 @pytest.fixture
 def run(workspace, monkeypatch, capfd):
-    """Run the script in this process, in the workspace: command line -> `Outcome`."""
-    loggers = [logging.getLogger(), logging.getLogger("empir")]
-    before = [(logger, logger.handlers[:], logger.level, logger.propagate) for logger in loggers]
+    """Run the script in this process, in the workspace: command line -> as of a process."""
     monkeypatch.chdir(workspace)
-    monkeypatch.setenv("OMP_NUM_THREADS", os.environ["OMP_NUM_THREADS"])  # configure() sets these
-    monkeypatch.setattr(runtime, "_shares", 1)
     monkeypatch.setattr(mnist, "SIZES", {"train": 1000, "test": 1000})
     for name in mnist.SHA256:
         with open(os.path.join(workspace, "data", name), "rb") as file:
             monkeypatch.setitem(mnist.SHA256, name, hashlib.sha256(file.read()).hexdigest())
 
     def run_script(line, setup=lambda: cli.attack_script("mnist")):
-        status = 0
-        try:
-            commandline.run_main(setup, ["mnist_attack.py"] + line.split())
-        except SystemExit as error:
-            status = error.code or 0
-        finally:
-            remove_flags()
-            for logger, handlers, level, propagate in before:
-                logger.handlers, logger.propagate = handlers[:], propagate
-                logger.setLevel(level)
-        return Outcome(status, *capfd.readouterr())
+        argv = ["mnist_attack.py"] + line.split()
+        return run_here(lambda: commandline.run_main(setup, argv), capfd)
 
     return run_script
 
@@ -106,14 +83,6 @@ def tree(folder):
         for path, folders, files in os.walk(folder)
         for name in folders + files
     )
-
-
-def assert_refused(outcome, *texts):
-    """One line on standard error, which holds the texts, exit status 2, no result."""
-    assert outcome.status == 2 and outcome.out == ""
-    assert re.match(r"error: [^\n]+\n\Z", outcome.err), outcome.err
-    for text in texts:
-        assert text in outcome.err
 
 
 TRAIN = "--train_only --model_path=empty --data_dir=data --nb_filters=4 "
@@ -278,7 +247,7 @@ def test_a_network_with_random_weights_is_trained_and_attacked(run, workspace, t
 
 @pytest.mark.parametrize("n", [0, 1001])
 def test_bad_input_is_refused_before_a_network_is_trained(run, monkeypatch, n):
-    monkeypatch.setattr(cli, "_train", lambda *arguments: pytest.fail("training was begun"))
+    monkeypatch.setattr(defenses, "train", lambda *arguments: pytest.fail("training was begun"))
     assert_refused(run("--model_path=empty --data_dir=data --nb_samples=%d" % n), "nb_samples")
 
 
@@ -287,17 +256,19 @@ def test_an_interrupted_run_is_one_line(run):
         raise KeyboardInterrupt
 
     outcome = run("", setup=lambda: interrupted)
-    assert (outcome.status, outcome.out, outcome.err.count("\n")) == (130, "", 1)
-    assert outcome.err.startswith("error: interrupted; the same command goes on from what it kept")
+    assert (outcome.returncode, outcome.stdout, outcome.stderr.count("\n")) == (130, "", 1)
+    assert outcome.stderr.startswith(
+        "error: interrupted; the same command goes on from what it kept"
+    )
 
 
 def test_a_result_is_kept_resumed_and_protected(run, tmp_path):
     line = "%s %s --out=%s" % (BASELINE, FAST, tmp_path / "out")
     first = run(line)
-    assert first.status == 0 and RESULT.match(first.out)
+    assert first.returncode == 0 and RESULT.match(first.stdout)
     before = (tmp_path / "out" / "result.json").read_bytes()
     assert_refused(run(line), "result.json exists", "--resume")
-    assert run(line + " --resume").out == first.out
+    assert run(line + " --resume").stdout == first.stdout
     assert_refused(run(line + " --resume --eps=0.1"), "another run", '"eps": 0.1')
     assert (tmp_path / "out" / "result.json").read_bytes() == before
     assert sorted(os.listdir(str(tmp_path / "out"))) == ["examples.npz", "result.json"]
@@ -305,7 +276,7 @@ def test_a_result_is_kept_resumed_and_protected(run, tmp_path):
 
 def test_layer_wise_bits_are_kept_per_layer(run, tmp_path):
     line = "--lowprecision --wbitsList 2 32 2 --abitsList 4 3 2 --model_path=model1"
-    assert run("%s %s --out=%s" % (line, FAST, tmp_path)).status == 0
+    assert run("%s %s --out=%s" % (line, FAST, tmp_path)).returncode == 0
     with open(str(tmp_path / "result.json")) as file:
         (member,) = json.load(file)["members"]
     assert member["weight_bits"] == [2, None, 2]
@@ -315,7 +286,7 @@ def test_layer_wise_bits_are_kept_per_layer(run, tmp_path):
 def test_ensembles_of_any_number_of_members(run, tmp_path):
     listed = "w2a4:model1,w2a4/w2a4/w2a4:model2,fp:model3,fp:model3,w2a4:model1"
     line = "--members=%s --protocol=paper --out=%s" % (listed, tmp_path)
-    assert run(line + FAST).status == 0
+    assert run(line + FAST).returncode == 0
     with open(str(tmp_path / "result.json")) as file:
         record = json.load(file)
     assert [m["path"] for m in record["members"]] == ["model%d" % i for i in (1, 2, 3, 3, 1)]
@@ -327,9 +298,9 @@ def test_widths_are_the_checkpoints(run, tmp_path):
     widths = "--data_dir=data --nb_samples=5 --attack=fgsm --out=%s"
     retyped = run("--members=w2a4:told,fp:model3" + FAST)
     line = "--members=w2a4:told,fp:model3 " + widths % (tmp_path / "one")
-    assert run(line).out == retyped.out and RESULT.match(retyped.out)
+    assert run(line).stdout == retyped.stdout and RESULT.match(retyped.stdout)
     line = "--members=w2a4:told,fp:wider " + widths % (tmp_path / "two")
-    assert run(line).status == 0
+    assert run(line).returncode == 0
     records = [json.loads((tmp_path / n / "result.json").read_text()) for n in ("one", "two")]
     assert [record["options"] for record in records] == [{"nb_filters": 4}, {}]
     assert ["nb_filters" in member for member in records[0]["members"]] == [False, False]
@@ -340,14 +311,14 @@ def test_a_finished_training_is_trained_on(run, workspace, tmp_path):
     (tmp_path / "member").mkdir()
     (tmp_path / "once").mkdir()
     line = "--train_only --data_dir=data --nb_filters=2 --batch_size=500 --seed=3 --model_path="
-    assert run(line + "%s --nb_epochs=1" % (tmp_path / "member")).status == 0
+    assert run(line + "%s --nb_epochs=1" % (tmp_path / "member")).returncode == 0
     (tmp_path / "member" / ".removed-state").mkdir()  # as a kill at the very end leaves
     again = run(line + "%s --nb_epochs=1 --resume" % (tmp_path / "member"))
     assert not (tmp_path / "member" / ".removed-state").exists()
-    assert "--resume has no effect: the network of --model_path is trained" in again.err
+    assert "--resume has no effect: the network of --model_path is trained" in again.stderr
     on = run(line + "%s --nb_epochs=2 --resume" % (tmp_path / "member"))
-    assert on.status == 0 and "no effect" not in on.err and "from the beginning" in on.err
-    assert run(line + "%s --nb_epochs=2" % (tmp_path / "once")).status == 0
+    assert on.returncode == 0 and "no effect" not in on.stderr and "from the beginning" in on.stderr
+    assert run(line + "%s --nb_epochs=2" % (tmp_path / "once")).returncode == 0
     weights = [checkpoints.read(str(tmp_path / name)) for name in ("member", "once")]
     assert checkpoints.digest(weights[0]) == checkpoints.digest(weights[1])
     assert_refused(
@@ -357,19 +328,19 @@ def test_a_finished_training_is_trained_on(run, workspace, tmp_path):
 
 def test_a_training_starts_at_the_width_of_its_first_weights(run, tmp_path):
     line = "--train_only --data_dir=data --nb_epochs=1 --batch_size=500 --initial_path=wider "
-    assert run(line + "--model_path=%s" % tmp_path).status == 0
+    assert run(line + "--model_path=%s" % tmp_path).returncode == 0
     with open(str(tmp_path / "training.json")) as file:
         assert json.load(file)["options"] == {"nb_filters": 6}
 
 
 def test_three_listed_members_are_ensemble_three(run):
     listed = run("--members=w2a4:model1,w2a4:model2,fp:model3" + FAST)
-    assert listed.status == 0 and listed.out == run(ENSEMBLE + FAST).out
+    assert listed.returncode == 0 and listed.stdout == run(ENSEMBLE + FAST).stdout
 
 
 def test_a_temperature_is_kept_in_the_record(run, tmp_path):
     line = ENSEMBLE + FAST + "--combine=mean_probs --temperature=%s --out=%s"
-    outs = [run(line % (t, tmp_path / str(t))).out for t in (1, 0.01)]
+    outs = [run(line % (t, tmp_path / str(t))).stdout for t in (1, 0.01)]
     assert RESULT.match(outs[1])
     for temperature, options in ((1, {"nb_filters": 4}), (0.01, {"temperature": 0.01})):
         with open(str(tmp_path / str(temperature) / "result.json")) as file:
@@ -396,8 +367,8 @@ def test_the_originals_other_trainings(run, workspace, monkeypatch, tmp_path, li
     monkeypatch.chdir(tmp_path / "data")
     line += " --train_only --model_path=../member --data_dir=. --nb_filters=4 --nb_epochs=1"
     outcome = run(line)
-    assert outcome.status == 0, outcome.err
-    assert "no effect" not in outcome.err
+    assert outcome.returncode == 0, outcome.stderr
+    assert "no effect" not in outcome.stderr
     with open(str(folder / "training.json")) as file:
         record = json.load(file)
     (expected,) = [v for k, v in DEFENSES.items() if line.startswith(k + " --train_only")]
@@ -406,7 +377,7 @@ def test_the_originals_other_trainings(run, workspace, monkeypatch, tmp_path, li
     assert (folder / "teacher").is_dir() == ("--distill" in line)
     # What was trained is a checkpoint like any other.
     evaluated = run("--model_path=../member --data_dir=. --nb_filters=4 --nb_samples=5 --attack=2")
-    assert RESULT.match(evaluated.out)
+    assert RESULT.match(evaluated.stdout)
 
 
 def test_an_unreadable_result_is_refused(run, tmp_path):
@@ -417,13 +388,13 @@ def test_an_unreadable_result_is_refused(run, tmp_path):
 
 def test_a_targeted_attack_says_how_often_it_succeeded_first(run):
     outcome = run(BASELINE + FAST + "--targeted")
-    first, rest = outcome.out.split("\n", 1)
+    first, rest = outcome.stdout.split("\n", 1)
     assert re.match(r"Avg\. rate of successful targeted adv\. examples: \d\.\d{4}\Z", first)
     assert RESULT.match(rest)
 
 
 def test_a_flag_without_effect_is_warned_about(run):
-    err = run(BASELINE + FAST + "--nb_iter=3 --nb_epochs=2").err
+    err = run(BASELINE + FAST + "--nb_iter=3 --nb_epochs=2").stderr
     assert "--nb_iter has no effect: --attack=fgsm does not read it\n" in err
     assert "--nb_epochs has no effect: the networks are loaded, not trained\n" in err
 
@@ -442,7 +413,7 @@ def test_a_flag_without_effect_is_warned_about(run):
     ],
 )
 def test_no_flag_is_ignored_silently(run, line, flag):
-    assert re.search(re.escape(flag) + r"\b(?!_)", run(line).err)
+    assert re.search(re.escape(flag) + r"\b(?!_)", run(line).stderr)
 
 
 def test_progress_is_silent_where_nobody_watches(capfd):

@@ -12,24 +12,21 @@ import empir
 from empir import runtime
 from empir.commands import main as console
 from tests.support import ROOT
+from tests.support.in_process import run_here
 from tests.support.released import save_members
-from tests.support.scripts import RESULT, remove_flags, run_module
+from tests.support.scripts import RESULT, run_module
 
 
 @pytest.fixture
 def call(monkeypatch, capfd, tmp_path):
     """Run `empir LINE` in this process: line -> (status, standard output, standard error)."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("OMP_NUM_THREADS", os.environ.get("OMP_NUM_THREADS", "1"))
-    monkeypatch.setattr(runtime, "_shares", 1)
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # no download: the embedded sample
     monkeypatch.setenv("no_proxy", "")
 
     def run(line):
-        with pytest.raises(SystemExit) as ended:
-            console.main(["empir"] + line.split())
-        remove_flags()
-        return (ended.value.code or 0,) + tuple(capfd.readouterr())
+        done = run_here(lambda: console.main(["empir"] + line.split()), capfd)
+        return done.returncode, done.stdout, done.stderr
 
     return run
 

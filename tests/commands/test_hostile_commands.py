@@ -12,7 +12,7 @@ from absl import flags
 from empir.commands import process
 from tests.support import ROOT
 from tests.support.commands import COMMANDS, IDS, WITH_FLAGS, WITH_OUT, caller, fill
-from tests.support.scripts import remove_flags
+from tests.support.scripts import assert_refused, remove_flags
 
 each = pytest.mark.parametrize("command", COMMANDS, ids=IDS)
 each_with_out = pytest.mark.parametrize("command", WITH_OUT, ids=[c.name for c in WITH_OUT])
@@ -29,16 +29,8 @@ def workspace(tmp_path_factory):
 
 @pytest.fixture
 def call(workspace, monkeypatch, capfd):
-    """Run a command of the table in this process: (command, words of its line) -> `Outcome`."""
+    """Run a command of the table in this process: (command, words of its line) -> its end."""
     return caller(workspace, monkeypatch, capfd)
-
-
-def assert_refused(outcome, *texts):
-    """Status 2, no output, and one line on standard error that holds the texts."""
-    assert (outcome.status, outcome.out) == (2, ""), outcome
-    assert re.match(r"error: [^\n\x00-\x1f]+\n\Z", outcome.err), outcome.err
-    for text in texts:
-        assert text in outcome.err
 
 
 def defined(command):
@@ -104,10 +96,10 @@ def test_words_that_are_no_text_are_refused(call, command):
 @each
 def test_help_names_every_flag_with_its_default(call, command):
     outcome = call(command, ["--help"])
-    assert (outcome.status, outcome.err) == (0, "") and len(outcome.out) > 100
-    assert max(map(len, outcome.out.splitlines())) <= 100
+    assert (outcome.returncode, outcome.stderr) == (0, "") and len(outcome.stdout) > 100
+    assert max(map(len, outcome.stdout.splitlines())) <= 100
     for flag in [] if command.words else defined(command):
-        entry = re.search(r"--(\[no\])?%s:\n((    .*\n?)+)" % flag.name, outcome.out)
+        entry = re.search(r"--(\[no\])?%s:\n((    .*\n?)+)" % flag.name, outcome.stdout)
         assert entry, flag.name
         text = " ".join(entry.group(2).split())
         assert "default" in text and "(no default)" not in text, (flag.name, text)
@@ -123,8 +115,8 @@ def test_a_signal_ends_it_in_order(call, command, monkeypatch):
     monkeypatch.setattr(command.reached.replace(":", "."), interrupted)
     before = signal.getsignal(signal.SIGTERM)
     outcome = call(command, command.line.format(out="signal").split())
-    assert (outcome.status, outcome.out) == (128 + signal.SIGTERM, "")
-    assert outcome.err == "error: terminated; %s\n" % process.GO_ON
+    assert (outcome.returncode, outcome.stdout) == (128 + signal.SIGTERM, "")
+    assert outcome.stderr == "error: terminated; %s\n" % process.GO_ON
     assert signal.getsignal(signal.SIGTERM) == before
 
 

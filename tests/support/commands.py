@@ -1,15 +1,13 @@
 """The commands that hostile input is tried on: a new command joins by one row of `COMMANDS`."""
 
 import importlib
-import logging
-import os
 import sys
 from typing import NamedTuple, Optional
 
-from empir import runtime
 from empir.commands import commandline
+from tests.support import ROOT
+from tests.support.in_process import run_here
 from tests.support.released import save_members
-from tests.support.scripts import remove_flags
 
 
 class Command(NamedTuple):
@@ -105,14 +103,6 @@ WITH_OUT = [command for command in COMMANDS if command.out]
 WITH_FLAGS = [command for command in COMMANDS if not command.words]
 
 
-class Outcome(NamedTuple):
-    """Exit status and streams of a command."""
-
-    status: int
-    out: str
-    err: str
-
-
 def fill(folder):
     """Make what the lines of the table read: checkpoints of narrow members, and an empty file."""
     save_members(str(folder))
@@ -120,36 +110,20 @@ def fill(folder):
 
 
 def caller(folder, monkeypatch, capfd):
-    """A function that runs a command in this process: (command, words) -> `Outcome`.
+    """A function that runs a command in this process: (command, words) -> as of a process.
 
     Args:
       folder: where, filled by `fill`.
       monkeypatch, capfd: pytest's fixtures.
     """
-    loggers = [logging.getLogger(), logging.getLogger("empir")]
-    before = [(logger, logger.handlers[:], logger.level, logger.propagate) for logger in loggers]
     monkeypatch.chdir(folder)
-    monkeypatch.syspath_prepend(runtime.ROOT)
-    monkeypatch.setattr(runtime, "_shares", 1)
-    for name in ("OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES"):
-        monkeypatch.setenv(name, os.environ.get(name, "1"))  # restored in the end
+    monkeypatch.syspath_prepend(ROOT)
 
     def run(command, words):
-        argv, status = [command.name] + list(words), 0
-        main = command.load()
-        try:
-            if command.words:
-                about = sys.modules[main.__module__].__doc__
-                commandline.run_words(main, about, argv)
-            else:
-                commandline.run_main(main, argv)
-        except SystemExit as error:
-            status = error.code or 0
-        finally:
-            remove_flags()
-            for logger, handlers, level, propagate in before:
-                logger.handlers, logger.propagate = handlers[:], propagate
-                logger.setLevel(level)
-        return Outcome(status, *capfd.readouterr())
+        argv, main = [command.name] + list(words), command.load()
+        if command.words:
+            about = sys.modules[main.__module__].__doc__
+            return run_here(lambda: commandline.run_words(main, about, argv), capfd)
+        return run_here(lambda: commandline.run_main(main, argv), capfd)
 
     return run

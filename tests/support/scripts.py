@@ -65,11 +65,12 @@ def assert_result(process, record):
     assert match.groups() == tuple("%.4f" % number for number in numbers)
 
 
-def assert_refused(process, says):
-    """One line on standard error that holds the text, exit status 2, no result."""
-    assert (process.returncode, process.stdout) == (2, "")
-    assert re.match(r"error: [^\n]+\n\Z", process.stderr), process.stderr
-    assert says in process.stderr
+def assert_refused(process, *texts):
+    """One line on standard error that holds the texts, exit status 2, no result."""
+    assert (process.returncode, process.stdout) == (2, ""), process.stderr
+    assert re.match(r"error: [^\n\x00-\x1f]+\n\Z", process.stderr), process.stderr
+    for text in texts:
+        assert text in process.stderr
 
 
 def assert_defaults(help_text, **defaults):
