@@ -13,7 +13,17 @@ from empir.errors import EmpirError
 from empir.experiments import EXPERIMENTS
 from empir.records import clone
 from empir.records.runs import write_atomically
-from empir.report import autoattack, benchmark, cost, defenses, finding, radius, robustness, tables
+from empir.report import (
+    autoattack,
+    benchmark,
+    checks,
+    cost,
+    defenses,
+    finding,
+    radius,
+    robustness,
+    tables,
+)
 from empir.report.results import RESULTS
 from empir.runtime import ROOT
 
@@ -37,6 +47,7 @@ TABLES = {
     "defenses": defenses.markdown,
     "robustness": robustness.summary,
     "outside": autoattack.table,
+    "checks": checks.text,
 }
 #: A table on a page: its kind, and its dataset.
 PATTERN = re.compile(r"<!-- (%s):(\w+) -->.*?<!-- end -->" % "|".join(TABLES), re.DOTALL)

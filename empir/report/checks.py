@@ -1,7 +1,7 @@
 """What each check of the attacks means, and what to do about it: the sections of checks.md.
 
-The text stands in docs/robustness.md too; this copy is part of the installed package, so that a
-report holds what it refers to.
+The file is part of the installed package, so that a report contains the explanations that it
+refers to. `empir report` copies it into docs/robustness.md.
 """
 
 import os
@@ -10,22 +10,26 @@ from typing import Dict, List
 
 import markupsafe
 
-PATH = os.path.join(os.path.dirname(os.path.abspath(__file__)), "checks.md")
+
+def text(*_) -> str:
+    """The sections as Markdown; ignores the arguments that every table of `empir report` takes."""
+    path = os.path.join(os.path.dirname(os.path.abspath(__file__)), "checks.md")
+    with open(path, encoding="utf8") as file:
+        return file.read()
 
 
 def explanations() -> Dict[str, List[markupsafe.Markup]]:
-    """Name of a check -> its paragraphs as HTML; names are those of `robustness.verdicts`."""
-    with open(PATH, encoding="utf8") as file:
-        parts = re.split(r"^### (.*)\n", file.read(), flags=re.MULTILINE)[1:]
+    """The paragraphs of each section as HTML, by the name of the check."""
+    parts = re.split(r"^### (.*)\n", text(), flags=re.MULTILINE)[1:]
     return {
-        name: [_inline(paragraph) for paragraph in text.strip().split("\n\n")]
-        for name, text in zip(parts[::2], parts[1::2])
+        name: [_inline(paragraph) for paragraph in section.strip().split("\n\n")]
+        for name, section in zip(parts[::2], parts[1::2])
     }
 
 
-def _inline(text):
-    """A paragraph with its code marked; of links to elsewhere their words."""
-    words = re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", " ".join(text.split()))
+def _inline(paragraph):
+    """A paragraph as HTML with its code marked, and with the words of its links."""
+    words = re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", " ".join(paragraph.split()))
     pieces = [markupsafe.escape(piece) for piece in words.split("`")]
     for place in range(1, len(pieces), 2):
         pieces[place] = markupsafe.Markup("<code>%s</code>" % pieces[place])

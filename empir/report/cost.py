@@ -5,7 +5,7 @@ from typing import List
 
 from empir.report import shapes
 from empir.report.results import paper_overhead
-from empir.report.tables import aligned
+from empir.report.tables import aligned, pipe_table
 
 #: Heads of the columns of a terminal's table, by the name of the number in the record.
 HEADS = {
@@ -68,19 +68,20 @@ def _cell(value):
 
 def markdown(folder: str, experiment) -> str:
     """Markdown table of the overheads in cost.json beside `folder`, over all its ensembles."""
-    lines = [
-        "| network | members | parameters of one | of these quantized | memory of the weights "
-        "| bit operations (A) | wider operand (B) |",
-        "| --- | --- |" + " ---: |" * 5,
-    ]
+    heads = ["network", "members", "parameters of one", "of these quantized"]
+    heads += ["memory of the weights", "bit operations (A)", "wider operand (B)"]
+    rows = [heads]
     path = os.path.join(os.path.dirname(folder), "cost.json")
-    ensembles = shapes.read(path, shapes.COST)["ensembles"]
-    for ensemble in ensembles.values():
-        cells = [ensemble["architecture"]]
-        cells.append(", ".join(member["precision"] for member in ensemble["members"]))
-        cells.append(_cell(ensemble["full_precision"]["parameters"]))
-        cells.append(_cell(max(m["quantized_parameters"] for m in ensemble["members"])))
-        cells += ["%+.1f %%" % ensemble["overhead_percent"][name] for name in CLAIMED]
-        lines.append("| %s |" % " | ".join(cells))
-    claim = "< %g %%" % paper_overhead()
-    return "\n".join(lines + ["| the paper's claim | | | | %s |" % " | ".join([claim] * 3)])
+    for ensemble in shapes.read(path, shapes.COST)["ensembles"].values():
+        members = ensemble["members"]
+        rows.append(
+            [
+                ensemble["architecture"],
+                ", ".join(member["precision"] for member in members),
+                _cell(ensemble["full_precision"]["parameters"]),
+                _cell(max(member["quantized_parameters"] for member in members)),
+                *("%+.1f %%" % ensemble["overhead_percent"][name] for name in CLAIMED),
+            ]
+        )
+    rows.append(["the paper's claim", "", "", "", *["< %g %%" % paper_overhead()] * len(CLAIMED)])
+    return pipe_table(rows, "ll")

@@ -1,4 +1,4 @@
-"""Curves of a robustness evaluation as SVG elements of its HTML page, in the page's own colours."""
+"""Curves of a robustness evaluation, drawn as SVG elements in the colours of its HTML page."""
 
 import io
 import math
@@ -12,7 +12,8 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 NORMS = {"linf": "L\N{INFINITY}", "l2": "L\N{SUBSCRIPT TWO}"}
-MOST_NUMBERS = 25  # of a curve: more points get no marks, and not all of them stand as numbers
+#: A curve with more points is drawn without markers, and lists only some of them as numbers.
+MOST_NUMBERS = 25
 
 # A curve's size and margins (left, bottom, right, top) in CSS pixels, as matplotlib's points.
 WIDTH, HEIGHT = 340, 235
@@ -21,65 +22,85 @@ FONT = 11
 STYLE = {
     "svg.hashsalt": "empir",
     "svg.fonttype": "none",
-    "font.family": "DejaVu Sans",  # comes with matplotlib: places depend on no font of the machine
+    # This font comes with matplotlib, so that the layout is the same on every machine.
+    "font.family": "DejaVu Sans",
     "font.size": FONT,
 }
-#: Colours that matplotlib draws with, and what the page's style makes of them in light and dark.
-INK, ACCENT, FAINT = "#010101", "#020202", "#030303"
-COLOURS = {INK: "currentColor", ACCENT: "var(--accent)", FAINT: "var(--line)"}
-#: Where an axis of percent may end: at the first that holds the curve.
+#: Colours that matplotlib draws with, and the page's colours, light or dark, that replace them.
+INK, ACCENT, FAINT, PAPER = "#010101", "#020202", "#030303", "#040404"
+COLOURS = {
+    INK: "currentColor",
+    ACCENT: "var(--accent)",
+    FAINT: "var(--line)",
+    PAPER: "var(--paper)",
+}
+#: An axis of percent ends at the first of these that is no smaller than the curve's maximum.
 TOPS = (1, 2, 5, 10, 25, 50, 100)
 
 
-class _Curve(NamedTuple):
-    """How one of the record's curves is drawn, or what is said where it is zero everywhere."""
+class Curve(NamedTuple):
+    """How one of the record's curves is drawn.
 
-    part: str
+    Attributes:
+      title: heading of the figure.
+      along, up: labels of the axes; "{norm}" stands for the norm of the radius.
+      note: what a reader should look for.
+      nothing: sentence in the place of a curve that is zero everywhere, from {0} to {1} of `along`.
+      in_pixels: whether `along` is a distance between images, so that their range belongs to it.
+      log: whether the axis is logarithmic.
+      stairs: whether the curve is a distribution, drawn in steps.
+    """
+
     title: str
     along: str
     up: str
     note: str
     nothing: str = ""
+    in_pixels: bool = False
     log: bool = False
     stairs: bool = False
 
 
-CURVES = (
-    _Curve(
-        "radius",
+#: By their keys in a record.
+CURVES = {
+    "radius": Curve(
         "Accuracy against the radius",
-        "{norm} radius, images in {range}",
-        "images still correct, %",
-        "An attack that works leaves nothing once the radius is large enough.",
-        "No image is left at radius {0} to {1}.",
+        "{norm} radius",
+        "accuracy, %",
+        "At a large enough radius the accuracy must reach zero. If it does not, the attack is too "
+        "weak.",
+        "No image is classified correctly at radius {0} to {1}.",
+        in_pixels=True,
     ),
-    _Curve(
-        "steps",
-        "Accuracy against iterations",
+    "steps": Curve(
+        "Accuracy against the iterations of Auto-PGD",
         "iterations",
-        "images still correct, %",
-        "Level at its end where the attack has converged; still falling, more would break more.",
-        "No image is left at {0} to {1} iterations. A smaller radius shows if they are enough.",
+        "accuracy, %",
+        "A curve that is level at its end shows that the attack has converged. If it still falls, "
+        "more iterations would succeed on more images.",
+        "No image is classified correctly after {0} to {1} iterations. An evaluation at a smaller "
+        "radius would show whether they are enough.",
         log=True,
     ),
-    _Curve(
-        "restarts",
-        "Accuracy against random starts",
+    "restarts": Curve(
+        "Accuracy against the random starts of Auto-PGD",
         "random starts",
-        "images still correct, %",
-        "Level at its end where further starts find nothing new.",
-        "No image is left at {0} to {1} random starts. A smaller radius shows if they are enough.",
+        "accuracy, %",
+        "A curve that is level at its end shows that more random starts would find nothing new.",
+        "No image is classified correctly after {0} to {1} random starts. An evaluation at a "
+        "smaller radius would show whether they are enough.",
         log=True,
     ),
-    _Curve(
-        "distortion",
-        "Images by the distance of an adversarial one",
-        "at most this far (L\N{SUBSCRIPT TWO} distance, images in {range})",
-        "images with an adversarial image, %",
-        "Share of the images of which CW, an attack without a radius, found an adversarial one.",
+    "distortion": Curve(
+        "Images misclassified within an L\N{SUBSCRIPT TWO} distance by CW",
+        "L\N{SUBSCRIPT TWO} distance",
+        "misclassified images, %",
+        "CW has no radius: it looks for the nearest adversarial image. The curve is the share of "
+        "images for which it found one within a distance.",
+        in_pixels=True,
         stairs=True,
     ),
-)
+}
 
 
 def drawn(record: dict, interval: str) -> List[dict]:
@@ -90,44 +111,46 @@ def drawn(record: dict, interval: str) -> List[dict]:
       interval: the range of images in words.
 
     Returns:
-      Per curve the fields of `_Curve`; "values", pairs of words, some of its points; "svg", its
-      picture, or None for one that is zero everywhere: what it shows then is said in "note".
+      Per curve the fields of `Curve`; "values", pairs of words, some of its points; "svg", its
+      picture, or None for a curve that is zero everywhere, for which "note" says so.
     """
-    norm, rows = NORMS[record["norm"]], []
-    for curve in CURVES:
-        points = _until_nothing((record.get("curves") or {}).get(curve.part) or (), curve)
+    rows = []
+    for part, curve in CURVES.items():
+        points = _until_nothing(part, (record.get("curves") or {}).get(part) or ())
         if not points:
             continue
-        words = curve._replace(along=curve.along.format(norm=norm, range=interval))
+        along = curve.along.format(norm=NORMS[record["norm"]])
+        along += f", images in {interval}" if curve.in_pixels else ""
+        curve = curve._replace(along=along)
         values = [("%.4g" % x, "%.2f" % (100 * y)) for x, y in _few(points)]
         svg = None
         if any(y for _, y in points):
-            spoken = ", ".join("%s at %s" % (y, x) for x, y in values)
-            label = "%s. %s: %s" % (curve.title, curve.up, spoken)
+            spoken = ", ".join(f"{y} at {x}" for x, y in values)
+            label = f"{curve.title}. {curve.up}: {spoken}"
             with style.context(["default", STYLE]):
-                svg = _svg(_draw(words, points, record), "curve-" + curve.part, label)
+                svg = _svg(_draw(curve, points, record), "curve-" + part, label)
         else:
-            words = words._replace(note=curve.nothing.format(values[0][0], values[-1][0]))
-        rows.append(dict(words._asdict(), values=values, svg=svg))
-    return sorted(rows, key=lambda row: row["svg"] is None)  # what is drawn stands together
+            curve = curve._replace(note=curve.nothing.format(values[0][0], values[-1][0]))
+        rows.append(dict(curve._asdict(), values=values, svg=svg))
+    return sorted(rows, key=lambda row: row["svg"] is None)  # those with a picture come first
 
 
-def _until_nothing(points, curve):
-    """Points of a curve; of accuracy against radius those up to the first that leaves nothing."""
-    if curve.part != "radius":
+def _until_nothing(part, points):
+    """Points of a curve; of accuracy against the radius those up to the first that is zero."""
+    if part != "radius":
         return list(points)
     some = [number for number, (_, share) in enumerate(points) if share]
     return list(points)[: max(some, default=len(points)) + 2]
 
 
 def _few(points):
-    """At most about `MOST_NUMBERS` of the points, evenly, the first and last among them."""
+    """About `MOST_NUMBERS` of the points at most, evenly spaced, with the first and the last."""
     apart = -(-len(points) // MOST_NUMBERS)
     return points[:-1:apart] + points[-1:]
 
 
-def _draw(curve: _Curve, points, record) -> Figure:
-    """A curve; percent upwards, its first and last value beside their points."""
+def _draw(curve: Curve, points, record) -> Figure:
+    """A curve in percent, with its first and last value beside their points."""
     x, y = np.array(points, float).T
     y = 100 * y
     figure = Figure((WIDTH / 72, HEIGHT / 72), dpi=72)
@@ -157,6 +180,7 @@ def _draw(curve: _Curve, points, record) -> Figure:
             ha="center",
             color=INK,
             fontweight="bold",
+            bbox=dict(facecolor=PAPER, edgecolor="none", pad=0.5),
         )
     top = next(end for end in TOPS if end >= max(y))
     axes.set_ylim(0, top)
@@ -172,11 +196,12 @@ def _draw(curve: _Curve, points, record) -> Figure:
 
 
 def _reference(axes, curve, record, x):
-    """Lines to compare a curve with: the radius of the evaluation, and chance."""
-    comparable = curve.part == "radius" or (curve.stairs and record["norm"] == "l2")
+    """Draw lines to compare a curve with: the radius of the evaluation, and chance."""
+    # The distances of CW are in L2, so that an L-infinity radius does not belong on their axis.
+    comparable = curve.in_pixels and (not curve.stairs or record["norm"] == "l2")
     if comparable and min(x) <= record["eps"] <= max(x):
         right = record["eps"] > (min(x) + max(x)) / 2
-        # Away from the curve: falling ones leave the top free, rising ones the bottom.
+        # A falling curve leaves room at the top, a rising one at the bottom.
         height, up, align = (0, 3, "bottom") if curve.stairs else (1, -3, "top")
         place = dict(xycoords=("data", "axes fraction"), textcoords="offset points", va=align)
         place.update(xytext=(-5 if right else 5, up), ha="right" if right else "left")
@@ -190,7 +215,7 @@ def _reference(axes, curve, record, x):
 
 
 def _ticks(values, places):
-    """Those of the values whose labels do not touch, the last one always among them."""
+    """The values whose labels do not overlap; the last value is always one of them."""
     apart = 0.09 * (max(places) - min(places))
     kept, last = [], math.inf
     for value, place in sorted(zip(values, places), reverse=True):
@@ -200,25 +225,25 @@ def _ticks(values, places):
 
 
 def _svg(figure: Figure, name: str, label: str) -> markupsafe.Markup:
-    """A figure as an SVG element of the page: `name` in all ids, the page's fonts and colours."""
+    """A figure as an SVG element with the page's fonts and colours, and `name` in all its ids."""
     buffer = io.StringIO()
     FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None})
     text = buffer.getvalue()
-    # Before the element stand a declaration and a document type. Its style sheet would be one for
-    # the whole page, its metadata names addresses, and nothing refers to its groups.
+    # What stands before the element belongs to a file. Its style sheet would apply to the whole
+    # page, its metadata names addresses, and nothing refers to the ids of its groups.
     text = text[text.index("<svg") :]
     text = re.sub(r"\s*<(metadata|style)\b.*?</\1>", "", text, flags=re.DOTALL)
     text = re.sub(r'<g id="[^"]*"', "<g", text)
     text = re.sub(r"font: (700 )?(\w+) [^;\"]*", _font, text)
-    text = re.sub(r'(\bid="|"#|url\(#)', r"\g<1>%s-" % name, text)
+    text = re.sub(r'(\bid="|"#|url\(#)', rf"\g<1>{name}-", text)
     for colour, meaning in COLOURS.items():
         text = text.replace(colour, meaning)
     head = markupsafe.Markup('<svg role="img" aria-label="{}" viewBox="0 0 {} {}"')
     head = head.format(label, WIDTH, HEIGHT)
     namespaces = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
-    return markupsafe.Markup("%s %s%s" % (head, namespaces, text[text.index(">") :].rstrip()))
+    return head + markupsafe.Markup(f" {namespaces}" + text[text.index(">") :].rstrip())
 
 
 def _font(found):
-    """A font of matplotlib's as properties that leave the family to the page."""
-    return "font-size: %s%s" % (found.group(2), "; font-weight: 700" if found.group(1) else "")
+    """A font of matplotlib's as CSS properties that leave the family to the page."""
+    return f"font-size: {found.group(2)}" + ("; font-weight: 700" if found.group(1) else "")

@@ -1,12 +1,12 @@
-"""The other defenses beside EMPIR and combined with it (scripts/reproduce_defenses.sh)."""
+"""Table of other defenses, alone and combined with EMPIR (scripts/reproduce_defenses.sh)."""
 
 import os
 
 from empir.experiments import Experiment
 from empir.report.results import ROWS, average, row_records, row_scores
-from empir.report.tables import COLUMNS, HEADS
+from empir.report.tables import COLUMNS, HEADS, pipe_table
 
-#: Folder of a defense's records -> what it is called.
+#: Name of a defense by the folder of its records.
 TITLES = {
     "none": "none",
     "fgsm": "FGSM adversarial training",
@@ -20,14 +20,11 @@ MODELS = {"baseline": "one network", "empir": "EMPIR"}
 def markdown(folder: str, experiment: Experiment) -> str:
     """Markdown table: accuracy in percent of a network and an ensemble trained by each defense.
 
-    The records are in defenses/<dataset>/<defense> beside `folder`, that of the dataset's records.
-    Of a defense without records there is no row.
+    The records are in defenses/<dataset>/<defense> beside `folder`, which holds the dataset's
+    records. A defense without records has no row.
     """
     base = os.path.join(os.path.dirname(folder), "defenses", experiment.dataset)
-    lines = [
-        "| training | model | " + " | ".join(HEADS[column] for column in COLUMNS) + " |",
-        "| --- | --- |" + " ---: |" * len(COLUMNS),
-    ]
+    rows = [["training", "model", *HEADS.values()]]
     for name, title in TITLES.items():
         for row in ROWS:
             scores = row_scores(row_records(os.path.join(base, name), row))
@@ -39,6 +36,6 @@ def markdown(folder: str, experiment: Experiment) -> str:
             values = {column: score.percent for column, score in scores.items()}
             values["average"] = average(scores)
             cells = ["-" if values.get(c) is None else "%.1f" % values[c] for c in COLUMNS]
-            lines.append("| %s | %s | %s |" % (title, model, " | ".join(cells)))
+            rows.append([title, model, *cells])
             title = ""
-    return "\n".join(lines)
+    return pipe_table(rows, "ll")

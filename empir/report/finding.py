@@ -1,7 +1,7 @@
-"""The project's main finding as a short table: what adaptive attacks leave of an ensemble.
+"""The README's table: accuracy of the ensembles under the paper's attacks and adaptive ones.
 
-It is the table at the head of the README. Its caption, which is made from the records too, names
-the decision rule, the images and the protocols.
+Its caption, which names the decision rule, the images and the protocols, is made from the records
+too.
 """
 
 import os
@@ -10,8 +10,9 @@ from empir.errors import EmpirError
 from empir.experiments import EXPERIMENTS
 from empir.report import shapes
 from empir.report.robustness import KINDS, percent
+from empir.report.tables import pipe_table
 
-#: Dataset, and its radii as file names write them: a small one, and the paper's.
+#: Each dataset's radii as in the names of the files: a small one, and the paper's.
 SHOWN = (("mnist", ("0.1", "0.3")), ("cifar10", ("2-255", "0.1")))
 HEADS = (
     "dataset, radius",
@@ -36,8 +37,8 @@ def table(folder: str, _) -> str:
       folder: any folder beside `robustness`, e.g. results/all.
 
     Raises:
-      EmpirError: if the records differ in what one caption says of all of them: the decision rule,
-        the norm, and the number of images.
+      EmpirError: if the records differ in their decision rule, norm or number of images, which the
+        caption states for all of them.
     """
     base = os.path.join(os.path.dirname(folder), "robustness")
     rows, said = [], set()
@@ -53,9 +54,7 @@ def table(folder: str, _) -> str:
     if len(said) != 1:
         raise EmpirError("%s: the records differ in decision rule or number of images" % base)
     rule, images = said.pop()
-    lines = ["| %s |" % " | ".join(HEADS), "| --- | --- |" + " ---: |" * (len(HEADS) - 2)]
-    lines += ["| %s |" % " | ".join(row) for row in rows]
-    return "\n".join([_caption(rule, images), ""] + lines)
+    return _caption(rule, images) + "\n\n" + pipe_table([HEADS, *rows], "ll")
 
 
 def _caption(rule, images):

@@ -1,7 +1,6 @@
 """The report of a robustness evaluation as one HTML page: it runs no script and fetches nothing.
 
-The page is page.html beside this file; what it says is put together here. The same record and
-images give the same bytes.
+The template is page.html beside this file. The same record and images give the same bytes.
 """
 
 import base64
@@ -20,24 +19,27 @@ from empir.report.curves import NORMS, drawn
 from empir.report.networks import precision
 from empir.report.pairs import difference, visible
 
-SHOWN_PARTS = ("suite", "control")  # the parts whose trials the table of attacks lists
+#: Parts of an evaluation that the table of attacks lists.
+SHOWN_PARTS = ("suite", "control")
 NOTHING = "\N{EN DASH}"  # a cell without a value
-LARGEST_MAGNIFIED = 128  # pixels; images with a longer side are drawn smoothly
+#: Images whose longer side has more pixels than this are scaled smoothly.
+LARGEST_MAGNIFIED = 128
 
 
 class Shown(NamedTuple):
-    """An image of the gallery.
+    """An image of the page, and the first adversarial image that was found for it.
 
     Attributes:
       row: index of the test image.
       label: its true class.
       clean: float32 [height, width, 1 or 3] in the clip range.
-      clean_decision: class that the ensemble gives to it.
-      clean_members: class that each member gives to it.
-      trial: name of the first attack that broke it; None if none did. The rest belongs to it.
-      adversarial: that attack's image, in the form of `clean`.
-      decision: class that the ensemble gives to the adversarial image.
-      members: class that each member gives to the adversarial image.
+      clean_decision: the ensemble's class of it.
+      clean_members: each member's class of it.
+      attack: name of the first attack that succeeded on it; None if none did. The other attributes
+        belong to that attack.
+      adversarial: the adversarial image, in the form of `clean`.
+      decision: the ensemble's class of the adversarial image.
+      members: each member's class of the adversarial image.
     """
 
     row: int
@@ -45,7 +47,7 @@ class Shown(NamedTuple):
     clean: np.ndarray
     clean_decision: int
     clean_members: Sequence[int]
-    trial: Optional[str] = None
+    attack: Optional[str] = None
     adversarial: Optional[np.ndarray] = None
     decision: Optional[int] = None
     members: Optional[Sequence[int]] = None
@@ -60,15 +62,15 @@ def page(
     """The HTML page of an evaluation.
 
     Args:
-      record: as `empir robustness` leaves it in result.json. A fraction `chance` in it is
-        drawn into the curves of accuracy.
-      shown: images of the gallery, in its order; may be empty.
+      record: as `empir robustness` leaves it in result.json. The curves of accuracy show the
+        fraction `chance` if the record has it.
+      shown: images of the page in their order; may be empty.
       clip_range: lowest and highest value of an image.
       channels: "RGB" or "BGR", the order of three channels.
 
     Raises:
-      EmpirError: for an image that an attack broke without what the attack made of it, or a record
-        that lacks something or holds something of another kind.
+      EmpirError: if the adversarial image of a successful attack is missing, or a value of the
+        record is missing or of the wrong type.
     """
     record = shapes.checked(record, shapes.ROBUSTNESS, "the record")
     environment = jinja2.Environment(
@@ -85,9 +87,9 @@ def page(
         norm=NORMS[record["norm"]],
         eps="%.4g" % record["eps"],
         range=interval,
-        verdicts=_verdicts(record.get("verdicts") or ()),
+        checks=_checks(record.get("verdicts") or ()),
         left_out=record.get("left_out") or (),
-        trials=[_trial(trial) for trial in record["trials"] if trial["part"] in SHOWN_PARTS],
+        attacks=[_attack(row) for row in record["trials"] if row["part"] in SHOWN_PARTS],
         curves=drawn(record, interval),
         cards=[_card(image, clip_range, channels) for image in shown],
         network=networks.title(record),
@@ -97,7 +99,7 @@ def page(
             (title, [_network(member) for member in members])
             for title, members in (
                 ("Members", record["members"]),
-                ("Networks whose attacks were transferred", record.get("outside")),
+                ("Networks from which attacks were transferred", record.get("outside")),
             )
             if members
         ],
@@ -111,10 +113,10 @@ def _network(member):
 
 
 def _meanings(record):
-    """What each of the record's checks means, as far as that is known: (verdict, paragraphs)."""
+    """The record's checks that have an explanation: (check, paragraphs)."""
     known = explanations()
-    verdicts = record.get("verdicts") or ()
-    return [(verdict, known[verdict["name"]]) for verdict in verdicts if verdict["name"] in known]
+    checks = record.get("verdicts") or ()
+    return [(check, known[check["name"]]) for check in checks if check["name"] in known]
 
 
 def _percent(fraction):
@@ -128,38 +130,37 @@ def _duration(seconds):
     return "%.0f min" % (seconds / 60) if seconds < 7200 else "%.1f h" % (seconds / 3600)
 
 
-def _verdicts(verdicts):
-    """The verdicts, what needs attention first, each with a mark and a word for its state."""
+def _checks(checks):
+    """The checks, those that failed first, each with a mark and a word for its state."""
     states = {
         False: ("failed", "\N{BALLOT X}"),
         None: ("not judged", "?"),
         True: ("passed", "\N{CHECK MARK}"),
     }
-    order = list(states)
-    rows = sorted(verdicts, key=lambda verdict: order.index(verdict["passed"]))
+    rows = sorted(checks, key=lambda check: list(states).index(check["passed"]))
     return [row.plus(state=states[row["passed"]][0], mark=states[row["passed"]][1]) for row in rows]
 
 
-def _trial(trial):
-    """A trial of the record with its cells."""
-    tries, tags = "", ["control"] if trial["part"] == "control" else []
-    if trial["rounds"] > 1:
-        tries = "%d %s" % (trial["rounds"], "classes" if trial["targeted"] else "starts")
-    if trial.get("eps") is not None:
-        tags.append("radius %.4g" % trial["eps"])
-    return trial.plus(tries=tries, tag=", ".join(tags), idle=not trial["attacked"])
+def _attack(row):
+    """An attack of the record with its cells."""
+    repeats, tags = "", ["control"] if row["part"] == "control" else []
+    if row["rounds"] > 1:
+        repeats = "%d %s" % (row["rounds"], "targets" if row["targeted"] else "starts")
+    if row.get("eps") is not None:
+        tags.append("radius %.4g" % row["eps"])
+    return row.plus(repeats=repeats, tag=", ".join(tags), idle=not row["attacked"])
 
 
 def _card(image: Shown, clip_range, channels):
-    """An image of the gallery with its pictures as data URIs."""
+    """An image of the page with its pictures as data URIs."""
     card = dict(image._asdict(), clean=_picture(visible(image.clean, clip_range, channels)))
-    card["rows"] = [(decided, None) for decided in image.clean_members]
-    if image.trial is None:
+    card["rows"] = [(predicted, None) for predicted in image.clean_members]
+    if image.attack is None:
         return card
     if image.adversarial is None or image.decision is None:
         raise EmpirError(
-            "image %d was broken by %s: its adversarial image and decision are missing"
-            % (image.row, image.trial)
+            f"image {image.row} is misclassified under {image.attack}: its adversarial image and "
+            "decision are missing"
         )
     change, scale = difference(image.clean, image.adversarial, channels)
     card.update(

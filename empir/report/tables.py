@@ -1,7 +1,7 @@
 """The paper's table, measured beside reported, as text for a terminal and as Markdown."""
 
 import os
-from typing import List
+from typing import List, Sequence
 
 from empir.experiments import TABLE_ATTACKS, Experiment
 from empir.report import shapes
@@ -17,8 +17,8 @@ from empir.report.results import (
     still_correct,
 )
 
-COLUMNS = ("clean",) + TABLE_ATTACKS + ("average",)
 HEADS = dict(clean="clean", cw="CW", fgsm="FGSM", bim="BIM", pgd="PGD", average="average")
+COLUMNS = tuple(HEADS)
 
 
 def table_rows(folder: str, experiment: Experiment):
@@ -56,6 +56,17 @@ def aligned(rows: List[List[str]]) -> List[str]:
     return lines
 
 
+def pipe_table(rows: Sequence[Sequence[str]], align: str = "l") -> str:
+    """A Markdown table.
+
+    Args:
+      rows: cells as Markdown, the head's first.
+      align: "l" or "r" for each of the first columns, on the left or right; the others are "r".
+    """
+    rule = [{"l": "---", "r": "---:"}[side] for side in align.ljust(len(rows[0]), "r")]
+    return "\n".join("| %s |" % " | ".join(row) for row in (rows[0], rule, *rows[1:]))
+
+
 def _images(notes, all_images):
     counts = {}
     for examples in notes:
@@ -71,129 +82,96 @@ def _images(notes, all_images):
 def markdown(folder: str, experiment: Experiment) -> str:
     """Markdown table: measured, 95 % Wilson interval, the paper's figure and the difference.
 
-    Of a dataset without records, the paper's figures, said not to be measured here.
+    For a dataset without records the table gives the paper's figures, and says that nothing was
+    measured here.
     """
-    lines = [
-        "| model, protocol | | " + " | ".join(HEADS[column] for column in COLUMNS) + " |",
-        "| --- | --- |" + " ---: |" * len(COLUMNS),
-    ]
+    rows = []
     for row, scores, mean, paper in table_rows(folder, experiment):
-        measured, interval, difference = [], [], []
-        for column in COLUMNS:
-            entry = scores.get(column)
-            value = mean if column == "average" else getattr(entry, "percent", None)
-            measured.append("-" if value is None else "**%.2f**" % value)
-            interval.append("%.2f to %.2f" % entry.interval if entry else "")
-            difference.append("-" if value is None else "%+.2f" % (value - paper[column]))
-        examples = {score.examples for score in scores.values()}
-        images = "%s images" % "/".join("{:,}".format(n) for n in sorted(examples))
-        for title, kind, cells in (
-            ("%s (%s)" % (row.title, images), "measured", measured),
-            ("", "95 % interval", interval),
-            ("", "paper", ["%.2f" % paper[column] for column in COLUMNS]),
-            ("", "difference", difference),
-        ):
-            lines.append("| %s | %s | %s |" % (title, kind, " | ".join(cells)))
-    if len(lines) == 2:
-        for row in ROWS:
-            if row.protocol == "paper":
-                paper = paper_row(experiment.dataset, row.model)
-                cells = ["%.2f" % paper[column] for column in COLUMNS]
-                lines.append("| %s | measured | not measured here |%s" % (row.title, " |" * 5))
-                lines.append("| | paper | %s |" % " | ".join(cells))
-    return "\n".join(lines)
+        values = {column: score.percent for column, score in scores.items()}
+        values.update({} if mean is None else {"average": mean})
+        examples = sorted({score.examples for score in scores.values()})
+        images = "/".join(f"{count:,}" for count in examples)
+        limits = {column: "%.2f to %.2f" % score.interval for column, score in scores.items()}
+        rows += [
+            [f"{row.title} ({images} images)", "measured", *_cells(values, "**%.2f**")],
+            ["", "95 % interval", *(limits.get(column, "") for column in COLUMNS)],
+            ["", "paper", *_cells(paper, "%.2f")],
+            ["", "difference", *_cells({c: v - paper[c] for c, v in values.items()}, "%+.2f")],
+        ]
+    for row in () if rows else ROWS:
+        if row.protocol == "paper":
+            rows.append([row.title, "measured", "not measured here"] + [""] * (len(COLUMNS) - 1))
+            rows.append(["", "paper", *_cells(paper_row(experiment.dataset, row.model), "%.2f")])
+    return pipe_table([["model, protocol", "", *HEADS.values()], *rows], "ll")
+
+
+def _cells(values, form):
+    """A cell for each of `COLUMNS`, a dash where there is no value."""
+    return [form % values[column] if column in values else "-" for column in COLUMNS]
 
 
 def member_markdown(folder: str, experiment: Experiment) -> str:
     """Markdown table of each member alone and of every rule, on the same adversarial images."""
     names = [name for name, _ in experiment.members]
     rules = ("vote", "mean_logits", "mean_probs")
-    lines = [
-        "| images of | attack | " + " | ".join(rules) + " | " + " | ".join(names) + " | mean L2 |",
-        "| --- | --- |" + " ---: |" * (len(rules) + len(names) + 1),
-    ]
-    for row in ROWS:
-        if row.model == "baseline":
-            continue
+    clean, attacked = [], []
+    for row in (row for row in ROWS if row.model != "baseline"):
         records = row_records(folder, row)
         for attack, record in records.items():
-            cells = [100 * record["accuracy"][rule]["adversarial"] for rule in rules]
-            cells += [100 * member["adversarial"] for member in record["member_accuracy"]]
-            lines.append(
-                "| %s | %s | %s | %.2f |"
-                % (
-                    row.title,
-                    HEADS[attack],
-                    " | ".join("%.2f" % c for c in cells),
-                    record["mean_l2"],
-                )
-            )
-        if records:
+            scores = _decided(record, rules, "adversarial")
+            attacked.append([row.title, HEADS[attack], *scores, "%.2f" % record["mean_l2"]])
+        if records and row.protocol == "paper":
             record = next(iter(records.values()))
-            cells = [100 * record["accuracy"][rule]["clean"] for rule in rules]
-            cells += [100 * member["clean"] for member in record["member_accuracy"]]
-            if row.protocol == "paper":
-                lines.insert(2, "| clean | | %s | 0 |" % " | ".join("%.2f" % c for c in cells))
+            clean.append(["clean", "", *_decided(record, rules, "clean"), "0"])
     released = released_members(experiment.dataset)
     if released:
         cells = ["%.2f" % paper_row(experiment.dataset, "empir")["clean"], "", ""]
         cells += ["%.2f" % released[name] for name in names]
-        lines.insert(3, "| clean | the authors' members | %s | |" % " | ".join(cells))
-    return "\n".join(lines)
+        clean.append(["clean", "the authors' members", *cells, ""])
+    heads = ["images of", "attack", *rules, *names, "mean L2"]
+    return pipe_table([heads, *clean, *attacked], "ll")
+
+
+def _decided(record, rules, images):
+    """Accuracy on clean or adversarial images in percent, of each rule and each member."""
+    entries = [record["accuracy"][rule] for rule in rules] + record["member_accuracy"]
+    return ["%.2f" % (100 * entry[images]) for entry in entries]
 
 
 def cost_markdown(folder: str, experiment: Experiment) -> str:
     """Markdown table of what each evaluation cost, from its record."""
-    lines = [
-        "| images of | attack | graph, s | attack, s per 100 images | peak memory, MB |",
-        "| --- | --- | ---: | ---: | ---: |",
-    ]
+    rows = [["images of", "attack", "graph, s", "attack, s per 100 images", "peak memory, MB"]]
     for row in ROWS:
         for attack, record in row_records(folder, row).items():
             seconds = record["seconds"]
-            lines.append(
-                "| %s | %s | %.1f | %.2f | %.0f |"
-                % (
-                    row.title,
-                    HEADS[attack],
-                    seconds["build"],
-                    100 * seconds["attack"] / record["num_examples"],
-                    record["peak_memory_mb"],
-                )
-            )
-    return "\n".join(lines)
+            per_100 = 100 * seconds["attack"] / record["num_examples"]
+            cells = ["%.1f" % seconds["build"], "%.2f" % per_100, "%.0f" % record["peak_memory_mb"]]
+            rows.append([row.title, HEADS[attack], *cells])
+    return pipe_table(rows, "ll")
 
 
 def epochs_markdown(folder: str, experiment: Experiment) -> str:
     """Markdown table: the members' test accuracy by number of epochs, beside the released ones'.
 
-    Shown are every fifth epoch, the original's default, and (bold) the closest of all.
+    The table has every fifth epoch, the original's default, and in bold the closest of all.
     """
     accuracies = epoch_accuracies(folder, experiment)
     released = released_members(experiment.dataset)
     distances = epoch_distances(accuracies, released)
     closest = 1 + distances.index(min(distances))
     shown = {experiment.nb_epochs, closest, *range(5, len(distances) + 1, 5)}
-    shown = sorted(epoch for epoch in shown if epoch <= len(distances))
-    lines = [
-        "| epochs | " + " | ".join(accuracies) + " | sum of distances |",
-        "| ---: |" + " ---: |" * (len(accuracies) + 1),
-    ]
-    for epoch in shown:
-        cells = ["%d" % epoch] + ["%.2f" % values[epoch - 1] for values in accuracies.values()]
-        cells.append("%.2f" % distances[epoch - 1])
-        lines.append("| %s |" % " | ".join("**%s**" % c if epoch == closest else c for c in cells))
-    cells = ["the authors' members"] + ["%.2f" % released[name] for name in accuracies]
-    return "\n".join(lines + ["| %s | |" % " | ".join(cells)])
+    rows = [["epochs", *accuracies, "sum of distances"]]
+    for epoch in sorted(epoch for epoch in shown if epoch <= len(distances)):
+        numbers = [values[epoch - 1] for values in [*accuracies.values(), distances]]
+        cells = [str(epoch)] + ["%.2f" % number for number in numbers]
+        rows.append(["**%s**" % cell if epoch == closest else cell for cell in cells])
+    rows.append(["the authors' members", *("%.2f" % released[name] for name in accuracies), ""])
+    return pipe_table(rows, "")
 
 
 def survivors_markdown(folder: str, experiment: Experiment) -> str:
-    """Markdown table: adversarial accuracy, and what of it was correct before the attack."""
-    heads = [HEADS[attack] for attack in TABLE_ATTACKS]
-    lines = [
-        "| model, protocol | correct | " + " | ".join(heads) + " |",
-        "| --- | --- |" + " ---: |" * len(heads),
-    ]
+    """Markdown table: adversarial accuracy, and its part that is correct without the attack too."""
+    rows = [["model, protocol", "correct", *(HEADS[attack] for attack in TABLE_ATTACKS)]]
     for row in ROWS:
         records = row_records(folder, row)
         pairs = [still_correct(folder, row, a) if a in records else None for a in TABLE_ATTACKS]
@@ -202,24 +180,21 @@ def survivors_markdown(folder: str, experiment: Experiment) -> str:
             ("", "before and after it", 1),
         ):
             cells = ["-" if pair is None else "%.2f" % pair[index] for pair in pairs]
-            lines.append("| %s | %s | %s |" % (title, kind, " | ".join(cells)))
-    return "\n".join(lines)
+            rows.append([title, kind, *cells])
+    return pipe_table(rows, "ll")
 
 
 def speed_markdown(folder: str, experiment: Experiment) -> str:
     """Markdown table of what `python -m benchmarks.throughput` measured, beside `folder`."""
-    lines = [
-        "| attack | batch | images/s | minutes per 1,000 images | GFLOP/s "
-        "| matrix products, GFLOP/s | memory, MB |",
-        "| --- |" + " ---: |" * 6,
-    ]
+    heads = ["attack", "batch", "images/s", "minutes per 1,000 images", "GFLOP/s"]
+    rows = [heads + ["matrix products, GFLOP/s", "memory, MB"]]
     for attack in TABLE_ATTACKS:
-        name = "%s-%s.json" % (experiment.dataset, attack)
+        name = f"{experiment.dataset}-{attack}.json"
         path = os.path.join(os.path.dirname(folder), "benchmark", name)
         if os.path.exists(path):
             record = shapes.read(path, shapes.THROUGHPUT)
             rate = record["images_per_second"]
-            cells = (HEADS[attack], record["batch_size"], rate, 1000 / rate / 60)
-            cells += (record["gflops"], record["gemm_gflops"], record["peak_memory_mb"])
-            lines.append("| %s | %d | %.2f | %.1f | %.0f | %.0f | %.0f |" % cells)
-    return "\n".join(lines)
+            cells = ["%d" % record["batch_size"], "%.2f" % rate, "%.1f" % (1000 / rate / 60)]
+            cells += ["%.0f" % record[key] for key in ("gflops", "gemm_gflops", "peak_memory_mb")]
+            rows.append([HEADS[attack], *cells])
+    return pipe_table(rows)

@@ -385,8 +385,8 @@ def test_the_report_has_a_row_per_trial(case, tmp_path):
     text, page = report.terminal(record), report.markdown(record)
     for trial in TRIALS:
         assert trial.name in text and "| %s" % trial.name in page
-    worst = "worst case %.2f %%" % (100 * record["worst_case_accuracy"])
-    assert worst in text and worst in page and "3 classes" in text and "3 starts" in text
+    worst = "robust accuracy %.2f %%" % (100 * record["worst_case_accuracy"])
+    assert worst in text and worst in page and "3 targets" in text and "3 starts" in text
 
 
 def test_the_summary_has_a_row_per_record(case, tmp_path):

@@ -11,7 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from empir.experiments import EXPERIMENTS
 from empir.records.runs import read_json
 from empir.report import benchmark, radius
-from empir.report.curves import HEIGHT, MARGINS, WIDTH
+from empir.report.curves import CURVES, HEIGHT, MARGINS, WIDTH
 from empir.report.page import page
 from empir.report.results import RESULTS
 
@@ -136,7 +136,7 @@ def test_curves_of_the_page_fill_their_axes(name):
 
 def test_a_curve_that_is_zero_everywhere_is_told_in_words():
     titles = [title for title, _ in curves_of("mnist-ensemble-0.3.json")]
-    assert titles == ["Accuracy against the radius", "Images by the distance of an adversarial one"]
+    assert titles == [CURVES["radius"].title, CURVES["distortion"].title]
     text = page(read_json(os.path.join(ROBUSTNESS, "mnist-ensemble-0.3.json")), [])
-    assert "No image is left at 10 to 160 iterations" in text
-    assert "No image is left at 1 to 10 random starts" in text
+    assert "No image is classified correctly after 10 to 160 iterations" in text
+    assert "No image is classified correctly after 1 to 10 random starts" in text

@@ -85,28 +85,28 @@ def test_members_are_told_by_name_and_bits():
     assert "member1: a, w2a4\nmember2: b, full precision\n" in text
     page = report.markdown(record())
     assert "1. `models/a`, w2a4\n2. `models/b`, full precision" in page
-    assert text.splitlines()[-1].startswith("MNISTconv, 2 members, mean_logits: worst case")
+    assert text.splitlines()[-1].startswith("MNISTconv, 2 members, mean_logits: robust accuracy")
     one = report.terminal(record(members=[NETWORK]))
     assert "member1" not in one and "network: a, w2a4" in one.splitlines()
-    assert one.splitlines()[-1].startswith("MNISTconv, one network: worst")
+    assert one.splitlines()[-1].startswith("MNISTconv, one network: robust")
 
 
 def test_keras_models_are_told_by_their_files():
     members = [dict(NETWORK, path="nets/mine.h5", keras=True)]
     text = report.terminal(record(members=members, architecture="Keras"))
-    assert text.splitlines()[-1].startswith("mine.h5, one network: worst case")
+    assert text.splitlines()[-1].startswith("mine.h5, one network: robust accuracy")
 
 
-def test_an_attack_that_no_image_was_left_for_broke_nothing():
+def test_an_attack_without_remaining_images_has_no_successes():
     for text in (report.terminal(record()), report.markdown(record())):
         (line,) = [line for line in text.splitlines() if "square" in line]
-        assert "none left" in line and " 0 " not in line
+        assert "none remained" in line and " 0 " not in line
 
 
 def test_a_curve_of_nothing_is_a_sentence():
     curves = dict(RECORD["curves"], steps=[[10, 0.0], [160, 0.0]])
     page = report.markdown(record(curves=curves))
-    assert "iterations of Auto-PGD: no image is left, at iterations 10 to 160." in page
+    assert "Auto-PGD: No image is classified correctly after 10 to 160 iterations." in page
     assert "| 160 | 0.00 |" not in page and "| 2 | 39.00 |" in page
 
 
