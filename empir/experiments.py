@@ -1,5 +1,6 @@
 """The paper's experiments as frozen data: one row per dataset, the protocols, the table's rows."""
 
+from dataclasses import dataclass
 from typing import Callable, NamedTuple, Optional, Tuple
 
 from empir import attacks
@@ -29,7 +30,8 @@ ADAPTIVE_SAMPLES = 1000
 TABLE_ATTACKS = ("cw", "fgsm", "bim", "pgd")
 
 
-class Distilling(NamedTuple):
+@dataclass(frozen=True)
+class Distilling:
     """Defensive distillation's settings: temperature, weights of hard and soft labels."""
 
     temperature: float

@@ -54,7 +54,7 @@ def run(experiment: Experiment):
     if protocol[0] == ADAPTIVE and not FLAGS.eps > 0:
         raise EmpirError("--eps=%g: --protocol=adaptive needs a radius above 0" % FLAGS.eps)
     if training:
-        defenses.chosen()  # refuses flags that exclude each other
+        defenses.objective(experiment)  # refuses what is wrong before anything is read
     if FLAGS.out is not None or (FLAGS.viz_enabled and not FLAGS.train_only):
         runs.check_writable("." if FLAGS.out is None else FLAGS.out)
     network = architecture(experiment.architecture)

@@ -1,5 +1,8 @@
-"""The flags of the original's other trainings, and the objectives that they mean (docs/original.md,
-Flags, Training).
+"""The flags that say what a training minimises.
+
+    --objective    any objective by its name, or of your own   --objective_parameters
+
+The original's flags (docs/original.md, Flags and Training):
 
     --adv=1        adversarial training on PGD            --delay --nb_iter --adv_eps --adv_eps_iter
     --adv=2        adversarial training on FGSM           --delay --adv_eps --adv_radius
@@ -7,11 +10,15 @@ Flags, Training).
     --inpgradreg   input-gradient regularisation          --l2dbl --l2cs
 """
 
+import ast
+import dataclasses
 import os
+from fractions import Fraction
 
 from absl import flags
 
 from empir.attacks import MOST
+from empir.commands import extensions
 from empir.commands.flag_types import define_count, define_number
 from empir.errors import EmpirError
 from empir.experiments import DELAY, STUDENT_EPOCHS, Experiment
@@ -24,8 +31,12 @@ PGD, FGSM = 1, 2
 RELEASED_EPS = 0.3  # the original's in all its scripts (docs/original.md, Defects 17, 22)
 TEACHER = "teacher"  # the teacher's folder in --model_path
 
+#: Parameters of objectives that have the experiment's values by default.
+EXPERIMENTS_OWN = ("clip_range", "eps", "eps_iter", "nb_iter")
+
 #: Flags by the one without which they have no effect.
 PARAMETERS = {
+    "objective": ("objective_parameters",),
     "adv": ("delay", "adv_eps", "adv_eps_iter", "adv_radius"),
     "distill": ("student_epochs", "teacher_path"),
     "inpgradreg": ("l2dbl", "l2cs"),
@@ -34,6 +45,19 @@ PARAMETERS = {
 
 def define(experiment: Experiment):
     """Define the flags that the original's script of this experiment has, and the new ones."""
+    flags.DEFINE_string(
+        "objective",
+        None,
+        "what a training minimises: cross-entropy, pgd-adversarial, fgsm-adversarial, "
+        "input-gradient, or a class of your own, as FILE.py:CLASS or MODULE:CLASS; default: "
+        "cross-entropy, unless --adv, --distill or --inpgradreg say otherwise",
+    )
+    flags.DEFINE_list(
+        "objective_parameters",
+        None,
+        "parameters of --objective: NAME=VALUE,...; default: the dataset's for clip_range, eps, "
+        "eps_iter and nb_iter, else the objective's own",
+    )
     text = "checkpoint whose weights a training starts from; default: weights drawn at random"
     flags.DEFINE_string("initial_path", None, text)
     flags.DEFINE_integer(
@@ -44,8 +68,8 @@ def define(experiment: Experiment):
     define_number(
         "adv_eps",
         None,
-        "radius of --adv; default: %g, or with --adv_radius=released the original's %g"
-        % (experiment.eps, RELEASED_EPS),
+        f"radius of --adv; default: {experiment.eps:g}, or with --adv_radius=released the "
+        f"original's {RELEASED_EPS:g}",
         zero=False,
     )
     define_number("adv_eps_iter", experiment.eps_iter, "step of --adv=1", zero=False)
@@ -81,7 +105,7 @@ def chosen():
     names = [name for name in PARAMETERS if asked(name)]
     if len(names) > 1:
         raise EmpirError(
-            "%s exclude each other: give one" % " and ".join("--" + name for name in names)
+            f"{' and '.join('--' + name for name in names)} exclude each other: give one"
         )
     return names[0] if names else None
 
@@ -99,9 +123,60 @@ def without_effect(training: bool):
                 yield flag, "there is no --" + name
     if training and asked("adv"):
         unread = ("adv_radius",) if FLAGS.adv == PGD else ("adv_eps_iter",)
-        yield from (
-            (n, "--adv=%d does not read it" % FLAGS.adv) for n in unread if FLAGS[n].present
-        )
+        yield from ((n, f"--adv={FLAGS.adv} does not read it") for n in unread if FLAGS[n].present)
+
+
+def objective(experiment: Experiment):
+    """The objective that the flags ask for, in a training of one network.
+
+    Returns:
+      An `empir.training.Objective`; with --distill it is the student's.
+
+    Raises:
+      EmpirError: for flags that exclude each other, or an --objective that there is not.
+    """
+    from empir.training import objectives
+
+    kind = chosen()
+    if kind == "adv":
+        return _adversarial(experiment, objectives)
+    if kind == "inpgradreg":
+        return objectives.InputGradientRegularisation(FLAGS.l2dbl, FLAGS.l2cs)
+    if kind == "distill":
+        return objectives.Distillation(**dataclasses.asdict(experiment.distilling))
+    if kind is None:
+        return objectives.CrossEntropy()
+    name = FLAGS.objective
+    if ":" in name:
+        factory = extensions.load(name, "--objective")
+    elif name in objectives.OBJECTIVES:
+        factory = objectives.OBJECTIVES[name]
+    else:
+        known = ", ".join(objectives.OBJECTIVES)
+        raise EmpirError(f"--objective={name}: choose from {known}, or give FILE.py:CLASS")
+    defaults = {key: getattr(experiment, key) for key in EXPERIMENTS_OWN}
+    try:
+        return objectives.make(factory, _parameters(), defaults)
+    except EmpirError as error:
+        raise EmpirError(f"--objective={name}: {error}")
+
+
+def _parameters():
+    """The values of --objective_parameters: numbers where they are written so, else text."""
+    found = {}
+    for text in FLAGS.objective_parameters or ():
+        name, equals, value = text.partition("=")
+        if not name or not equals:
+            raise EmpirError(f"--objective_parameters: {text!r} is not NAME=VALUE")
+        found[name] = _value(value)
+    return found
+
+
+def _value(text):
+    try:
+        return float(Fraction(text)) if "/" in text else ast.literal_eval(text)
+    except (ValueError, SyntaxError, ZeroDivisionError):
+        return text
 
 
 def train(settings, experiment: Experiment, data, directory, **arguments):
@@ -114,33 +189,24 @@ def train(settings, experiment: Experiment, data, directory, **arguments):
       directory: where the network is kept, or None.
       **arguments: others of `training.train`.
     """
-    from empir.training import loop, objectives
+    from empir.training import distillation, loop, objectives
 
-    kind = chosen()
+    settings = dataclasses.replace(settings, objective=objective(experiment))
     if FLAGS.initial_path:
         arguments["initial"] = checkpoints.read_initial(
             FLAGS.initial_path, settings.network, settings.precisions
         )
-    if kind == "distill":
-        how = experiment.distilling
-        student = settings._replace(
-            epochs=FLAGS.student_epochs, objective=objectives.Distillation(*how)
-        )
-        teacher = settings._replace(
-            precisions=(FULL,) * len(settings.precisions),
-            options={k: v for k, v in settings.options.items() if k == "nb_filters"},
-            objective=objectives.CrossEntropy(how.temperature),
-        )
-        from empir.training.distillation import distill
-
-        kept = FLAGS.teacher_path or (directory and os.path.join(directory, TEACHER))
-        return distill(student, teacher, data, kept, directory=directory, **arguments)
-    if kind == "inpgradreg":
-        regularised = objectives.InputGradientRegularisation(FLAGS.l2dbl, FLAGS.l2cs)
-        settings = settings._replace(objective=regularised)
-    if kind == "adv":
-        settings = settings._replace(objective=_adversarial(experiment, objectives))
-    return loop.train(settings, data, directory, **arguments)
+    if not asked("distill"):
+        return loop.train(settings, data, directory, **arguments)
+    student = dataclasses.replace(settings, epochs=FLAGS.student_epochs)
+    teacher = dataclasses.replace(
+        settings,
+        precisions=(FULL,) * len(settings.precisions),
+        options={k: v for k, v in settings.options.items() if k == "nb_filters"},
+        objective=objectives.CrossEntropy(experiment.distilling.temperature),
+    )
+    kept = FLAGS.teacher_path or (directory and os.path.join(directory, TEACHER))
+    return distillation.distill(student, teacher, data, kept, directory=directory, **arguments)
 
 
 def _adversarial(experiment, objectives):

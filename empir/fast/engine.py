@@ -10,10 +10,13 @@ alone. An `Engine` therefore
   - rearranges kernels once per session, like `layers.quantize_once`.
 
 Its logits and their gradients with respect to the image equal the layers' up to the rounding of
-float32 sums; batch normalisation is by the moving statistics. On GPUs, and of networks that draw at
-random, the plain layers are used (`loading`).
+float32 sums; batch normalisation is by the moving statistics. `engine_for` decides which networks
+have an engine.
 """
 
+from typing import Optional
+
+from empir import runtime
 from empir.fast.convolutions import Axis, Blocked, MatrixProduct, SubPixel
 from empir.nn.layers import BatchNorm, QuantConv2D, QuantDense
 from empir.runtime import keras, tf
@@ -89,6 +92,19 @@ class Engine:
             )
         )
         return self._cached[-1]
+
+
+def engine_for(model, draws: bool, choice: Optional[bool] = None) -> Optional[Engine]:
+    """The engine of a network, or None if it is to be computed layer by layer.
+
+    Args:
+      model: see `Engine`.
+      draws: whether the network draws at random.
+      choice: whether it gets an engine; None = unless it draws at random or there is a GPU.
+    """
+    if choice is None:
+        choice = not (draws or runtime.gpus())
+    return Engine(model) if choice else None
 
 
 class _Flow:

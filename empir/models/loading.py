@@ -2,8 +2,7 @@
 
 from typing import Optional, Sequence
 
-from empir import runtime
-from empir.fast.engine import Engine
+from empir.fast.engine import engine_for
 from empir.models import checkpoints, identity
 from empir.models.member import Member
 from empir.nn import Architecture
@@ -29,8 +28,8 @@ def load_member(
       path: checkpoint directory or prefix.
       session: session that will hold the weights.
       name: scope of its variables.
-      engine: compute it by `empir.fast.engine` instead of layer by layer; None = unless there is a
-        GPU or it draws at random.
+      engine: whether to compute it by `empir.fast.engine` instead of layer by layer; None = as
+        `engine.engine_for` decides.
       **options: further arguments of `network.build`. `nb_filters` need not be given: the width
         is read from the checkpoint.
 
@@ -88,9 +87,7 @@ def ready_member(model, precisions: Sequence, session, engine=None, **origin) ->
     """
     quantize_once(model, session)
     member = Member(model, precisions, **origin)
-    if engine is None:
-        engine = not (member.draws or runtime.gpus())
-    if engine:
-        member.engine = Engine(model)
+    member.engine = engine_for(model, member.draws, engine)
+    if member.engine:
         member.engine.prepare(session)
     return member

@@ -224,6 +224,19 @@ class BatchNorm(keras.layers.BatchNormalization):
         return K.in_train_phase(normed, still, training=training)
 
 
+@contextlib.contextmanager
+def fixed_statistics(model):
+    """Within this context, calls of a network normalise by moving statistics, as in evaluation."""
+    layers = [layer for layer in model.layers if isinstance(layer, BatchNorm) and layer.trainable]
+    try:
+        for layer in layers:
+            layer.trainable = False
+        yield
+    finally:
+        for layer in layers:
+            layer.trainable = True
+
+
 class Softmax(keras.layers.Activation):
     """Probabilities softmax(temperature * logits), [batch, classes] (docs/original.md,
     Networks)."""

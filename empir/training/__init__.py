@@ -2,5 +2,6 @@
 
 from empir.training.graph import Settings
 from empir.training.loop import train
+from empir.training.objectives import Objective
 
-__all__ = ["Settings", "train"]
+__all__ = ["Objective", "Settings", "train"]

@@ -7,6 +7,7 @@ teacher, of the right images.
 """
 
 import logging
+from dataclasses import replace
 from typing import Optional
 
 import numpy as np
@@ -57,10 +58,9 @@ def distill(
         teacher, arrays, data, teacher_directory, arguments.get("progress", True)
     )
     log.info("the teacher is %s", teacher_directory or "not kept")
-    objective = student.objective._replace(teacher=checkpoints.digest(arrays))
-    return loop.train(
-        student._replace(objective=objective), data, soft_labels=soft_labels, **arguments
-    )
+    objective = replace(student.objective, teacher=checkpoints.digest(arrays))
+    student = replace(student, objective=objective)
+    return loop.train(student, data, soft_labels=soft_labels, **arguments)
 
 
 def probabilities(

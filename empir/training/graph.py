@@ -2,10 +2,12 @@
 
 import json
 import numbers
-from typing import NamedTuple, Sequence, Tuple
+from dataclasses import MISSING, dataclass, fields
+from typing import Optional, Sequence, Tuple
 
 from empir.data import Dataset
 from empir.errors import EmpirError
+from empir.models import checkpoints
 from empir.models.member import Member
 from empir.nn import Architecture, check_filters
 from empir.runtime import keras, tf
@@ -15,7 +17,8 @@ from empir.training import objectives
 MOST_EPOCHS = 10**6
 
 
-class Settings(NamedTuple):
+@dataclass(frozen=True)
+class Settings:
     """What, with the data, determines the trained weights.
 
     Attributes:
@@ -30,7 +33,7 @@ class Settings(NamedTuple):
         the original's is 0.1 on CIFAR-10 (docs/original.md, Training).
       schedule: (epoch, rate) pairs: from that epoch on, counted from 0, the rate is another.
       adam_epsilon: Adam's epsilon.
-      objective: one of `empir.training.objectives`.
+      objective: what is minimised, see `objectives.Objective`.
     """
 
     network: Architecture
@@ -43,13 +46,12 @@ class Settings(NamedTuple):
     label_smoothing: float = 0.0
     schedule: Tuple[Tuple[int, float], ...] = ()
     adam_epsilon: float = 1e-8
-    objective: NamedTuple = objectives.CrossEntropy()
+    objective: objectives.Objective = objectives.CrossEntropy()
 
     def rate(self, epoch: int) -> float:
         """The learning rate in an epoch, counted from 0."""
-        return ([self.learning_rate] + [rate for start, rate in self.schedule if epoch >= start])[
-            -1
-        ]
+        rates = [self.learning_rate] + [rate for start, rate in self.schedule if epoch >= start]
+        return rates[-1]
 
     def check(self):
         """Raise `EmpirError` for a value out of range."""
@@ -59,14 +61,14 @@ class Settings(NamedTuple):
         objectives.check_positive("adam_epsilon", self.adam_epsilon)
         check_filters(self.options.get("nb_filters", self.network.nb_filters))
         if not isinstance(self.seed, numbers.Integral) or not 0 <= self.seed < 2**31:
-            raise EmpirError("seed=%r must be an integer, 0..2^31 - 1" % (self.seed,))
+            raise EmpirError(f"seed={self.seed!r} must be an integer, 0..2^31 - 1")
         if not 0 <= self.label_smoothing < 1:
-            raise EmpirError("label_smoothing=%r must be in [0, 1)" % self.label_smoothing)
+            raise EmpirError(f"label_smoothing={self.label_smoothing!r} must be in [0, 1)")
         self.objective.check(self.epochs)
 
     def describe(self, data: Dataset) -> dict:
         """The settings as plain data, with the digest of the training data."""
-        plain = dict(self._asdict())
+        plain = {field.name: getattr(self, field.name) for field in fields(self)}
         options = dict(self.options)
         if options.get("nb_filters") == self.network.nb_filters:
             del options["nb_filters"]
@@ -74,7 +76,7 @@ class Settings(NamedTuple):
             options=options,
             network=self.network.name,
             precisions=[str(p) for p in self.precisions],
-            objective=objectives.describe(self.objective),
+            objective=self.objective.describe(),
             data=data.digest(),
         )
         return plain
@@ -82,12 +84,13 @@ class Settings(NamedTuple):
     @classmethod
     def defaults(cls) -> dict:
         """What `describe` gives for settings that are left out, and for random first weights."""
-        plain = dict(cls._field_defaults, initial=None)
-        plain["objective"] = objectives.describe(plain["objective"])
+        plain = {f.name: f.default for f in fields(cls) if f.default is not MISSING}
+        plain.update(objective=plain["objective"].describe(), initial=None)
         return json.loads(json.dumps(plain))
 
 
-class Phase(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Phase:
     """What a training step does in the epochs from `start` on.
 
     Attributes:
@@ -127,14 +130,36 @@ class Graph:
         starts = [0, objective.start] if plain else [0]
         if len(devices) < 2:
             self._build()
-            found = [self._train_on(goal, slice(None)) for goal in plain + [objective]]
+            found = [self._train_on(each, slice(None)) for each in plain + [objective]]
         else:
             strategy = tf.distribute.MirroredStrategy(devices)
             with strategy.scope(), tf.variable_creator_scope(_averaged):
                 self._build()
-                found = [self._train_shared(strategy, goal) for goal in plain + [objective]]
+                found = [self._train_shared(strategy, each) for each in plain + [objective]]
         self.phases = [Phase(start, *phase) for start, phase in zip(starts, found)]
         self.saver = tf.train.Saver(max_to_keep=None)
+
+    def initialize(self, session, weights: Optional[dict] = None):
+        """Give the variables their first values.
+
+        Args:
+          session: holds them.
+          weights: weights to start from, under their released names; None = random ones.
+
+        Raises:
+          CheckpointError: if the weights are of another network, precision or width.
+        """
+        session.run(tf.global_variables_initializer())
+        if weights:
+            network, precisions = self._settings.network, self._settings.precisions
+            checkpoints.assign(weights, network, precisions, self.model, session, "to start from")
+
+    def released_arrays(self, session) -> dict:
+        """The weights that a session holds, under their released names."""
+        settings = self._settings
+        return checkpoints.released_arrays(
+            settings.network, settings.precisions, self.model, session
+        )
 
     def phase(self, epoch: int) -> Phase:
         """The phase that an epoch, counted from 0, belongs to."""

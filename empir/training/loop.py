@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import time
+from dataclasses import dataclass, field, replace
 from typing import Optional, Sequence
 
 import numpy as np
@@ -49,15 +50,13 @@ def train(
     settings: Settings,
     data: Dataset,
     directory: Optional[str] = None,
+    *,
     resume: bool = False,
-    logdir: Optional[str] = None,
-    test: Optional[Dataset] = None,
-    test_each_epoch: bool = False,
-    progress: bool = True,
-    devices: Optional[Sequence[str]] = None,
-    soft_labels: Optional[np.ndarray] = None,
-    initial: Optional[dict] = None,
     keep_state: bool = False,
+    logdir: Optional[str] = None,
+    initial: Optional[dict] = None,
+    devices: Optional[Sequence[str]] = None,
+    **arguments,
 ) -> dict:
     """Train a member and return its weights under their released names.
 
@@ -68,18 +67,14 @@ def train(
         training.json, which says how it was made; None keeps nothing.
       resume: continue from the last state in `directory`; if the training there is over, train it
         on to more epochs, which gives the weights of as many epochs at once.
-      logdir: folder for TensorBoard summaries of loss and accuracy.
-      test: test images, for the accuracy at the end.
-      test_each_epoch: measure that accuracy after each epoch.
-      progress: show a progress bar with loss and accuracy.
-      devices: that share each batch; None = all visible GPUs.
-      soft_labels: a teacher's probabilities of the training images, float32 [n, classes], in the
-        order of `data`; for `objectives.Distillation` (see `empir.training.distillation`).
-      initial: weights to start from, under their released names; None = random ones. Unless the
-        settings name a width, it is that of these weights.
       keep_state: keep the optimizer's state when the training is over, three times the size of the
         weights or more, so that a later `resume` with more epochs goes on from there. Without it
         the network is trained again from the beginning then, to the same weights.
+      logdir: folder for TensorBoard summaries of loss and accuracy.
+      initial: weights to start from, under their released names; None = random ones. Unless the
+        settings name a width, it is that of these weights.
+      devices: that share each batch; None = all visible GPUs.
+      **arguments: `test`, `test_each_epoch`, `progress` and `soft_labels` of `Run`.
 
     Raises:
       ResumeError: if `directory` holds another training or its state, this one without `resume`,
@@ -88,73 +83,46 @@ def train(
       EmpirError: for settings out of range, if something cannot be written, or if the loss becomes
         NaN.
     """
-    settings, description = _described(settings, data, initial)
-    rest = dict(test=test, test_each_epoch=test_each_epoch, progress=progress, devices=devices)
-    rest.update(soft_labels=soft_labels, initial=initial)
-    with contextlib.ExitStack() as stack:
-        folder = None
-        if directory:
-            folder = stack.enter_context(training_folder.opened(directory, description))
-            folder.inspect(resume, settings.defaults())
-            if folder.is_over:
-                log.info("%s holds this network, trained to its end", directory)
-                return checkpoints.read_member(directory, settings.network, settings.precisions)
-        writer = None
-        if logdir:
-            writer = stack.enter_context(contextlib.closing(summaries.Writer(logdir)))
-        arrays, history = _train(settings, data, folder, resume, writer, **rest)
-        if folder:
-            _keep(folder, description, arrays, history, keep_state)
-    return arrays
-
-
-def _described(settings, data, initial):
-    """The settings, of the width of the initial weights, and what determines the weights."""
     settings.check()
     if initial:
         options = identity.with_width(settings.network, initial, settings.options)
-        settings = settings._replace(options=options)
+        settings = replace(settings, options=options)
     first = initial and checkpoints.digest(initial)
-    return settings, dict(settings.describe(data), initial=first)
+    description = dict(settings.describe(data), initial=first)
+    run = Run(settings, data, **arguments)
+    with contextlib.ExitStack() as stack:
+        if directory:
+            run.folder = stack.enter_context(training_folder.opened(directory, description))
+            run.folder.inspect(resume, settings.defaults())
+            if run.folder.is_over:
+                log.info("%s holds this network, trained to its end", directory)
+                return checkpoints.read_member(directory, settings.network, settings.precisions)
+        if logdir:
+            run.writer = stack.enter_context(contextlib.closing(summaries.Writer(logdir)))
+        arrays = run.finish(resume, initial, runtime.gpus() if devices is None else devices)
+        if directory:
+            _keep(run, description, arrays, keep_state)
+    return arrays
 
 
-def _keep(folder, description, arrays, history, keep_state):
+def _keep(run, description, arrays, keep_state):
     """Write the checkpoint and training.json, which ends the training."""
+    versions, commit = runtime.provenance()
+    record = dict(
+        description,
+        sha256=checkpoints.digest(arrays),
+        clean_accuracy=run.history[-1].get("test_accuracy"),
+        history=run.history,
+        command=runtime.command(),
+        versions=versions,
+        git_commit=commit,
+    )
+    folder = run.folder
     with _written_to(folder.path):
         checkpoints.save(folder.path, arrays)
-        _write_record(folder.path, description, arrays, history)
+        path = os.path.join(folder.path, identity.RECORD)
+        runs.write_atomically(path, json.dumps(record, indent=1, sort_keys=True) + "\n")
         folder.finish(keep_state)
-
-
-def _train(
-    settings,
-    data,
-    folder,
-    resume,
-    writer,
-    test,
-    test_each_epoch,
-    progress,
-    devices,
-    soft_labels,
-    initial,
-):
-    """(weights, history) at the end of a training; arguments as of `train`."""
-    with tf.Graph().as_default(), runtime.session() as session:
-        devices = runtime.gpus() if devices is None else devices
-        graph = Graph(settings, devices, soft_labels is not None)
-        _initialize(graph, settings, session, initial)
-        if folder:
-            with _written_to(folder.path):
-                folder.begin(resume)
-        if writer:
-            writer.add_graph(session.graph)
-        run = _Run(settings, data, graph, session, folder, writer, progress, soft_labels)
-        run.finish(test, test_each_epoch)
-        arrays = checkpoints.released_arrays(
-            settings.network, settings.precisions, graph.model, session
-        )
-        return arrays, run.history
 
 
 @contextlib.contextmanager
@@ -164,30 +132,7 @@ def _written_to(path):
         yield
     except (OSError, tf.errors.OpError) as error:
         reason = getattr(error, "strerror", None) or str(error).split("\n")[0]
-        raise EmpirError("cannot write to %s: %s" % (path, reason))
-
-
-def _initialize(graph, settings, session, initial):
-    session.run(tf.global_variables_initializer())
-    if initial:
-        network, precisions = settings.network, settings.precisions
-        where = "to start from"
-        checkpoints.assign(initial, network, precisions, graph.model, session, where)
-
-
-def _write_record(directory, description, arrays, history):
-    versions, commit = runtime.provenance()
-    record = dict(
-        description,
-        sha256=checkpoints.digest(arrays),
-        clean_accuracy=history[-1].get("test_accuracy"),
-        history=history,
-        command=runtime.command(),
-        versions=versions,
-        git_commit=commit,
-    )
-    path = os.path.join(directory, identity.RECORD)
-    runs.write_atomically(path, json.dumps(record, indent=1, sort_keys=True) + "\n")
+        raise EmpirError(f"cannot write to {path}: {reason}")
 
 
 def evaluate(graph: Graph, session, data: Dataset) -> float:
@@ -202,65 +147,89 @@ def evaluate(graph: Graph, session, data: Dataset) -> float:
     return correct / len(data.labels)
 
 
-class _Run:
-    """A training under way: its state on disk, and the epochs that it has finished.
+@dataclass(eq=False)
+class Run:
+    """A training: what it needs, and how far it is.
 
     Attributes:
-      history: per finished epoch, what was measured.
+      settings, data: see `train`.
+      test: test images, for the accuracy at the end.
+      test_each_epoch: measure that accuracy after each epoch.
+      progress: show a progress bar with loss and accuracy.
+      soft_labels: a teacher's probabilities of the training images, float32 [n, classes], in the
+        order of `data`; for `objectives.Distillation` (see `empir.training.distillation`).
+      folder: the `training_folder.Folder` that keeps its state, if one does.
+      writer: the `summaries.Writer` of its loss and accuracy, if there is one.
+      history: what was measured, of each finished epoch.
+      sums: sums over the steps of the epoch under way, of the loss, of the accuracy, and of 1.
     """
 
-    def __init__(self, settings, data, graph, session, folder, writer, progress, soft_labels):
-        self._settings = settings
-        self._data = data
-        self._graph = graph
-        self._session = session
-        self._folder = folder
-        self._writer = writer
-        self._progress = progress
-        self._soft_labels = soft_labels
-        self.history = []
-        self._sums = np.zeros(3)  # of the epoch under way: loss, accuracy, steps
-        self._saved = time.monotonic()
-        self._restore()
+    settings: Settings
+    data: Dataset
+    test: Optional[Dataset] = None
+    test_each_epoch: bool = False
+    progress: bool = True
+    soft_labels: Optional[np.ndarray] = None
+    folder: Optional[training_folder.Folder] = None
+    writer: Optional[summaries.Writer] = None
+    history: list = field(default_factory=list)
+    sums: np.ndarray = field(default_factory=lambda: np.zeros(3))
+    _graph: Optional[Graph] = None
+    _session: Optional[tf.Session] = None
+    _saved: float = field(default_factory=time.monotonic)  # when the state was saved last
 
-    def finish(self, test: Optional[Dataset], test_each_epoch: bool):
-        """Run the epochs that are left, keeping the state after each; arguments as of `train`."""
-        last = self._settings.epochs - 1
-        for epoch in range(len(self.history), last + 1):
-            measured = self._epoch(epoch)
-            if test is not None and (test_each_epoch or epoch == last):
-                accuracy = evaluate(self._graph, self._session, test)
-                measured["test_accuracy"] = round(accuracy, 6)
-                log.info("epoch %d: test accuracy %.4f", epoch + 1, measured["test_accuracy"])
-            self.history.append(measured)
-            self._sums[:] = 0
-            self._save()
+    def finish(self, resume: bool, initial: Optional[dict], devices: Sequence[str]) -> dict:
+        """Run the epochs that are left; returns the weights. Arguments as of `train`."""
+        with tf.Graph().as_default(), runtime.session() as session:
+            self._graph = Graph(self.settings, devices, self.soft_labels is not None)
+            self._session = session
+            self._graph.initialize(session, initial)
+            if self.folder:
+                with _written_to(self.folder.path):
+                    self.folder.begin(resume)
+                self._restore()
+            if self.writer:
+                self.writer.add_graph(session.graph)
+            for epoch in range(len(self.history), self.settings.epochs):
+                self.history.append(self._measured(epoch))
+                self.sums[:] = 0
+                self._save()
+            return self._graph.released_arrays(session)
+
+    def _measured(self, epoch):
+        """Run an epoch, or the rest of it, and test the network if that is due."""
+        measured = self._epoch(epoch)
+        if self.test is not None and (self.test_each_epoch or epoch == self.settings.epochs - 1):
+            accuracy = evaluate(self._graph, self._session, self.test)
+            measured["test_accuracy"] = round(accuracy, 6)
+            log.info("epoch %d: test accuracy %.4f", epoch + 1, measured["test_accuracy"])
+        return measured
 
     def _epoch(self, epoch):
         """Run an epoch, or the rest of it; its mean loss and training accuracy."""
-        settings = self._settings
-        order = self._data.order(settings.seed, epoch)
+        settings = self.settings
+        order = self.data.order(settings.seed, epoch)
         batches = epoch_batches(order, settings.batch_size)
-        done = int(self._sums[2])
-        stream = zip(batches[done:], self._data.stream(batches[done:], settings.seed, epoch))
-        title = "epoch %d/%d" % (epoch + 1, settings.epochs)
+        done = int(self.sums[2])
+        stream = zip(batches[done:], self.data.stream(batches[done:], settings.seed, epoch))
+        title = f"epoch {epoch + 1}/{settings.epochs}"
         size = len(batches[0])
-        with progress_bar(len(batches) * size, title, "image", self._progress) as bar:
+        with progress_bar(len(batches) * size, title, "image", self.progress) as bar:
             bar.update(done * size)
             for rows, (images, labels) in stream:
                 loss, accuracy = self._step(epoch, rows, images, labels)
-                self._sums += (loss, accuracy, 1)
-                mean = self._sums[:2] / self._sums[2]
-                bar.set_postfix(loss="%.4f" % mean[0], accuracy="%.4f" % mean[1])
+                self.sums += (loss, accuracy, 1)
+                mean = self.sums[:2] / self.sums[2]
+                bar.set_postfix(loss=f"{mean[0]:.4f}", accuracy=f"{mean[1]:.4f}")
                 bar.update(size)
                 if time.monotonic() - self._saved > SAVE_SECONDS:
                     self._save()
-        loss, accuracy = self._sums[:2] / self._sums[2]
+        loss, accuracy = self.sums[:2] / self.sums[2]
         log.info("%s: loss %.4f, training accuracy %.4f", title, loss, accuracy)
         return {"loss": round(loss, 6), "training_accuracy": round(accuracy, 6)}
 
     def _step(self, epoch, rows, images, labels):
-        graph, rate = self._graph, self._settings.rate(epoch)
+        graph, rate = self._graph, self.settings.rate(epoch)
         feed = {
             graph.images: images,
             graph.labels: labels,
@@ -268,39 +237,38 @@ class _Run:
             graph.training: True,
         }
         if graph.soft_labels is not None:
-            feed[graph.soft_labels] = self._soft_labels[rows]
+            feed[graph.soft_labels] = self.soft_labels[rows]
         phase = graph.phase(epoch)
         _, loss, accuracy, step = self._session.run(
             [phase.step, phase.loss, phase.accuracy, graph.global_step], feed
         )
         if not np.isfinite(loss):
             raise EmpirError(
-                "the loss became %s at step %d: try a smaller learning rate than %g"
-                % (loss, step, rate)
+                f"the loss became {loss} at step {step}: try a smaller learning rate than {rate:g}"
             )
-        if self._writer:
-            self._writer.add(step, loss=loss, accuracy=accuracy, learning_rate=rate)
+        if self.writer:
+            self.writer.add(step, loss=loss, accuracy=accuracy, learning_rate=rate)
         return loss, accuracy
 
     def _save(self):
         """Keep weights, optimizer and history."""
         self._saved = time.monotonic()
-        if self._writer:
-            self._writer.flush()
-        if not self._folder:
+        if self.writer:
+            self.writer.flush()
+        if not self.folder:
             return
         step = int(self._session.run(self._graph.global_step))
 
         def write(prefix):
             self._graph.saver.save(self._session, prefix, write_meta_graph=False, write_state=False)
 
-        with _written_to(self._folder.path):
-            self._folder.save(write, step, self.history, self._sums.tolist())
+        with _written_to(self.folder.path):
+            self.folder.save(write, step, self.history, self.sums.tolist())
 
     def _restore(self):
-        kept = self._folder and self._folder.progress()
-        if not kept:
+        kept = self.folder.progress()
+        if kept is None:
             return
         self._graph.saver.restore(self._session, kept.prefix)
-        self.history, self._sums = kept.history, np.array(kept.sums)
+        self.history, self.sums = list(kept.history), np.array(kept.sums)
         log.info("resuming after epoch %d, step %d", len(self.history), kept.step)

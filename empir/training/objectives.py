@@ -1,26 +1,32 @@
-"""What a training minimises: the paper's comparison columns as objectives of one loop.
+"""What a training minimises: the interface of objectives, and those of the paper's comparison.
 
-Plain cross-entropy; adversarial training; input-gradient regularisation; defensive distillation,
-which is the training of a teacher and then of a student. Each is a tuple of its parameters, that
-knows the loss of a `Batch` and the epoch from which it replaces plain cross-entropy.
+The paper compares plain cross-entropy, adversarial training, input-gradient regularisation and
+defensive distillation, which is the training of a teacher and then of a student. Each is a subclass
+of `Objective`. `register` gives an objective a name for the command line's --objective.
 """
 
+import abc
+import dataclasses
+import inspect
 import math
 import numbers
-from typing import NamedTuple, Optional, Tuple
+from dataclasses import dataclass
+from typing import Callable, Dict, Optional, Tuple
 
 from empir.attacks.fgsm import FastGradientMethod
 from empir.attacks.pgd import ProjectedGradientDescent
 from empir.errors import EmpirError
-from empir.fast.engine import Engine
+from empir.fast.engine import engine_for
 from empir.models.member import Member
+from empir.nn.layers import fixed_statistics
 from empir.runtime import tf
 
 #: How the radius of FGSM in training is drawn, see `FGSMTraining`.
 RADII = ("scaled", "released")
 
 
-class Batch(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Batch:
     """What the loss of a training step is computed from.
 
     Attributes:
@@ -30,9 +36,9 @@ class Batch(NamedTuple):
       labels: int64 [n].
       targets: float32 [n, classes], labels one-hot and smoothed.
       soft_labels: a teacher's probabilities, float32 [n, classes]; None without a teacher.
-      index: int64 [n], another number for each image and step, for random draws.
-      step: int64, number of the step.
-      seed: of random draws.
+      index: int64 [n], another number for each image and each step, for random draws.
+      step: int64 scalar, the number of steps before this one.
+      seed: seed of random draws, an integer.
     """
 
     member: Member
@@ -44,6 +50,47 @@ class Batch(NamedTuple):
     index: tf.Tensor
     step: tf.Tensor
     seed: int
+
+
+class Objective(abc.ABC):
+    """The loss that a training minimises.
+
+    A subclass is a frozen dataclass that defines `loss`. Its fields are its parameters: plain data,
+    which training.json records, and which must be the same when a training is resumed.
+
+    Attributes:
+      name: what training.json calls the objective; by default the name of its class.
+      start: the first epoch, counted from 0, in which the objective is used. The epochs before it
+        minimise plain cross-entropy. A class attribute, or a field.
+    """
+
+    name = ""
+    start = 0
+
+    def __init_subclass__(cls, **arguments):
+        super().__init_subclass__(**arguments)
+        cls.name = cls.__dict__.get("name", cls.__name__)
+
+    @abc.abstractmethod
+    def loss(self, batch: Batch) -> tf.Tensor:
+        """The loss of a batch, a float32 scalar that the weights are trained to lower.
+
+        It is called while the graph of a training is built, once for each device.
+        """
+
+    def check(self, epochs: int):
+        """Refuse parameters out of range; called before a training starts.
+
+        Args:
+          epochs: number of epochs of the training.
+
+        Raises:
+          EmpirError: for a parameter that is out of range. By default none is.
+        """
+
+    def describe(self) -> dict:
+        """The name and the parameters as plain data."""
+        return dict(dataclasses.asdict(self), name=self.name)
 
 
 def mean_cross_entropy(targets, logits):
@@ -60,32 +107,34 @@ def smoothed(labels, classes: int, label_smoothing: float):
     return tf.one_hot(labels, classes, 1 - label_smoothing, label_smoothing / (classes - 1))
 
 
-class CrossEntropy(NamedTuple):
+@dataclass(frozen=True)
+class CrossEntropy(Objective):
     """Plain training: the mean cross-entropy of softmax(logits / temperature).
 
     A temperature other than 1 makes a distillation's teacher (docs/original.md, Training).
     """
 
     temperature: float = 1.0
-    start = 0
     name = "cross-entropy"
 
     def check(self, epochs: int):
-        """Raise `EmpirError` for a value out of range."""
+        """See `Objective.check`."""
         check_positive("temperature", self.temperature)
 
-    def loss(self, batch: Batch):
-        """The scalar loss of a batch."""
+    def loss(self, batch: Batch) -> tf.Tensor:
+        """See `Objective.loss`."""
         logits = batch.logits
         if self.temperature != 1:
             logits = logits / self.temperature
         return mean_cross_entropy(batch.targets, logits)
 
 
-class PGDTraining(NamedTuple):
-    """Adversarial training on PGD (Madry et al. 2017, arXiv 1706.06083): the mean of the
-    cross-entropies of the clean and of the attacked images (docs/original.md, Training).
+@dataclass(frozen=True)
+class PGDTraining(Objective):
+    """Adversarial training on PGD (Madry et al. 2017, arXiv 1706.06083).
 
+    The loss is the mean of the cross-entropies of the clean and of the attacked images
+    (docs/original.md, Training).
     The attack starts at random inside the ball, follows the network that is being trained, as it
     is evaluated, away from its own decisions, and takes `nb_iter` steps. Nothing is differentiated
     through it.
@@ -104,21 +153,22 @@ class PGDTraining(NamedTuple):
     name = "pgd-adversarial"
 
     def check(self, epochs: int):
-        """Raise `EmpirError` for a value out of range."""
+        """See `Objective.check`."""
         for field in ("eps", "eps_iter"):
             check_positive(field, getattr(self, field))
         check_count("nb_iter", self.nb_iter, 2**31 - 1)
         _check_start(self.start, epochs)
 
-    def loss(self, batch: Batch):
-        """The scalar loss of a batch."""
+    def loss(self, batch: Batch) -> tf.Tensor:
+        """See `Objective.loss`."""
         parameters = dict(eps=self.eps, eps_iter=self.eps_iter, nb_iter=self.nb_iter)
         parameters.update(seed=batch.seed, index=batch.index)
-        attack = ProjectedGradientDescent(_attacked(batch.member))
+        attack = ProjectedGradientDescent(_Evaluated(batch.member))
         return _on_clean_and_attacked(batch, attack, self.clip_range, parameters)
 
 
-class FGSMTraining(NamedTuple):
+@dataclass(frozen=True)
+class FGSMTraining(Objective):
     """Adversarial training on FGSM, one radius per batch; otherwise as `PGDTraining`.
 
     The radius is |r|, r normal and truncated at two standard deviations (Kurakin et al. 2016,
@@ -141,11 +191,11 @@ class FGSMTraining(NamedTuple):
     name = "fgsm-adversarial"
 
     def check(self, epochs: int):
-        """Raise `EmpirError` for a value out of range."""
+        """See `Objective.check`."""
         check_positive("eps", self.eps)
         _check_start(self.start, epochs)
         if self.radius not in RADII:
-            raise EmpirError("radius=%r: choose from %s" % (self.radius, ", ".join(RADII)))
+            raise EmpirError(f"radius={self.radius!r}: choose from {', '.join(RADII)}")
 
     def draw(self, seed: int, step):
         """The radius of a step, a scalar tensor; a function of (seed, step)."""
@@ -155,15 +205,16 @@ class FGSMTraining(NamedTuple):
         pair = tf.stack([tf.constant(seed, tf.int64), tf.cast(step, tf.int64)])
         return tf.abs(tf.random.stateless_truncated_normal([], pair, stddev=float(deviation)))
 
-    def loss(self, batch: Batch):
-        """The scalar loss of a batch."""
-        attack = FastGradientMethod(_attacked(batch.member))
+    def loss(self, batch: Batch) -> tf.Tensor:
+        """See `Objective.loss`."""
+        attack = FastGradientMethod(_Evaluated(batch.member))
         return _on_clean_and_attacked(
             batch, attack, self.clip_range, dict(eps=self.draw(batch.seed, batch.step))
         )
 
 
-class InputGradientRegularisation(NamedTuple):
+@dataclass(frozen=True)
+class InputGradientRegularisation(Objective):
     """Double backpropagation (Ross and Doshi-Velez 2018, arXiv 1711.09404; docs/original.md,
     Training):
 
@@ -179,20 +230,16 @@ class InputGradientRegularisation(NamedTuple):
 
     l2dbl: float
     l2cs: float
-    start = 0
     name = "input-gradient"
 
     def check(self, epochs: int):
-        """Raise `EmpirError` for a value out of range."""
+        """See `Objective.check`."""
         for field in ("l2dbl", "l2cs"):
-            if not 0 <= getattr(self, field) < math.inf:
-                raise EmpirError(
-                    "%s=%r must be finite and at least 0" % (field, getattr(self, field))
-                )
+            _check_weight(field, getattr(self, field))
         if not self.l2dbl + self.l2cs > 0:
             raise EmpirError(
-                "l2dbl=%g, l2cs=%g: input-gradient regularisation needs one of them above 0, e.g. "
-                "l2dbl=1000" % (self.l2dbl, self.l2cs)
+                f"l2dbl={self.l2dbl:g}, l2cs={self.l2cs:g}: input-gradient regularisation needs "
+                "one of them above 0, e.g. l2dbl=1000"
             )
 
     def penalty(self, batch: Batch):
@@ -206,12 +253,13 @@ class InputGradientRegularisation(NamedTuple):
                 terms.append(weight * tf.nn.l2_loss(tf.gradients(loss, batch.images)[0]))
         return tf.add_n(terms)
 
-    def loss(self, batch: Batch):
-        """The scalar loss of a batch."""
+    def loss(self, batch: Batch) -> tf.Tensor:
+        """See `Objective.loss`."""
         return mean_cross_entropy(batch.targets, batch.logits) + self.penalty(batch)
 
 
-class Distillation(NamedTuple):
+@dataclass(frozen=True)
+class Distillation(Objective):
     """A student's training (Papernot et al. 2015, arXiv 1511.04508; docs/original.md, Training):
 
     hard * CE(labels, logits) + soft * CE(teacher's softmax(logits / T), student's logits / T).
@@ -226,33 +274,32 @@ class Distillation(NamedTuple):
     hard: float
     soft: float
     teacher: str = ""
-    start = 0
     name = "distillation"
 
     def check(self, epochs: int):
-        """Raise `EmpirError` for a value out of range."""
+        """See `Objective.check`."""
         check_positive("temperature", self.temperature)
         for field in ("hard", "soft"):
-            if not 0 <= getattr(self, field) < math.inf:
-                raise EmpirError(
-                    "%s=%r must be finite and at least 0" % (field, getattr(self, field))
-                )
+            _check_weight(field, getattr(self, field))
 
-    def loss(self, batch: Batch):
-        """The scalar loss of a batch with soft labels."""
+    def loss(self, batch: Batch) -> tf.Tensor:
+        """See `Objective.loss`; the batch must have soft labels."""
         hard = mean_cross_entropy(batch.targets, batch.logits)
         soft = mean_cross_entropy(batch.soft_labels, batch.logits / self.temperature)
         return self.hard * hard + self.soft * soft
 
 
-def describe(objective) -> dict:
-    """An objective as plain data."""
-    return dict(objective._asdict(), name=objective.name)
+class _Evaluated(Member):
+    """A network that is being trained, as it is evaluated: it normalises by moving statistics."""
 
+    def __init__(self, member):
+        engine = engine_for(member.model, member.draws)
+        super().__init__(member.model, member.precisions, engine=engine)
 
-def _attacked(member):
-    """The network that an attack in training follows: as it is evaluated, its statistics fixed."""
-    return Member(member.model, member.precisions, engine=Engine(member.model))
+    def get_logits(self, x):
+        """Logits, float32 [n, classes]."""
+        with fixed_statistics(self.model):
+            return super().get_logits(x)
 
 
 def _on_clean_and_attacked(batch, attack, clip_range, parameters):
@@ -268,19 +315,69 @@ def _on_clean_and_attacked(batch, attack, clip_range, parameters):
 def check_positive(name: str, value: float):
     """Raise `EmpirError` unless a value is finite and above 0."""
     if not 0 < value < math.inf:
-        raise EmpirError("%s=%r must be positive and finite" % (name, value))
+        raise EmpirError(f"{name}={value!r} must be positive and finite")
 
 
 def check_count(name: str, value: int, most: int):
     """Raise `EmpirError` unless a value is an integer from 1 to `most`."""
     whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
     if not whole or not 0 < value <= most:
-        raise EmpirError("%s=%r must be positive, an integer and at most %d" % (name, value, most))
+        raise EmpirError(f"{name}={value!r} must be positive, an integer and at most {most}")
 
 
 def _check_start(start, epochs):
     if not isinstance(start, numbers.Integral) or not 0 <= start < epochs:
         raise EmpirError(
-            "delay=%d leaves none of %d epochs for adversarial training: give more epochs or a "
-            "smaller delay" % (start, epochs)
+            f"delay={start} leaves none of {epochs} epochs for adversarial training: give more "
+            "epochs or a smaller delay"
         )
+
+
+def _check_weight(name, value):
+    if not 0 <= value < math.inf:
+        raise EmpirError(f"{name}={value!r} must be finite and at least 0")
+
+
+#: Objectives by the name that --objective takes: functions of parameters to an `Objective`.
+#: `Distillation` is not among them, as it needs a teacher (`empir.training.distillation`).
+OBJECTIVES: Dict[str, Callable[..., Objective]] = {
+    objective.name: objective
+    for objective in (CrossEntropy, PGDTraining, FGSMTraining, InputGradientRegularisation)
+}
+
+
+def register(name: str, factory: Callable[..., Objective]):
+    """Make an objective a choice of --objective.
+
+    Args:
+      name: the choice.
+      factory: the class of the objective, or a function of keyword arguments that returns one.
+    """
+    OBJECTIVES[name] = factory
+
+
+def make(factory: Callable[..., Objective], parameters: dict, defaults: dict) -> Objective:
+    """The objective of given parameters.
+
+    Args:
+      factory: see `register`.
+      parameters: keyword arguments.
+      defaults: further ones, of which those are used that the factory takes.
+
+    Raises:
+      EmpirError: for a parameter that is missing or unknown, or a factory of something else.
+    """
+    try:
+        known = inspect.signature(factory)
+        used = {key: value for key, value in defaults.items() if key in known.parameters}
+        arguments = dict(used, **parameters)
+        known.bind(**arguments)
+    except TypeError as error:
+        raise EmpirError(f"the parameters of {getattr(factory, '__name__', factory)}: {error}")
+    objective = factory(**arguments)
+    if not isinstance(objective, Objective) or not dataclasses.is_dataclass(objective):
+        raise EmpirError(
+            f"{objective!r} is no training objective: derive a frozen dataclass from "
+            "empir.training.Objective"
+        )
+    return objective

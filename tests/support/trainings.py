@@ -5,9 +5,10 @@ import contextlib
 import numpy as np
 import pytest
 
+from empir.data import Dataset
 from empir.nn import Architecture, architecture
 from empir.nn.precision import FULL, per_layer
-from empir.training import Settings, loop
+from empir.training import Settings
 
 
 def settings(precision=FULL, **changes):
@@ -27,16 +28,17 @@ def settings(precision=FULL, **changes):
 @contextlib.contextmanager
 def killed_after(monkeypatch, steps: int):
     """The training inside dies before its next step."""
-    step, taken = loop._Run._step, []
+    stream, taken = Dataset.stream, []
 
-    def mortal(run, *arguments):
-        if len(taken) == steps:
-            raise KeyboardInterrupt
-        taken.append(arguments)
-        return step(run, *arguments)
+    def mortal(data, *arguments):
+        for batch in stream(data, *arguments):
+            if len(taken) == steps:
+                raise KeyboardInterrupt
+            taken.append(batch)
+            yield batch
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(loop._Run, "_step", mortal)
+        patch.setattr(Dataset, "stream", mortal)
         yield
 
 

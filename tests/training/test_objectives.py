@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -153,7 +154,7 @@ def test_fgsm_radii_stay_below_eps_unless_they_are_the_originals(session):
     assert scaled.max() <= 0.3 and len(np.unique(scaled)) == 300
     # The mean of |z|, z normal and truncated at 2, is 0.7228; 300 draws know it within 6 %.
     assert scaled.mean() == pytest.approx(0.15 * 0.7228, rel=0.1)
-    released = radii(FGSM._replace(radius="released"))
+    released = radii(replace(FGSM, radius="released"))
     assert released.mean() == pytest.approx(38 * 0.7228, rel=0.1)
     assert np.mean(released > 1) > 0.9  # drives every pixel with a gradient to 0 or 1
 
@@ -238,7 +239,7 @@ def test_regularised_networks_have_smaller_input_gradients(session, data):
         for goal in (objectives.CrossEntropy(), objectives.InputGradientRegularisation(3000.0, 0))
     ]
     member = network(session)
-    penalty = PENALTY._replace(l2cs=0.0).penalty(
+    penalty = replace(PENALTY, l2cs=0.0).penalty(
         batch(member, data.images[:200], one_hot(data.labels[:200]))
     )
     found = []
@@ -295,7 +296,7 @@ def test_distilling_keeps_the_teacher_and_says_so(data, tmp_path):
     assert said["name"] == "distillation" and said["teacher"] == record(kept)["sha256"]
     assert record(kept)["objective"] == {"name": "cross-entropy", "temperature": 10.0}
     # The teacher that is there is taken, and gives the same student.
-    again = distill(student, teacher._replace(epochs=5), data, kept, progress=False)
+    again = distill(student, replace(teacher, epochs=5), data, kept, progress=False)
     assert difference(first, again) == 0
     with pytest.raises(CheckpointError, match="student is asked for as fp, but .* says w2a4"):
         distill(student, teacher, data, folder, progress=False)
@@ -305,8 +306,8 @@ def test_distilling_keeps_the_teacher_and_says_so(data, tmp_path):
 @pytest.mark.parametrize("precision", [FULL, Precision(2, 4)], ids=str)
 def test_trainings_resume_to_the_same_weights(data, tmp_path, monkeypatch, goal, precision):
     few = data.first(320)  # five steps an epoch
-    if goal.start == 0 and "start" in goal._fields:
-        goal = goal._replace(start=1)
+    if goal.start == 0 and hasattr(goal, "clip_range"):
+        goal = replace(goal, start=1)
     run = settings(precision, objective=goal, epochs=3, options={"nb_filters": 2})
     whole = train(run, few, progress=False)
     monkeypatch.setattr(loop, "SAVE_SECONDS", -1)
@@ -326,16 +327,16 @@ def test_stochastic_trainings_resume_to_the_same_weights(data, tmp_path, monkeyp
         train(run, few, str(tmp_path), progress=False)
     resumed = train(run, few, str(tmp_path), resume=True, progress=False)
     assert checkpoints.digest(resumed) == checkpoints.digest(whole)
-    plain = train(run._replace(options={"nb_filters": 2}), few, progress=False)
+    plain = train(replace(run, options={"nb_filters": 2}), few, progress=False)
     assert difference(whole, plain) > 1e-3
 
 
 def test_adversarial_training_waits_for_its_delay(data):
     few = data.first(320)
     plain = train(settings(epochs=1), few, progress=False)
-    run = settings(objective=PGD._replace(start=1))
+    run = settings(objective=replace(PGD, start=1))
     # A rate of zero in the second epoch leaves what the first one made.
-    waited = train(run._replace(schedule=((1, 0.0),)), few, progress=False)
+    waited = train(replace(run, schedule=((1, 0.0),)), few, progress=False)
     assert difference(waited, plain) == 0
     assert difference(train(run, few, progress=False), plain) > 1e-3
 
@@ -368,7 +369,9 @@ for goal in (
     objectives.PGDTraining(0.1, 0.05, 2, (0.0, 1.0)),
     objectives.InputGradientRegularisation(100.0, 1.0),
 ):
-    settings = Settings(*member, 1, 32, 0.001, 5, objective=goal)
+    settings = Settings(
+        *member, epochs=1, batch_size=32, learning_rate=0.001, seed=5, objective=goal
+    )
     train(settings, data, progress=False)
     print(goal.name)
 """
@@ -406,17 +409,17 @@ def test_a_training_starts_from_given_weights(data):
 @pytest.mark.parametrize(
     "goal, says",
     [
-        (PGD._replace(start=2), "delay=2 leaves none of 2 epochs"),
-        (PGD._replace(eps=0.0), "eps=0.0 must be positive"),
-        (PGD._replace(nb_iter=-1), "nb_iter=-1 must be positive"),
-        (PGD._replace(nb_iter=2**31), "nb_iter=2147483648 must be .* at most 2147483647"),
-        (PGD._replace(nb_iter=1.5), "nb_iter=1.5 must be positive, an integer"),
-        (FGSM._replace(eps=float("nan")), "eps=nan must be positive and finite"),
-        (FGSM._replace(radius="x"), "radius='x': choose from scaled, released"),
-        (PENALTY._replace(l2dbl=0.0, l2cs=0.0), "needs one of them above 0"),
-        (PENALTY._replace(l2cs=-1.0), "l2cs=-1"),
-        (PENALTY._replace(l2dbl=float("inf")), "l2dbl=inf must be finite"),
-        (PENALTY._replace(l2cs=float("nan")), "l2cs=nan must be finite"),
+        (replace(PGD, start=2), "delay=2 leaves none of 2 epochs"),
+        (replace(PGD, eps=0.0), "eps=0.0 must be positive"),
+        (replace(PGD, nb_iter=-1), "nb_iter=-1 must be positive"),
+        (replace(PGD, nb_iter=2**31), "nb_iter=2147483648 must be .* at most 2147483647"),
+        (replace(PGD, nb_iter=1.5), "nb_iter=1.5 must be positive, an integer"),
+        (replace(FGSM, eps=float("nan")), "eps=nan must be positive and finite"),
+        (replace(FGSM, radius="x"), "radius='x': choose from scaled, released"),
+        (replace(PENALTY, l2dbl=0.0, l2cs=0.0), "needs one of them above 0"),
+        (replace(PENALTY, l2cs=-1.0), "l2cs=-1"),
+        (replace(PENALTY, l2dbl=float("inf")), "l2dbl=inf must be finite"),
+        (replace(PENALTY, l2cs=float("nan")), "l2cs=nan must be finite"),
         (objectives.Distillation(1.0, float("nan"), 1), "hard=nan must be finite"),
         (objectives.Distillation(0.0, 1, 1), "temperature=0.0 must be positive"),
     ],

@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -136,7 +137,7 @@ def test_a_scheduled_rate_of_zero_stops_the_weights(data):
 def test_adams_epsilon_damps_the_steps(data):
     def change(epsilon):
         run = settings(epochs=1, adam_epsilon=epsilon)
-        before = train(run._replace(schedule=((0, 0.0),)), data, progress=False)
+        before = train(replace(run, schedule=((0, 0.0),)), data, progress=False)
         after = train(run, data, progress=False)
         return difference(after, before)
 
@@ -146,7 +147,7 @@ def test_adams_epsilon_damps_the_steps(data):
 @pytest.mark.parametrize("precision", [FULL, Precision(2, 2)], ids=str)
 def test_moving_statistics_are_trained_for_both_kinds_of_member(data, tmp_path, precision):
     run = settings(network=NORMALISED, precisions=(precision,), batch_size=1000, epochs=1)
-    run = run._replace(schedule=((0, 0.0),))  # one step on all images that moves statistics only
+    run = replace(run, schedule=((0, 0.0),))  # one step on all images that moves statistics only
     folder = str(tmp_path)
     arrays = train(run, data, folder, test=data, progress=False)
     prefix = "fp_" if precision.is_full else "lp_"
@@ -195,7 +196,7 @@ def test_two_devices_share_a_batch_and_train_the_same_network(data, precision, t
     run = settings(precision, epochs=1, batch_size=250, label_smoothing=0.1)
     alone = train(run, data, progress=False, devices=())
     shared = train(run, data, progress=False, devices=two_devices)
-    start = train(run._replace(schedule=((0, 0.0),)), data, progress=False)
+    start = train(replace(run, schedule=((0, 0.0),)), data, progress=False)
     for name in alone:
         moved = np.abs(alone[name] - start[name]).max()
         # Four steps of Adam; sums over a batch are rounded in another order.
@@ -204,7 +205,7 @@ def test_two_devices_share_a_batch_and_train_the_same_network(data, precision, t
 
 def test_two_devices_average_the_moving_statistics(data, tmp_path, two_devices):
     run = settings(network=NORMALISED, precisions=(Precision(2, 2),), batch_size=1000, epochs=1)
-    run = run._replace(schedule=((0, 0.0),))
+    run = replace(run, schedule=((0, 0.0),))
     alone = train(run, data, progress=False, devices=())
     shared = train(run, data, str(tmp_path), progress=False, devices=two_devices)
     for name in alone:
