@@ -372,7 +372,7 @@ def make(factory: Callable[..., Objective], parameters: dict, defaults: dict) ->
         used = {key: value for key, value in defaults.items() if key in known.parameters}
         arguments = dict(used, **parameters)
         known.bind(**arguments)
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise EmpirError(f"the parameters of {getattr(factory, '__name__', factory)}: {error}")
     objective = factory(**arguments)
     if not isinstance(objective, Objective) or not dataclasses.is_dataclass(objective):

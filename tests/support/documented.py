@@ -10,7 +10,9 @@ from tests.support import ROOT
 
 #: A block, after a comment that says what a test does with it.
 FENCE = re.compile(
-    r"(?:<!-- (?P<marker>run|slow) -->\n+)?^```(?P<language>\w*)\n(?P<text>.*?)^```$", re.M | re.S
+    r"(?:<!-- (?P<marker>run|slow) -->\n+)?"
+    r'^```(?P<language>\w*)(?: title="(?P<title>\S+)")?\n(?P<text>.*?)^```$',
+    re.M | re.S,
 )
 
 
@@ -22,6 +24,7 @@ class Block(NamedTuple):
       line: of the page, at which it begins.
       language: after the fence.
       marker: "run", "slow" or None.
+      title: name of the file that it shows, or None.
       text: what it holds.
     """
 
@@ -29,6 +32,7 @@ class Block(NamedTuple):
     line: int
     language: str
     marker: str
+    title: str
     text: str
 
     def __str__(self):
@@ -66,6 +70,6 @@ def blocks(language=None):
             text = file.read()
         for match in FENCE.finditer(text):
             line = text.count("\n", 0, match.start("language")) + 1
-            block = Block(page, line, match["language"], match["marker"], match["text"])
+            block = Block(page, line, **match.groupdict())
             if language in (None, block.language):
                 yield block
