@@ -18,9 +18,9 @@ from empir.commands import commandline  # noqa: E402
 
 def setup():
     """Define the flags; returns the main function."""
-    from empir.commands import cli
+    from empir.commands import attack
 
-    return cli.attack_script("imagenet")
+    return attack.setup("imagenet")
 
 
 if __name__ == "__main__":

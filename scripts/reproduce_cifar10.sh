@@ -2,7 +2,7 @@
 # Both CIFAR-10 rows of the paper's table on all 10,000 test images: four attacks, both protocols.
 # Records go to results/cifar10, then the tables of docs/ are made from them.
 #
-#   scripts/reproduce_cifar10.sh [--data_dir=FOLDER] [--out=DIR] [--members=DIR]
+#   scripts/reproduce_cifar10.sh [--data_dir=FOLDER] [--out=DIR] [--members_dir=DIR]
 #
 # Started again it continues where it stopped; the records that the repository holds count as
 # finished, so remove results/cifar10/{baseline,empir-*} to compute them anew. Records of other

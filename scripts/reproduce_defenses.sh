@@ -58,7 +58,7 @@ defend() { # DEFENSE FLAG...
 }
 
 evaluate() { # DEFENSE MEMBERS
-  "$PYTHON" -m empir reproduce --dataset="$dataset" --members="$2" --nb_samples="$samples" \
+  "$PYTHON" -m empir reproduce --dataset="$dataset" --members_dir="$2" --nb_samples="$samples" \
     --out="$out/$dataset/$1" ${flags[@]+"${flags[@]}"}
 }
 

@@ -24,5 +24,5 @@ if [ $# -gt 0 ] && [ "${1#-}" = "$1" ]; then
   shift
 fi
 . scripts/python.sh
-"$PYTHON" -m empir reproduce --dataset=imagenet --imagenet_path="$imagenet" --members="$members" "$@"
+"$PYTHON" -m empir reproduce --dataset=imagenet --imagenet_path="$imagenet" --members_dir="$members" "$@"
 "$PYTHON" -m empir report

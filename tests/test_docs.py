@@ -10,7 +10,7 @@ import pytest
 from absl import flags
 
 from benchmarks import autoattack, speed, step_profile, throughput
-from empir.commands import cli, commandline, cost
+from empir.commands import attack, commandline, cost
 from empir.commands import main as console
 from empir.commands import reproduce, robustness
 from tests.support import ROOT
@@ -40,7 +40,7 @@ OTHERS = ("git", "cd", "rm", "mkdir", "pip", "pre-commit")
 
 def example(dataset):
     """What defines the flags of a dataset's example script."""
-    return lambda: cli.attack_script(dataset)
+    return lambda: attack.setup(dataset)
 
 
 def check_flags(setup, words):

@@ -8,11 +8,13 @@ lines of a table are the ensemble's overhead over one full-precision network, an
 claims of it.
 """
 
+import os
 from typing import Sequence
 
 from absl import flags
 
 from empir import runtime
+from empir.commands import flags as empir_flags
 from empir.commands.flag_types import define_count
 from empir.errors import EmpirError
 from empir.experiments import EXPERIMENTS
@@ -42,13 +44,21 @@ def parse_members(items: Sequence[str]):
 
 def setup():
     """Define the flags; returns the main function."""
-    flags.DEFINE_string("dataset", "mnist", "whose networks: %s, all" % ", ".join(EXPERIMENTS))
-    flags.DEFINE_list(
-        "members", None, "precisions, e.g. w2a4,w2a4/w2a2/fp,fp; default: the paper's"
+    known = ", ".join([*EXPERIMENTS, ALL])
+    flags.DEFINE_string("dataset", "mnist", f"The dataset whose network is counted: {known}.")
+    empir_flags.define_members(
+        "Checkpoints are not read and can be left out, as in w2a4,w2a4/w2a2/fp,fp. By default they "
+        "are the paper's members."
     )
-    define_count("nb_filters", None, "width; default: the network's")
-    flags.DEFINE_bool("layers", False, "each member's layers too")
-    flags.DEFINE_string("out", None, "file for the numbers, JSON; default: none")
+    text = "The width of the members. By default it is their network's."
+    define_count("nb_filters", None, text)
+    flags.DEFINE_bool("layers", False, "Show the layers of each member, too.")
+    flags.DEFINE_string(
+        "out",
+        None,
+        "The folder for cost.json, or a name of its own for that file, which ends in .json. By "
+        "default nothing is kept.",
+    )
     return run
 
 
@@ -62,8 +72,10 @@ def run(_):
         known = ", ".join(EXPERIMENTS)
         raise EmpirError(f"--dataset={FLAGS.dataset}: choose from {known}, {ALL}")
     members = None if FLAGS.members is None else parse_members(FLAGS.members)
-    if FLAGS.out is not None:
-        runs.check_file(FLAGS.out)
+    path = FLAGS.out
+    if path is not None:
+        path = path if path.endswith(".json") else os.path.join(path, "cost.json")
+        runs.check_file(path)
     chosen = EXPERIMENTS.values() if FLAGS.dataset == ALL else [EXPERIMENTS[FLAGS.dataset]]
     ensembles = {
         experiment.dataset: ensemble_cost(
@@ -74,9 +86,9 @@ def run(_):
         )
         for experiment in chosen
     }
-    if FLAGS.out:
+    if path is not None:
         versions, commit = runtime.provenance()
         record = dict(ensembles=ensembles, command=runtime.command())
         record.update(versions=versions, git_commit=commit)
-        runs.write_json(FLAGS.out, record)
+        runs.write_json(path, record)
     print("\n\n".join(report.terminal(ensemble) for ensemble in ensembles.values()))

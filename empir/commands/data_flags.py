@@ -9,14 +9,13 @@ from empir.nn import architecture
 
 FLAGS = flags.FLAGS
 
+#: Flags that are read with --imagenet_path only.
+IMAGENET_FLAGS = ("imagenet_path", "val_label_offset", "allow_missing_shards", "correct_channels")
+
 
 def given(name: str) -> bool:
     """Whether a flag, if this command has it, stands on the command line."""
     return name in FLAGS and FLAGS[name].present > 0
-
-
-#: Flags that are read with --imagenet_path only.
-IMAGENET_FLAGS = ("imagenet_path", "val_label_offset", "allow_missing_shards", "correct_channels")
 
 
 def define_data(*names: str, training: bool = True):
@@ -26,27 +25,41 @@ def define_data(*names: str, training: bool = True):
       training: whether the command reads training images too.
     """
     if "data_dir" in names:
-        text = "folder with the dataset's files; default: Keras' cache, into which it is downloaded"
-        flags.DEFINE_string("data_dir", None, text)
-    if "imagenet_path" in names:
-        text = "folder with ImageNet's TFRecords; no default, as they cannot be downloaded"
-        flags.DEFINE_string("imagenet_path", None, text)
-        for split, default in (("val", "0 for files named Val, else 1"), ("train", "1")):
-            if split == "val" or training:
-                flags.DEFINE_integer(
-                    split + "_label_offset",
-                    None,
-                    "what is subtracted from the labels of the %s files; default: %s"
-                    % ("validation" if split == "val" else "training", default),
-                    lower_bound=-1000,
-                    upper_bound=1000,
-                )
-        flags.DEFINE_bool("allow_missing_shards", False, "use the TFRecord files that are there")
-        flags.DEFINE_bool(
-            "correct_channels",
-            False,
-            "normalise each channel by its own mean, unlike the original and its checkpoints",
+        flags.DEFINE_string(
+            "data_dir",
+            None,
+            "The folder with the dataset's files. By default they are looked for in Keras' cache, "
+            "and downloaded into it.",
         )
+    if "imagenet_path" in names:
+        _define_imagenet(training)
+
+
+def _define_imagenet(training):
+    flags.DEFINE_string(
+        "imagenet_path",
+        None,
+        "The folder with ImageNet's TFRecords. It has no default, as they cannot be downloaded.",
+    )
+    splits = {"val": ("validation", "0 for files named Val, else 1")}
+    if training:
+        splits["train"] = ("training", "1")
+    for split, (name, default) in splits.items():
+        flags.DEFINE_integer(
+            f"{split}_label_offset",
+            None,
+            f"This is subtracted from the labels in the {name} files. By default it is {default}.",
+            lower_bound=-1000,
+            upper_bound=1000,
+        )
+    flags.DEFINE_bool(
+        "allow_missing_shards", False, "Use the TFRecord files that are there, if some are missing."
+    )
+    flags.DEFINE_bool(
+        "correct_channels",
+        False,
+        "Normalise each channel by its own mean. The original and its checkpoints do not.",
+    )
 
 
 def define_own_data(*names: str):
@@ -55,12 +68,18 @@ def define_own_data(*names: str):
     Args:
       names: as of `define_data`.
     """
-    text = "your own images and labels: an .npz file with x_test and y_test, or images and labels; "
-    text += "for training x_train and y_train too; default: the dataset's"
-    flags.DEFINE_string("data", None, text)
+    flags.DEFINE_string(
+        "data",
+        None,
+        "Your own images and labels: an .npz file with the arrays x_test and y_test, or images and "
+        "labels; for training also x_train and y_train. By default the dataset's are taken.",
+    )
     if "data_dir" in names:
-        text = "accept files in --data_dir of the dataset's format that are not the dataset's"
-        flags.DEFINE_bool("any_data", False, text)
+        flags.DEFINE_bool(
+            "any_data",
+            False,
+            "Accept files in --data_dir that have the dataset's format, but are not the dataset's.",
+        )
 
 
 def load_data(experiment: Experiment, split: str, sample: bool = False, any_shape: bool = False):
@@ -80,33 +99,30 @@ def load_data(experiment: Experiment, split: str, sample: bool = False, any_shap
     if "data" in FLAGS and FLAGS.data is not None:
         return _own_data(experiment, split, sample, any_shape)
     if sample and path:
-        raise EmpirError("--sample and --%s exclude each other" % experiment.data_flag)
-    others = ("data_dir",) if experiment.data_flag == "imagenet_path" else IMAGENET_FLAGS
-    for name in others:
+        raise EmpirError(f"--sample and --{experiment.data_flag} exclude each other")
+    is_imagenet = experiment.data_flag == "imagenet_path"
+    for name in ("data_dir",) if is_imagenet else IMAGENET_FLAGS:
         if given(name):
-            raise EmpirError("--%s is not for %s: drop it" % (name, experiment.title))
-    more = {}
+            raise EmpirError(f"--{name} is not for {experiment.title}: drop it")
+    options = {}
     if "any_data" in FLAGS and FLAGS.any_data:
-        if experiment.data_flag != "data_dir" or not path:
+        if is_imagenet or not path:
             raise EmpirError("--any_data needs --data_dir, the folder of files that it accepts")
-        more["any_data"] = True
-    if experiment.data_flag != "imagenet_path":
-        return experiment.load(split, path, sample, **more)
-    return experiment.load(
-        split,
-        path,
-        sample,
-        label_offset=FLAGS.val_label_offset if split == "test" else FLAGS.train_label_offset,
-        allow_missing_shards=FLAGS.allow_missing_shards,
-        correct_channels=FLAGS.correct_channels,
-    )
+        options["any_data"] = True
+    if is_imagenet:
+        options.update(
+            label_offset=FLAGS.val_label_offset if split == "test" else FLAGS.train_label_offset,
+            allow_missing_shards=FLAGS.allow_missing_shards,
+            correct_channels=FLAGS.correct_channels,
+        )
+    return experiment.load(split, path, sample, **options)
 
 
 def _own_data(experiment, split, sample, any_shape):
     """The split in the file of --data."""
     others = [name for name in ("data_dir", "imagenet_path", "any_data") if given(name)]
-    for name in others + (["sample"] if sample else []):
-        raise EmpirError("--data and --%s exclude each other" % name)
+    for name in others + ["sample"] * sample:
+        raise EmpirError(f"--data and --{name} exclude each other")
     if not FLAGS.data:
         raise EmpirError("--data is empty: name an .npz file")
     network = architecture(experiment.architecture)

@@ -1,4 +1,4 @@
-"""Kinds of flags: counts with a largest value, radii that may be fractions, other numbers."""
+"""Kinds of flags: numbers that may be fractions, counts with a largest value, seeds."""
 
 import math
 
@@ -6,7 +6,7 @@ from absl import flags
 
 from empir.attacks import MOST
 
-#: Largest seed that everything random takes.
+#: The largest seed that everything random takes.
 MOST_SEED = 2**31 - 1
 
 
@@ -19,21 +19,21 @@ class Number(flags.ArgumentParser):
 
     def __init__(self, zero: bool = True):
         super().__init__()
-        self.syntactic_help = "a finite number %s 0, e.g. 0.1 or 8/255" % (">=" if zero else ">")
+        self.syntactic_help = f"a finite number {'>=' if zero else '>'} 0, e.g. 0.1 or 8/255"
         self._zero = zero
 
-    def parse(self, argument):
+    def parse(self, argument) -> float:
         """The number that a text means; ValueError, which absl completes, for any other text."""
         numerator, slash, denominator = str(argument).partition("/")
         try:
             value = float(numerator) / (float(denominator) if slash else 1.0)
         except (ValueError, ZeroDivisionError):
-            raise ValueError("write " + self.syntactic_help)
+            value = math.nan
         if not (0 < value < math.inf or (self._zero and value == 0)):
-            raise ValueError("write " + self.syntactic_help)
+            raise ValueError(f"write {self.syntactic_help}")
         return value
 
-    def flag_type(self):
+    def flag_type(self) -> str:
         """Name of the type, for absl."""
         return "number"
 

@@ -45,12 +45,12 @@ class Command:
 
 COMMANDS = {
     "attack": Command(
-        "empir.commands.cli:attack_script",
+        "empir.commands.attack:setup",
         "attack the networks of a --dataset; train one where there is none yet",
         by_dataset=True,
     ),
     "train": Command(
-        "empir.commands.cli:attack_script",
+        "empir.commands.attack:setup",
         "train a network of a --dataset into the folder --model_path",
         by_dataset=True,
         before=("--train_only",),

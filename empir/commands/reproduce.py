@@ -35,10 +35,18 @@ FAST_ATTACKS = ("fgsm",)
 def setup():
     """Define the flags; returns the main function."""
     empir_flags.define_command()
-    flags.DEFINE_string("members", None, "folder of the members; default: checkpoints/DATASET")
-    flags.DEFINE_string("out", None, "folder of the records; default: results/DATASET")
-    define_count("nb_samples", None, "attack the first n test images; default: all")
-    define_count("slow_samples", None, "images for CW, BIM and PGD; default: --nb_samples")
+    flags.DEFINE_string(
+        "members_dir",
+        None,
+        "The folder that holds a checkpoint of each member. By default it is checkpoints/DATASET.",
+    )
+    text = "An older name of --members_dir, with the same default."
+    flags.DEFINE_string("members", None, text)
+    flags.DEFINE_string("out", None, "The folder of the records. By default it is results/DATASET.")
+    text = "The number of test images to attack, from the first. By default all are attacked."
+    define_count("nb_samples", None, text)
+    text = "The number of these that CW, BIM and PGD attack. By default it is the same number."
+    define_count("slow_samples", None, text)
     return run
 
 
@@ -56,7 +64,7 @@ def run(_):
     data = data_flags.load_data(chosen, "test", FLAGS.sample)
     fast = data if FLAGS.nb_samples is None else data.first(FLAGS.nb_samples)
     if FLAGS.slow_samples is not None and FLAGS.slow_samples > len(fast.labels):
-        raise EmpirError("--slow_samples=%d is more than --nb_samples" % FLAGS.slow_samples)
+        raise EmpirError(f"--slow_samples={FLAGS.slow_samples} is more than --nb_samples")
     slow = fast if FLAGS.slow_samples is None else fast.first(FLAGS.slow_samples)
     with runs.lock(out):
         reproduce(chosen, folder, fast, slow, out, FLAGS.progress)
@@ -65,11 +73,11 @@ def run(_):
 
 def _members(chosen):
     """Folder of the members; `EmpirError` if one of them is not there."""
-    folder = FLAGS.members
-    if folder == "":
-        raise EmpirError("an empty --members names no folder")
+    if None not in (FLAGS.members_dir, FLAGS.members):
+        raise EmpirError("--members_dir and --members are the same: drop --members")
+    folder = FLAGS.members if FLAGS.members_dir is None else FLAGS.members_dir
     if folder is None:
-        folder = clone.shipped(os.path.join("checkpoints", chosen.dataset), "--members=FOLDER")
+        folder = clone.shipped(os.path.join("checkpoints", chosen.dataset), "--members_dir=FOLDER")
     elif not os.path.isdir(folder):
         folder = os.path.join(clone.root(), folder)
     for name, _ in chosen.members:

@@ -12,7 +12,7 @@ images. The same command goes on where it stopped.
 from absl import flags
 
 from empir import runtime
-from empir.commands import data_flags
+from empir.commands import attack_flags, data_flags
 from empir.commands import flags as empir_flags
 from empir.commands.flag_types import define_count, define_number, define_seed
 from empir.errors import EmpirError
@@ -32,28 +32,42 @@ def setup():
     """Define the flags; returns the main function."""
     empir_flags.define_command()
     data_flags.define_own_data("data_dir")
-    empir_flags.define_members("default: the dataset's in checkpoints")
-    text = "your own Keras models (keras.Model.save), in place of --members; default: none"
-    flags.DEFINE_list("checkpoint", None, text)
-    flags.DEFINE_bool("trust", False, "load these also if they hold code (Lambda layers): it runs")
+    empir_flags.define_members("By default they are the dataset's in checkpoints.")
     flags.DEFINE_list(
-        "outside", None, "networks to transfer attacks from, as --members; default: the shipped one"
+        "checkpoint",
+        None,
+        "Files of your own Keras models, written by keras.Model.save, in place of --members. By "
+        "default there are none.",
     )
-    flags.DEFINE_string("combine", "mean_logits", "decision rule: mean_logits, mean_probs, vote")
-    text = "the members' width; default: their checkpoints'"
-    define_count("nb_filters", None, text, MOST_FILTERS)
-    flags.DEFINE_bool("stocRound", False, "quantize with stochastic rounding")
-    empir_flags.define_rand()
-    text = "radius, e.g. 0.1 or 8/255; default: the paper's (L-infinity)"
+    flags.DEFINE_bool(
+        "trust", False, "Load such a file also if it holds code (Lambda layers). The code runs."
+    )
+    flags.DEFINE_list(
+        "outside",
+        None,
+        "Networks that are not attacked, but from which attacks are transferred, as --members. By "
+        "default it is the one in checkpoints; an empty value stands for none.",
+    )
+    empir_flags.define_combine("mean_logits")
+    define_count(
+        "nb_filters",
+        None,
+        "The width of the members. By default it is that of their checkpoints.",
+        MOST_FILTERS,
+    )
+    empir_flags.define_drawing()
+    text = "The radius, e.g. 0.1 or 8/255. By default it is the paper's for the norm linf."
     define_number("eps", None, text, zero=False)
-    flags.DEFINE_string("norm", "linf", "linf or l2")
-    define_count("nb_samples", 1000, "the first n test images")
-    define_count("batch_size", 100, "images per graph call")
-    define_seed(runtime.DEFAULT_SEED, "of everything random")
-    define_count("nb_iter", 100, "Auto-PGD's iterations on what is left")
-    define_count("restarts", 5, "its random starts on what is left", MOST_RESTARTS)
-    flags.DEFINE_bool("analyses", True, "curves and verdicts too")
-    flags.DEFINE_string("out", None, "folder of the records and the report; no default")
+    flags.DEFINE_string("norm", "linf", "The norm of the radius: linf or l2.")
+    define_count("nb_samples", 1000, "The number of test images to attack, from the first.")
+    define_count("batch_size", 100, "The number of images that are attacked together.")
+    define_seed(runtime.DEFAULT_SEED, "The seed of everything random.")
+    text = "The number of Auto-PGD's iterations on the images that are still classified correctly."
+    define_count("nb_iter", 100, text)
+    text = "The number of its random starts on these images."
+    define_count("restarts", 5, text, MOST_RESTARTS)
+    flags.DEFINE_bool("analyses", True, "Measure curves and run checks, too.")
+    flags.DEFINE_string("out", None, "The folder of the records and the report. It has no default.")
     return run
 
 
@@ -69,14 +83,14 @@ def run(_):
     if not FLAGS.out:
         raise EmpirError("--out is missing: name a folder for the records and the report")
     if FLAGS.norm not in NORMS:
-        raise EmpirError("--norm=%s: choose from %s" % (FLAGS.norm, ", ".join(NORMS)))
+        raise EmpirError(f"--norm={FLAGS.norm}: choose from {', '.join(NORMS)}")
     if FLAGS.eps is None and FLAGS.norm != "linf":
-        raise EmpirError("--norm=%s needs --eps, the radius in that norm" % FLAGS.norm)
+        raise EmpirError(f"--norm={FLAGS.norm} needs --eps, the radius in that norm")
     runs.check_writable(FLAGS.out)
     models = subjects.keras_files(FLAGS.checkpoint)
     options = _options(models)
     members = () if models else _members(chosen)
-    chosen = empir_flags.with_rand(chosen, members)
+    chosen = attack_flags.with_rand(chosen, members)
     source = subjects.Source(
         architecture=chosen.architecture,
         members=members,
@@ -121,7 +135,7 @@ def run(_):
 def _members(chosen):
     from empir.evaluation import subjects
 
-    return subjects.shipped(chosen) if FLAGS.members is None else empir_flags.listed_members()
+    return subjects.shipped(chosen) if FLAGS.members is None else attack_flags.listed_members()
 
 
 def _outside(default):
@@ -132,14 +146,14 @@ def _outside(default):
 
 def _options(models):
     """Arguments of the members' builder that differ from its defaults."""
-    asked = {
-        "nb_filters": (FLAGS.nb_filters, None),
-        "stochastic_rounding": (FLAGS.stocRound, False),
-    }
-    options = {key: value for key, (value, default) in asked.items() if value != default}
+    options = {}
+    if FLAGS.nb_filters is not None:
+        options["nb_filters"] = FLAGS.nb_filters
+    if FLAGS.stocRound:
+        options["stochastic_rounding"] = True
     for name in ("members", "nb_filters", "stocRound", "rand"):
         if models and FLAGS[name].value:
-            raise EmpirError("--%s and --checkpoint exclude each other" % name)
+            raise EmpirError(f"--{name} and --checkpoint exclude each other")
     if FLAGS.trust and not models:
         raise EmpirError("--trust is about the files of --checkpoint, which is not given")
     return options

@@ -9,8 +9,8 @@ import pytest
 from cleverhans import attacks as cleverhans_attacks
 
 from empir import attacks
-from empir.commands import cli, commandline
-from empir.commands import flags as empir_flags
+from empir.commands import attack as command
+from empir.commands import attack_flags, commandline
 from empir.errors import EmpirError
 from empir.experiments import EXPERIMENTS, default_parameters
 from tests.support.in_process import run_here
@@ -52,7 +52,7 @@ def table(monkeypatch):
 def test_the_papers_parameters_and_the_flags_that_set_them(attack):
     expected, read = PARAMETERS[attack]
     assert default_parameters(EXPERIMENTS["mnist"], attack, 7) == expected
-    assert set(attacks.row(attack).sources().values()) & set(empir_flags.ATTACK_FLAGS) == read
+    assert set(attacks.row(attack).sources().values()) & set(attack_flags.ATTACK_FLAGS) == read
 
 
 ROWS = [
@@ -92,7 +92,7 @@ def run(tmp_path, monkeypatch, capfd):
     save_members(str(tmp_path))
 
     def run_script(line):
-        argv, setup = ["mnist_attack.py"] + line.split(), lambda: cli.attack_script("mnist")
+        argv, setup = ["mnist_attack.py"] + line.split(), lambda: command.setup("mnist")
         done = run_here(lambda: commandline.run_main(setup, argv), capfd)
         record = None
         if os.path.exists("out/result.json"):

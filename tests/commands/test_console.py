@@ -87,7 +87,7 @@ def test_attack_is_the_example_script(call, tmp_path):
 def test_train_leaves_a_checkpoint_of_the_dataset(call, tmp_path, monkeypatch):
     (tmp_path / "member").mkdir()
     trained = []
-    monkeypatch.setattr("empir.commands.cli.run", lambda chosen: trained.append(chosen.dataset))
+    monkeypatch.setattr("empir.commands.attack.run", lambda chosen: trained.append(chosen.dataset))
     assert call("train --model_path=member --dataset cifar10")[0] == 0
     assert trained == ["cifar10"]
 

@@ -1,10 +1,12 @@
 """Flags to members, protocols and warnings; the original's ways of writing them."""
 
+import dataclasses
+
 import pytest
 from absl import flags
 
 from empir import attacks
-from empir.commands import commandline, data_flags
+from empir.commands import attack_flags, commandline, data_flags
 from empir.commands import flags as empir_flags
 from empir.errors import EmpirError
 from empir.experiments import EXPERIMENTS
@@ -25,6 +27,12 @@ def parse():
 
     yield parse_line
     remove_flags()
+
+
+@pytest.fixture
+def empty(tmp_path, monkeypatch):
+    """An empty folder, in which a network can be trained, as the current one."""
+    monkeypatch.chdir(tmp_path)
 
 
 LAYERS = (Precision(2, 4), Precision(None, 3), Precision(2, 2))
@@ -56,7 +64,7 @@ LAYERS = (Precision(2, 4), Precision(None, 3), Precision(2, 2))
 )
 def test_flags_become_members(parse, line, expected):
     parse(line)
-    assert [(spec.precision, spec.path) for spec in empir_flags.members()] == expected
+    assert [(spec.precision, spec.path) for spec in attack_flags.members()] == expected
 
 
 @pytest.mark.parametrize(
@@ -75,7 +83,7 @@ def test_flags_become_members(parse, line, expected):
 )
 def test_flags_become_a_protocol(parse, line, expected):
     parse(line)
-    assert empir_flags.protocol() == expected
+    assert dataclasses.astuple(attack_flags.protocol()) == expected
 
 
 @pytest.mark.parametrize(
@@ -91,7 +99,7 @@ def test_flags_become_a_protocol(parse, line, expected):
         ("--nb_epochs=3 --lr=0.1", "cw", False, ["lr", "nb_epochs"]),
         ("--batch_size=8 --test --logdir=x", "cw", False, ["batch_size", "logdir", "test"]),
         ("--adv=1 --delay=3 --nb_iter=7", "cw", True, []),
-        ("--adv=1 --delay=3 --nb_iter=7 --train_only", "cw", True, []),
+        ("--adv=1 --delay=3 --nb_iter=7 --train_only --model_path=.", "cw", True, []),
         ("--adv=2 --adv_eps_iter=0.1 --nb_iter=7", "cw", True, ["adv_eps_iter", "nb_iter"]),
         ("--adv=1 --adv_radius=released", "cw", True, ["adv_radius"]),
         (
@@ -110,9 +118,11 @@ def test_flags_become_a_protocol(parse, line, expected):
         ),
     ],
 )
-def test_flags_that_a_run_does_not_read_are_told(parse, line, attack, training, ignored):
+def test_flags_that_a_run_does_not_read_are_told(parse, empty, line, attack, training, ignored):
     parse(line)
-    told = dict(empir_flags.without_effect(attack, training, EXPERIMENTS["mnist"]))
+    request = attack_flags.read(EXPERIMENTS["mnist"])
+    request = dataclasses.replace(request, attack=attack, training=training)
+    told = dict(attack_flags.without_effect(request))
     assert sorted(told) == ignored and all(told.values())
 
 

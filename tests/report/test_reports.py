@@ -6,7 +6,7 @@ import logging
 import markdown
 import pytest
 
-from empir.commands import cli
+from empir.commands import attack
 from empir.evaluation.verdicts import VERDICTS
 from empir.report import autoattack, escape, networks
 from empir.report import robustness as report
@@ -129,7 +129,7 @@ def test_the_stronger_of_two_is_named(points, told):
 
 
 def result(count):
-    """What `cli.report` reads of a record of an ensemble of so many networks."""
+    """What `attack.report` reads of a record of an ensemble of so many networks."""
     accuracy = {"clean": 0.9, "adversarial": 0.125, "clean_top5": 1.0, "adversarial_top5": 0.5}
     return {
         "members": [dict(NETWORK, path="m/model%d-w2a4" % n) for n in range(1, count + 1)],
@@ -143,7 +143,7 @@ def result(count):
 
 def test_the_accuracies_of_an_ensemble_are_those_of_rules_and_named_members(caplog, capsys):
     caplog.set_level(logging.INFO, "empir")
-    cli.report(result(2))
+    attack.report(result(2))
     names = [text.split("  ")[0].split(" clean")[0] for text in caplog.messages[::2]]
     assert names == ["vote", "mean_logits", "mean_probs", "model1-w2a4, w2a4", "model2-w2a4, w2a4"]
     assert len({text.index("clean") for text in caplog.messages}) == 1  # aligned
@@ -154,7 +154,7 @@ def test_the_accuracies_of_one_network_stand_on_one_line(caplog, capsys):
     caplog.set_level(logging.INFO, "empir")
     one = result(1)
     del one["member_accuracy"][0]["clean_top5"]
-    cli.report(one)
+    attack.report(one)
     assert caplog.messages == ["model1-w2a4, w2a4 clean 0.9000, adversarial 0.1250"]
     assert len(capsys.readouterr().out.splitlines()) == 3
 

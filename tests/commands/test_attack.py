@@ -10,7 +10,7 @@ import shutil
 import numpy as np
 import pytest
 
-from empir.commands import cli, commandline, defenses
+from empir.commands import attack, commandline, defenses
 from empir.data import mnist
 from empir.models import checkpoints
 from empir.runtime import progress_bar
@@ -69,7 +69,7 @@ def run(workspace, monkeypatch, capfd):
         with open(os.path.join(workspace, "data", name), "rb") as file:
             monkeypatch.setitem(mnist.SHA256, name, hashlib.sha256(file.read()).hexdigest())
 
-    def run_script(line, setup=lambda: cli.attack_script("mnist")):
+    def run_script(line, setup=lambda: attack.setup("mnist")):
         argv = ["mnist_attack.py"] + line.split()
         return run_here(lambda: commandline.run_main(setup, argv), capfd)
 
@@ -245,7 +245,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(run, workspace, line, says):
 
 @pytest.mark.parametrize("dataset", ["cifar10", "imagenet"])
 def test_random_weights_are_refused_where_there_is_no_such_network(run, dataset):
-    outcome = run("--rand --model_path=model3", lambda: cli.attack_script(dataset))
+    outcome = run("--rand --model_path=model3", lambda: attack.setup(dataset))
     assert_refused(outcome, "--rand is a network for MNIST only")
 
 
@@ -253,8 +253,8 @@ def test_a_network_with_random_weights_is_trained_and_attacked(run, workspace, t
     folder, out = str(tmp_path / "member"), str(tmp_path / "out")
     os.mkdir(folder)
     line = FAST + "--rand --model_path=" + folder
-    assert run(line + " --train_only --nb_epochs=1").status == 0
-    assert run(line + " --out=" + out).status == 0
+    assert run(line + " --train_only --nb_epochs=1").returncode == 0
+    assert run(line + " --out=" + out).returncode == 0
     record = json.load(open(os.path.join(out, "result.json")))
     assert (record["architecture"], record["options"]) == ("MNISTconvRand", {"nb_filters": 4})
     assert record["members"][0]["sha256"] == checkpoints.digest(checkpoints.read(folder))

@@ -1,0 +1,258 @@
+"""Attack an ensemble or a single network of a dataset; train the network where there is none yet.
+
+`empir attack`, `empir train` and the example scripts run this module.
+"""
+
+import contextlib
+import logging
+import os
+import re
+import sys
+
+from absl import flags
+
+from empir import attacks, runtime
+from empir.commands import attack_flags, data_flags, defenses
+from empir.commands import flags as empir_flags
+from empir.errors import EmpirError
+from empir.experiments import ADAPTIVE_SAMPLES, Experiment, default_parameters, experiment
+from empir.models import identity
+from empir.nn import family
+from empir.records import runs
+from empir.report import networks
+from empir.training import training_folder
+
+log = logging.getLogger("empir")
+FLAGS = flags.FLAGS
+
+
+def setup(dataset: str):
+    """Define the flags of the attacks on a dataset; returns the main function."""
+    chosen = experiment(dataset)
+    empir_flags.define(chosen)
+    return lambda _: run(chosen)
+
+
+def run(experiment: Experiment):
+    """Do what the parsed flags ask for, and print the result.
+
+    Raises:
+      EmpirError: for bad input; `process.exit_with` prints it as one line.
+    """
+    _prepare_process()
+    request = attack_flags.read(experiment)
+    # Training takes whole operations; what draws at random would depend on which share is first.
+    whole = request.training or request.draws
+    images = 1 if whole else request.batch_size(FLAGS.nb_samples)
+    runtime.configure(FLAGS.num_threads, images)
+    for flag, reason in attack_flags.without_effect(request):
+        log.warning("--%s has no effect: %s", flag, reason)
+    if request.out is not None or (request.draw and not request.train_only):
+        runs.check_writable("." if request.out is None else request.out)
+    path, precisions = request.members[0].path, request.precisions
+    if request.train_only and not request.training:
+        identity.check_record(path, request.network, precisions[0])
+        training_folder.tidy(path)
+    data = None if request.train_only else _test_data(request)
+    arrays = _train(request) if request.training else None
+    if request.train_only:
+        log.info("%s holds a trained network", path)
+    elif request.is_adaptive:
+        _attack_adaptively(request, data, arrays)
+    else:
+        _attack(request, data, arrays)
+        if request.draw:
+            _show_figure(request)
+
+
+def _prepare_process():
+    """Apply the flags that must be known before TensorFlow is loaded."""
+    if FLAGS.gpu is not None:
+        if not re.match(r"(-1|[0-9]{1,3}(,[0-9]{1,3})*)?\Z", FLAGS.gpu):
+            raise EmpirError(f"--gpu={FLAGS.gpu}: write a GPU's number, e.g. 0, or nothing")
+        os.environ["CUDA_VISIBLE_DEVICES"] = FLAGS.gpu
+    if FLAGS.debug:
+        log.setLevel(logging.DEBUG)
+
+
+def _test_data(request):
+    """The images to attack."""
+    data = data_flags.load_data(request.experiment, "test")
+    if data_flags.given("nb_samples"):
+        return data.first(FLAGS.nb_samples)
+    most = FLAGS.nb_samples
+    if request.is_adaptive:
+        most = ADAPTIVE_SAMPLES
+        log.info("attacking the first %d images; --nb_samples takes others", most)
+    return data.first(min(most, len(data.labels)))
+
+
+def _train(request):
+    """Train the network of a request; returns its weights under their released names."""
+    from empir.training import Settings
+
+    path, precisions = request.members[0].path, request.precisions[0]
+    if path is None:
+        log.warning("training without --model_path: the network is attacked, then forgotten")
+    experiment, setting = request.experiment, request.setting
+    settings = Settings(
+        network=request.network,
+        precisions=precisions,
+        options=request.options,
+        epochs=setting.nb_epochs,
+        batch_size=setting.batch_size,
+        learning_rate=setting.learning_rate,
+        seed=setting.seed,
+        label_smoothing=experiment.label_smoothing,
+        schedule=experiment.schedule(setting.learning_rate, family(precisions) == "lp"),
+        adam_epsilon=experiment.adam_epsilon,
+    )
+    return defenses.train(
+        settings,
+        experiment,
+        data_flags.load_data(experiment, "train"),
+        path,
+        resume=request.resume,
+        logdir=FLAGS.logdir,
+        test=data_flags.load_data(experiment, "test"),
+        test_each_epoch=FLAGS.test,
+        progress=request.progress,
+        keep_state=FLAGS.keep_state,
+    )
+
+
+def _attack(request, data, arrays):
+    """Run one attack on the members, or on the one of trained weights `arrays`."""
+    from empir.evaluation.runner import evaluate
+    from empir.models.loading import load_member, member_from_arrays
+    from empir.runtime import tf
+
+    network, options, engine = request.network, request.options, request.engine
+    operations = attacks.row(request.attack).operations
+    with tf.Graph().as_default(), runtime.session(operations=operations) as session:
+        tf.set_random_seed(request.setting.seed)
+        members = []
+        for number, (spec, bits) in enumerate(zip(request.members, request.precisions), 1):
+            if arrays is None:
+                name = f"model{number}"
+                member = load_member(network, bits, spec.path, session, name, engine, **options)
+            else:
+                member = member_from_arrays(
+                    network, bits, arrays, session, spec.path, engine, **options
+                )
+            members.append(member)
+        job = _job(request, members, data)
+        report(evaluate(job, session, request.out, request.resume, request.progress))
+
+
+def _job(request, members, data):
+    from empir.evaluation.runner import Job
+    from empir.models.ensemble import Ensemble
+
+    protocol, batch_size = request.protocol, request.batch_size(len(data.labels))
+    setting = request.setting._replace(clip_range=data.clip_range)
+    return Job(
+        ensemble=Ensemble(members, protocol.combine, protocol.attack_target, request.temperature),
+        attack=request.attack,
+        parameters=default_parameters(setting, request.attack, batch_size),
+        data=data,
+        seed=setting.seed,
+        batch_size=batch_size,
+        targeted=request.targeted,
+        save_adversarial=request.save_adversarial,
+        architecture=setting.architecture,
+        protocol=protocol.name,
+        options=request.recorded_options,
+        show=_drawer(request, data) if request.draw else None,
+    )
+
+
+def _attack_adaptively(request, data, arrays):
+    """Run the suite of `empir robustness` on the members of the flags: --protocol=adaptive."""
+    from empir.evaluation import rounds, subjects, suite
+    from empir.report import robustness
+
+    setting = request.setting
+    source = subjects.Source(
+        architecture=setting.architecture,
+        members=request.members,
+        outside=() if FLAGS.rand else subjects.independent(setting),
+        combine=request.protocol.combine,
+        temperature=request.temperature,
+        options=request.options,
+        arrays=arrays,
+        engine=request.engine,
+        seed=setting.seed,
+    )
+    asked = rounds.Setting(
+        open=lambda: source.open(data),
+        data=data,
+        eps=setting.eps,
+        seed=setting.seed,
+        batch_size=request.batch_size(len(data.labels)),
+        architecture=setting.architecture,
+        options=request.recorded_options,
+    )
+    with contextlib.ExitStack() as stack:
+        out = request.out or stack.enter_context(runs.temporary_folder())
+        outcome = suite.run(asked, out, progress=request.progress)
+        if request.out:
+            robustness.write(outcome, data, out)
+            log.info("%s holds the report", os.path.join(out, "report.html"))
+    record = outcome.record
+    log.info("%s", robustness.terminal(record))
+    _print_result(record["clean_accuracy"], record["worst_case_accuracy"], outcome.l2.mean())
+
+
+def _figure_path(request):
+    name = "adversarial" if request.out else f"{request.experiment.dataset}-{request.attack}"
+    return os.path.join(request.out or "", f"{name}.png")
+
+
+def _drawer(request, data):
+    """`Job.show` of --viz_enabled: arrays of examples -> PNG file."""
+    from empir.report import pairs  # here: if matplotlib is missing, nothing has been attacked yet
+
+    title = f"{request.attack.upper()} on {request.experiment.title}"
+    how = dict(targeted=request.targeted, clip_range=data.clip_range, channels=data.channels)
+    return lambda arrays: pairs.save(
+        pairs.Pairs(title=title, **how, **arrays), _figure_path(request)
+    )
+
+
+def _show_figure(request):
+    """Say where the drawn images are, drawn now or when the run was finished, and show them."""
+    from empir.report import pairs
+
+    path = _figure_path(request)
+    if not os.path.exists(path):
+        log.warning("--viz_enabled has no effect: %s was finished without it", request.out)
+        return
+    log.info("%s shows the first images beside their adversarial images", path)
+    sys.stdout.flush()  # the result, before a window is waited for
+    pairs.show(path)
+
+
+def report(record: dict):
+    """Print the result's three lines, and log what each decision rule and each member says.
+
+    Of one network there is nothing to combine, so that a single line says it all.
+    """
+    members = list(zip(networks.titles(record["members"]), record["member_accuracy"]))
+    rules = list(record["accuracy"].items()) if len(members) > 1 else []
+    width = max(12, *(len(name) for name, _ in rules + members))
+    for name, accuracy in rules + members:
+        text = "%s clean %.4f, adversarial %.4f"
+        log.info(text, name.ljust(width), accuracy["clean"], accuracy["adversarial"])
+        if "clean_top5" in accuracy:
+            top5 = (accuracy["clean_top5"], accuracy["adversarial_top5"])
+            log.info(text, "  top-5".ljust(width), *top5)
+    if "targeted_success" in record:
+        print(f"Avg. rate of successful targeted adv. examples: {record['targeted_success']:.4f}")
+    _print_result(record["clean_accuracy"], record["adversarial_accuracy"], record["mean_l2"])
+
+
+def _print_result(clean, adversarial, l2):
+    print(f"Test accuracy on legitimate test examples: {clean:.4f}")
+    print(f"Test accuracy on adversarial examples: {adversarial:.4f}")
+    print(f"Avg. L_2 norm of perturbations: {l2:.4f}")

@@ -1,0 +1,366 @@
+"""What the flags of `empir attack` ask for: read once, checked, and kept as one frozen record."""
+
+import os
+from dataclasses import dataclass
+from typing import Iterator, List, Optional, Tuple
+
+from absl import flags
+
+from empir import attacks
+from empir.commands import defenses
+from empir.commands.data_flags import given
+from empir.errors import EmpirError
+from empir.experiments import ADAPTIVE, PROTOCOLS, Experiment
+from empir.models import identity
+from empir.models.checkpoint_files import has_checkpoint
+from empir.models.specs import MemberSpec
+from empir.nn import Architecture, architecture, precision
+from empir.training import training_folder
+
+FLAGS = flags.FLAGS
+
+#: Flags that some attacks read. One that is given with another attack is warned about.
+ATTACK_FLAGS = ("eps", "eps_iter", "nb_iter", "attack_iterations")
+EVALUATION_FLAGS = ("attack", "nb_samples", "targeted", "out", "protocol", "engine")
+SHOWING_FLAGS = ("save_adversarial", "viz_enabled")
+TRAINING_FLAGS = ("nb_epochs", "batch_size", "test", "logdir", "keep_state", "train_label_offset")
+
+#: Flags that name networks in place of --members.
+PATHS = ("model_path1", "model_path2", "model_path3")
+BITS = ("wbits", "abits", "wbitsList", "abitsList")
+SECOND_BITS = ("wbits2", "abits2", "wbits2List", "abits2List")
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How the result of an attack is decided, and what the attack differentiates.
+
+    Attributes:
+      name: of the protocol; None if the flags ask for a combination that has no name.
+      combine: the decision rule.
+      attack_target: see `empir.models.ensemble`; None for the adaptive suite, which attacks all.
+    """
+
+    name: Optional[str]
+    combine: str
+    attack_target: Optional[str]
+
+
+@dataclass(frozen=True)
+class Request:
+    """A training, an attack, or one after the other.
+
+    Attributes:
+      experiment: the dataset's experiment, with the network of --rand if that is asked for.
+      setting: the same with the values of the flags for the attack, the training and the seed.
+      members: the networks to attack, or the one to train.
+      training: whether the network is trained first.
+      train_only: whether nothing is attacked.
+      attack: the name of the attack.
+      targeted: whether it attacks towards every class but the true one.
+      protocol: how it is judged.
+      options: arguments of the network's builder that are asked for, or differ from its defaults.
+      draws: whether the networks draw at random.
+      temperature, engine: of the ensemble, and of the networks; see the flags.
+      out: the folder for the record; None keeps nothing.
+      resume: whether a run in `out` or a training is continued.
+      save_adversarial: whether the record keeps the adversarial images.
+      draw: whether images are drawn beside their adversarial images.
+      progress: whether progress is shown.
+    """
+
+    experiment: Experiment
+    setting: Experiment
+    members: Tuple[MemberSpec, ...]
+    training: bool
+    train_only: bool
+    attack: str
+    targeted: bool
+    protocol: Protocol
+    options: dict
+    draws: bool
+    temperature: float
+    engine: Optional[bool]
+    out: Optional[str]
+    resume: bool
+    save_adversarial: bool
+    draw: bool
+    progress: bool
+
+    @property
+    def network(self) -> Architecture:
+        """The architecture of the members."""
+        return architecture(self.experiment.architecture)
+
+    @property
+    def precisions(self) -> List[tuple]:
+        """The precisions of each member, one for each quantized layer."""
+        layers = len(self.network.quantized_layers)
+        return [precision.per_layer(spec.precision, layers) for spec in self.members]
+
+    @property
+    def is_adaptive(self) -> bool:
+        """Whether the suite of adaptive attacks is asked for, not one attack."""
+        return self.protocol.name == ADAPTIVE
+
+    @property
+    def recorded_options(self) -> dict:
+        """The `options` that differ from the builder's defaults."""
+        usual = ("nb_filters", self.experiment.nb_filters)
+        return {name: value for name, value in self.options.items() if (name, value) != usual}
+
+    def batch_size(self, num_examples: int) -> int:
+        """The number of images that are attacked together, of so many."""
+        return min(self.experiment.attack_batch or self.setting.batch_size, num_examples)
+
+
+def read(experiment: Experiment) -> Request:
+    """The request of the parsed flags.
+
+    Raises:
+      EmpirError: for flags that are missing, or contradict each other.
+    """
+    specs = members()
+    chosen = with_rand(experiment, specs)
+    is_single = not given("members") and len(specs) == 1
+    request = Request(
+        experiment=chosen,
+        setting=chosen._replace(
+            eps=FLAGS.eps,
+            eps_iter=FLAGS.eps_iter,
+            nb_iter=FLAGS.nb_iter,
+            cw_iterations=FLAGS.attack_iterations,
+            batch_size=FLAGS.batch_size,
+            nb_epochs=FLAGS.nb_epochs,
+            learning_rate=FLAGS[chosen.learning_rate_flag].value,
+            seed=chosen.seed if FLAGS.seed is None else FLAGS.seed,
+        ),
+        members=specs,
+        training=is_single and _is_to_be_trained(specs[0].path),
+        train_only=FLAGS.train_only,
+        attack=attacks.canonical_name(FLAGS.attack),
+        targeted=FLAGS.targeted,
+        protocol=protocol(),
+        options=_options(),
+        draws=FLAGS.stocRound or FLAGS.rand,
+        temperature=FLAGS.temperature,
+        engine=FLAGS.engine,
+        out=FLAGS.out,
+        resume=FLAGS.resume,
+        save_adversarial=FLAGS.save_adversarial,
+        draw=FLAGS.viz_enabled,
+        progress=FLAGS.progress,
+    )
+    if request.train_only and (len(specs) > 1 or specs[0].path is None):
+        raise EmpirError("--train_only needs --model_path, the folder to train a network in")
+    if request.is_adaptive and not FLAGS.eps > 0:
+        raise EmpirError(f"--eps={FLAGS.eps:g}: --protocol=adaptive needs a radius above 0")
+    if request.training:
+        defenses.objective(chosen)  # refuses flags that exclude each other
+    return request
+
+
+def members() -> Tuple[MemberSpec, ...]:
+    """The members that the flags ask for: one, the three of --ensembleThree, or --members.
+
+    Raises:
+      EmpirError: for bits or paths that are missing, out of range, or contradict each other.
+    """
+    if given("members"):
+        others = ("ensembleThree", "lowprecision", "model_path", *PATHS, *BITS, *SECOND_BITS)
+        for name in others:
+            if given(name) and FLAGS[name].value:
+                raise EmpirError(f"--{name} and --members exclude each other")
+        return listed_members()
+    return _ensemble_members() if FLAGS.ensembleThree else (_single_member(),)
+
+
+def listed_members() -> Tuple[MemberSpec, ...]:
+    """The members of --members; `EmpirError` for an entry that is not PRECISION:CHECKPOINT."""
+    if not FLAGS.members:
+        raise EmpirError("--members is empty: give PRECISION:CHECKPOINT,...")
+    return tuple(MemberSpec.parse(text, "--members") for text in FLAGS.members)
+
+
+def with_rand(experiment: Experiment, specs) -> Experiment:
+    """The experiment with the network that --rand asks for; the same one without the flag.
+
+    Raises:
+      EmpirError: if the dataset has no such network, or if a member is quantized.
+    """
+    if not FLAGS.rand:
+        return experiment
+    if experiment.random_architecture is None:
+        raise EmpirError("--rand is a network for MNIST only: drop it")
+    layers = len(architecture(experiment.architecture).quantized_layers)
+    for spec in specs:
+        if not all(bits.is_full for bits in precision.per_layer(spec.precision, layers)):
+            raise EmpirError(
+                "--rand is a network of full precision: drop bits, or name members fp:CHECKPOINT"
+            )
+    return experiment._replace(architecture=experiment.random_architecture)
+
+
+def protocol() -> Protocol:
+    """The protocol that the flags ask for.
+
+    Raises:
+      EmpirError: for an unknown --protocol, or one that contradicts --combine or --attack_target.
+    """
+    name = FLAGS.protocol or "whitebox"
+    if name == ADAPTIVE:
+        if FLAGS.attack_target:
+            raise EmpirError("--protocol=adaptive attacks all targets: drop --attack_target")
+        return Protocol(name, FLAGS.combine or PROTOCOLS["whitebox"].combine, None)
+    if name not in PROTOCOLS:
+        known = ", ".join([*PROTOCOLS, ADAPTIVE])
+        raise EmpirError(f"--protocol={name}: choose from {known}")
+    combine, target = PROTOCOLS[name]
+    asked = (FLAGS.combine or combine, FLAGS.attack_target or target)
+    if FLAGS.protocol and asked != (combine, target):
+        raise EmpirError(
+            f"--protocol={name} means --combine={combine} --attack_target={target}: "
+            "drop --protocol to choose others"
+        )
+    names = [name for name, row in PROTOCOLS.items() if tuple(row) == asked]
+    return Protocol(names[0] if names else None, *asked)
+
+
+def without_effect(request: Request) -> Iterator[Tuple[str, str]]:
+    """The flags on the command line that a run does not read, each with the reason."""
+    is_pgd_training = request.training and defenses.asked("adv") and FLAGS.adv == defenses.PGD
+    in_training = {"nb_iter"} if is_pgd_training else set()
+    if request.train_only:
+        unread = set(ATTACK_FLAGS + EVALUATION_FLAGS + SHOWING_FLAGS) - in_training
+        yield from _given(unread, "--train_only attacks nothing")
+    elif request.is_adaptive:
+        unread = {"attack", "eps_iter", "attack_iterations", "targeted", "nb_iter", *SHOWING_FLAGS}
+        yield from _given(unread - in_training, "--protocol=adaptive sets its own attacks")
+    else:
+        read_by_attack = set(attacks.row(request.attack).sources().values())
+        unread = set(ATTACK_FLAGS) - read_by_attack - in_training
+        yield from _given(unread, f"--attack={request.attack} does not read it")
+    if not request.training:
+        unread = {*TRAINING_FLAGS, request.experiment.learning_rate_flag}
+        if request.experiment.attack_batch is None:
+            unread.remove("batch_size")
+        yield from _given(unread, "the networks are loaded, not trained")
+    yield from defenses.without_effect(request.training)
+    if given("save_adversarial") and not request.out:
+        yield "save_adversarial", "there is no --out to save to"
+    if request.resume and not request.out and not (request.training and FLAGS.model_path):
+        if not FLAGS.model_path:
+            yield "resume", "nothing is kept without --out or --model_path"
+        elif request.train_only:
+            yield "resume", "the network of --model_path is trained to its end"
+        else:
+            yield "resume", "the network of --model_path is loaded, and there is no --out"
+
+
+def _given(names, reason):
+    return ((name, reason) for name in sorted(names) if given(name))
+
+
+def _options():
+    """Arguments of the network's builder that are asked for, or that differ from its defaults."""
+    options = {}
+    if FLAGS.stocRound:
+        options["stochastic_rounding"] = True
+    if FLAGS.temperature != 1:
+        options["temperature"] = FLAGS.temperature
+    if given("nb_filters"):
+        options["nb_filters"] = FLAGS.nb_filters
+    return options
+
+
+def _is_to_be_trained(path):
+    """Whether a network is trained: no --model_path, or a folder without a checkpoint.
+
+    It also is if the folder holds an unfinished training, or with --train_only --resume a finished
+    one of another number of epochs.
+
+    Faithfulness: as the original, which crashed when it saved (docs/original.md, Defects 1); a
+    folder that does not exist is an error instead of a missing checkpoint met later (Defects 8).
+    """
+    if path is None or training_folder.is_unfinished(path):
+        return True
+    if has_checkpoint(path):
+        return FLAGS.train_only and FLAGS.resume and _has_other_epochs(path)
+    if not os.path.isdir(path):
+        raise EmpirError(
+            f"no checkpoint at --model_path={path}; to train a network into it, make the folder "
+            "first"
+        )
+    if not training_folder.is_free(path):
+        raise EmpirError(
+            f"no checkpoint in --model_path={path}, and it is not an empty folder to train in"
+        )
+    return True
+
+
+def _has_other_epochs(path):
+    """Whether the finished training in a folder has another number of epochs than is asked for."""
+    record = identity.training_record(path) if os.path.isdir(path) else None
+    asked = FLAGS.student_epochs if defenses.asked("distill") else FLAGS.nb_epochs
+    return record is not None and record.get("epochs") != asked
+
+
+def _ensemble_members():
+    for name in ("model_path", "lowprecision"):
+        if given(name) and FLAGS[name].value:
+            raise EmpirError(
+                f"--{name} and --ensembleThree contradict each other: the ensemble's networks are "
+                "--model_path1, --model_path2 and --model_path3"
+            )
+    missing = [f"--{name}" for name in PATHS if not FLAGS[name].value]
+    if missing:
+        raise EmpirError(f"--ensembleThree needs {', '.join(missing)}")
+    precisions = (_bits(""), _bits("2"), precision.FULL)
+    return tuple(MemberSpec(bits, FLAGS[name].value) for bits, name in zip(precisions, PATHS))
+
+
+def _single_member():
+    for name in (*PATHS, *SECOND_BITS, "combine", "attack_target", "temperature"):
+        if given(name):
+            raise EmpirError(
+                f"--{name} is for ensembles: add --ensembleThree or --members, or drop it"
+            )
+    if FLAGS.lowprecision:
+        return MemberSpec(_bits(""), FLAGS.model_path)
+    for name in (*BITS, "stocRound"):
+        if given(name):
+            raise EmpirError(
+                f"--{name} is for quantized networks: add --lowprecision or --ensembleThree"
+            )
+    return MemberSpec(precision.FULL, FLAGS.model_path)
+
+
+def _bits(suffix):
+    """Precision(s) of model 1 (suffix "") or model 2 ("2")."""
+    names = [f"wbits{suffix}", f"abits{suffix}"]
+    lists = [f"{name}List" for name in names]
+    if any(map(given, lists)):
+        if any(map(given, names)):
+            raise EmpirError(f"--{names[0]} and --{lists[0]} exclude each other")
+        chosen = precision.from_lists(*map(_integers, lists))
+        is_full = all(layer.is_full for layer in chosen)
+    else:
+        for name in names:
+            if not FLAGS[name].value:
+                raise EmpirError(f"--{name} is missing: give 1..31 bits, e.g. --{name}=2")
+            precision.check_bits(FLAGS[name].value, f"--{name}")
+        chosen = precision.Precision.of(*(FLAGS[name].value for name in names))
+        is_full = chosen.is_full
+    if is_full:
+        raise EmpirError(f"--{names[0]}=32: a quantized network needs bits below 32")
+    return chosen
+
+
+def _integers(name):
+    values = FLAGS[name].value
+    if not values:
+        raise EmpirError(f"--{name} is missing: give one value per quantized layer")
+    try:
+        return [int(value) for value in values]
+    except ValueError:
+        raise EmpirError(f"--{name}={','.join(values)}: write integers, e.g. --{name}=2,4,2")
