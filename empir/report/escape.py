@@ -1,4 +1,4 @@
-"""Text of records, such as paths and commands, in Markdown: whatever it holds, it stays text."""
+"""Escapes text of records, such as paths and commands, so that Markdown shows it unchanged."""
 
 import re
 
@@ -10,7 +10,7 @@ def plain(text) -> str:
     """A text on one line that Markdown shows as it is."""
     line = " ".join(str(text).split())
     line = line.replace("&", "&amp;").replace("<", "&lt;")
-    # Brackets of an interval are no markup: only those in front of an address are.
+    # Brackets are markup only in front of an address, and not in an interval.
     return MARKUP.sub(lambda found: _escaped(found, line), line)
 
 
@@ -22,11 +22,11 @@ def _escaped(found, line):
 
 
 def code(text, cell: bool = False) -> str:
-    """A text on one line as a code span, which ends where it should whatever backticks it has.
+    """A text, which may contain backticks, on one line as a code span.
 
     Args:
-      text: any.
-      cell: whether the span stands in a table, where a bar ends the cell unless it is escaped.
+      text: any text.
+      cell: whether to escape bars, because the span is in a table, where a bar ends the cell.
     """
     line = " ".join(str(text).split())
     fence = "`" * (1 + max(map(len, re.findall("`+", line)), default=0))

@@ -1,16 +1,16 @@
-"""How reports call the networks of a record: by the names of their files and by their bits."""
+"""Names of the networks of a record in reports: their files and their precisions."""
 
 import os
 from typing import List, Sequence
 
 from empir.nn.precision import FULL, Precision
 
-#: What a record gives as the architecture of Keras models, which have none of this project's.
+#: Architecture in the record of Keras models, which are not built by this project.
 KERAS = "Keras"
 
 
 def title(record: dict) -> str:
-    """What was evaluated: the architecture, or the files of Keras models, and how many members."""
+    """Architecture or, for Keras models, the names of their files, and the number of members."""
     members, name = record["members"], record["architecture"]
     if name == KERAS:
         name = ", ".join(names(members))
@@ -18,9 +18,9 @@ def title(record: dict) -> str:
 
 
 def names(members: Sequence[dict]) -> List[str]:
-    """A name for each network: its file's, or its whole path where two files have one name.
+    """A name for each network: that of its file, or its path if two files have the same name.
 
-    Networks that came from no file are called by their numbers, and so are those of one path.
+    Networks without a file, and networks with the same path, are numbered.
     """
     paths = [member.get("path") or "member %d" % n for n, member in enumerate(members, 1)]
     short = [os.path.basename(path.rstrip("/")) or path for path in paths]
@@ -37,7 +37,7 @@ def titles(members: Sequence[dict]) -> List[str]:
 
 
 def precision(member: dict) -> str:
-    """A network's bits in words: of all its quantized layers, or of each where they differ."""
+    """A network's precision in words, for each quantized layer if they differ."""
     bits = (member.get("weight_bits"), member.get("activation_bits"))
     if "unknown" in bits:
         return "unknown precision"

@@ -1,7 +1,8 @@
 """Clean images beside their adversarial images, as a PNG file (--viz_enabled).
 
-An untargeted attack gives a row per image: clean, adversarial, their difference. A targeted one
-gives a grid: a row per image, a column per target class; the image's own class stays empty.
+For an untargeted attack each row shows a clean image, its adversarial image and their difference.
+For a targeted attack each row shows a clean image and an adversarial image per target class; the
+column of the image's own class stays empty.
 """
 
 import io
@@ -18,27 +19,28 @@ from empir.records.runs import write_atomically
 
 log = logging.getLogger(__name__)
 
-# Lengths in pixels.
 DPI = 100
-LEAST_SIDE = 150  # of an image; smaller ones are magnified by a whole number
-CAPTION = 20  # line above an image
-GAP = 12  # between columns, and around the figure
-TITLE = 56  # lines above everything, column heads included
+#: Images with a shorter side, in pixels, are magnified by a whole number.
+LEAST_SIDE = 150
+CAPTION = 20  # pixels of the line above an image
+GAP = 12  # pixels between columns, and around the figure
+TITLE = 56  # pixels of the title and the heads of the columns
 
-MARKED = "C3"  # colour of a caption whose decision is what the attack wants
+#: Colour of the captions of misclassified images, and of targets that were reached.
+MARKED = "C3"
 
 
 class Pairs(NamedTuple):
-    """What is drawn, an example per row of each array.
+    """What is drawn; each row of the arrays is an example.
 
     Attributes:
       clean, adversarial: float32 [n, height, width, 1 or 3] in `clip_range`.
-      image: int [n], which image an example is of; equal ones follow each other.
+      image: int [n], the number of an example's clean image; equal numbers follow each other.
       label: int [n], true classes.
-      clean_decision, decision: int [n], decided classes of the clean and adversarial images.
+      clean_decision, decision: int [n], predicted classes of the clean and adversarial images.
       l2, linf: float [n], distances.
-      target: int [n], classes that the attack aims at; None if it aims at none.
-      targeted: whether a grid is drawn, which needs `target`.
+      target: int [n], target classes; None if the attack has none.
+      targeted: whether to draw a column for each target class, which needs `target`.
       clip_range: lowest and highest value of an image.
       channels: "RGB" or "BGR", the order of three channels.
       title: first line of the figure.
@@ -62,8 +64,8 @@ class Pairs(NamedTuple):
 def visible(images, clip_range, channels: str = "RGB") -> np.ndarray:
     """Images as matplotlib draws them: `clip_range` becomes [0, 1], BGR becomes RGB.
 
-    ImageNet's images are normalised and in the order blue, green, red: what is drawn has the right
-    hues, but less contrast than the JPEGs, as the range for attacks is wider than the images' own.
+    ImageNet's images have less contrast here than in the JPEGs, because the range for attacks is
+    wider than that of the images.
 
     Args:
       images: float [..., 1 or 3] in `clip_range`.
@@ -81,7 +83,7 @@ def visible(images, clip_range, channels: str = "RGB") -> np.ndarray:
 
 
 def difference(clean, adversarial, channels: str = "RGB"):
-    """(picture, scale) of what an attack added: -scale becomes 0, none 0.5, scale 1.
+    """The change of an image by an attack: -scale is drawn as 0, no change as 0.5, scale as 1.
 
     Args:
       clean, adversarial: float [height, width, 1 or 3].
@@ -137,12 +139,12 @@ class _Sheet:
 
 
 def draw(pairs: Pairs) -> Figure:
-    """The figure of some examples; see the module."""
+    """The figure of some examples; the module describes its rows and columns."""
     return _draw_grid(pairs) if pairs.targeted else _draw_rows(pairs)
 
 
 def _draw_rows(pairs):
-    title = pairs.title + ". \N{RIGHTWARDS ARROW}: decided class; red: not the label"
+    title = pairs.title + ". \N{RIGHTWARDS ARROW}: predicted class; red: misclassified"
     heads = ("clean", "adversarial", "difference")
     sheet = _Sheet(len(pairs.label), heads, pairs.clean.shape[1:3], title)
     for row in range(len(pairs.label)):
@@ -157,8 +159,8 @@ def _draw_rows(pairs):
 
 def _draw_grid(pairs):
     title = (
-        "%s, targeted. \N{RIGHTWARDS ARROW}: decided class; red: the target is reached, or a clean "
-        "image's class is not its label" % pairs.title
+        "%s, targeted. \N{RIGHTWARDS ARROW}: predicted class; red: the target is reached, or a "
+        "clean image is misclassified" % pairs.title
     )
     targets = sorted(set(pairs.target.tolist()))
     images, first = np.unique(pairs.image, return_index=True)
@@ -192,7 +194,7 @@ def _add_adversarial(sheet, row, column, pairs, example, aim, marked):
 
 
 def save(pairs: Pairs, path: str):
-    """Draw to a PNG file, which appears complete or not at all; the same bytes for the same pairs.
+    """Write the figure to a PNG file atomically; the same pairs give the same bytes.
 
     Raises:
       EmpirError: if the file cannot be written.
@@ -206,7 +208,7 @@ def save(pairs: Pairs, path: str):
 
 
 def show(path: str):
-    """Show a PNG file in a window until that is closed; do nothing where there is no display."""
+    """Show a PNG file in a window until it is closed; without a display do nothing."""
     try:
         from matplotlib import pyplot
 
@@ -220,5 +222,5 @@ def show(path: str):
         figure.axes[0].set_axis_off()
         pyplot.show()
         pyplot.close(figure)
-    except Exception as error:  # whatever a display may raise: the file is there all the same
+    except Exception as error:  # displays raise many errors, and the file exists all the same
         log.debug("%s is not shown in a window: %s", path, error)

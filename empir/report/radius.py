@@ -1,33 +1,45 @@
-"""Figure: accuracy against radius under adaptive attacks, beside PGD of the paper's protocol."""
+"""Figure of accuracy against the radius, under adaptive attacks and under the paper's PGD."""
 
 import glob
 import os
 
+import matplotlib
+from matplotlib.figure import Figure
+from matplotlib.transforms import ScaledTranslation
+
 from empir.experiments import Experiment
 from empir.report import shapes
 
-#: Kind of record -> (colour, title).
-LINES = {"ensemble": ("C0", "EMPIR, adaptive"), "baseline": ("C1", "baseline, adaptive")}
+#: Records of the adaptive suite by the kind in their file names: title, marker and side of the
+#: radius on which the marker is drawn. Colours are those of Okabe and Ito, which colour-blind
+#: readers can tell apart; the markers differ too.
+SUITES = {
+    "ensemble": ("EMPIR, adaptive suite", dict(color="#0072B2", marker="o"), -1),
+    "baseline": ("baseline, adaptive suite", dict(color="#D55E00", marker="s"), 1),
+}
+PAPER = ("EMPIR, PGD, protocol paper", dict(color="#009E73", marker="^"))
+CURVE = ("EMPIR, Auto-PGD on 200 images", dict(color="#0072B2", alpha=0.6, linewidth=1.2))
 MARKER = 6  # points
+WIDTH, HEIGHT = 4.9, 2.8  # inches of a panel; text stays readable on a telephone
 
 
 def points(folder: str, experiment: Experiment) -> dict:
-    """What the figure shows of a dataset: name -> points (radius, accuracy in percent), sorted.
+    """The points (radius, accuracy in percent) of a dataset, sorted.
 
     Args:
       folder: robustness/ of the results, see `robustness.summary`.
       experiment: the dataset's.
 
     Returns:
-      "ensemble", "baseline": worst cases of all attacks; "curve": the ensemble's curve of accuracy
-      against radius, at the largest radius that was evaluated; "paper": the ensemble under PGD by
-      the paper's protocol.
+      Lists of points: "ensemble" and "baseline" have the robust accuracy under the suite, "paper"
+      has the ensemble's accuracy under PGD and the protocol paper, and "curve" has the ensemble's
+      curve of accuracy against the radius, from its record of the largest radius.
     """
     found = {name: [] for name in ("ensemble", "baseline", "curve", "paper")}
     largest = 0.0
     for path in glob.glob(os.path.join(folder, experiment.dataset + "-*.json")):
         kind = os.path.basename(path).split("-")[1]
-        if kind not in LINES:
+        if kind not in SUITES:
             continue
         record = shapes.read(path, shapes.ROBUSTNESS)
         found[kind].append((record["eps"], 100 * record["worst_case_accuracy"]))
@@ -42,53 +54,46 @@ def points(folder: str, experiment: Experiment) -> dict:
     return {name: sorted(of) for name, of in found.items()}
 
 
-def draw(folder: str, experiments):
+def draw(folder: str, experiments) -> Figure:
     """The figure of `points`, a panel per dataset.
 
-    Points of the two kinds of network that were measured at one radius stand side by side, half a
-    marker to the left and to the right of it, so that neither hides the other.
+    At a radius of several records the ensemble's marker is half a marker to the left and the
+    baseline's half a marker to the right, so that neither hides the other.
     """
-    from matplotlib.figure import Figure
-    from matplotlib.transforms import ScaledTranslation
-
-    figure = Figure(figsize=(10, 3.2))
-    for axes, experiment in zip(figure.subplots(1, len(experiments)), experiments):
+    figure = Figure(figsize=(WIDTH, HEIGHT * len(experiments)))
+    for axes, experiment in zip(figure.subplots(len(experiments)), experiments):
         found = points(folder, experiment)
-        line = dict(color="C0", alpha=0.5, linewidth=1, label="EMPIR, Auto-PGD (200 images)")
-        axes.plot(*zip(*found["curve"] or [(0, 0)]), **line)
+        dots = dict(linestyle="", markersize=MARKER, markeredgewidth=0)
+        title, look = CURVE
+        axes.plot(*zip(*found["curve"] or [(0, 0)]), label=title, **look)
         axes.axvline(experiment.eps, color="grey", linestyle=":", linewidth=1)
-        shown = dict(linestyle="", markersize=MARKER, markeredgewidth=0)
-        for side, (kind, (colour, title)) in zip((-1, 1), LINES.items()):
+        for kind, (title, look, side) in SUITES.items():
             apart = ScaledTranslation(side * MARKER / 2 / 72, 0, figure.dpi_scale_trans)
             place = dict(transform=axes.transData + apart, zorder=3)
-            x, y = zip(*found[kind] or [(0, 0)])
-            axes.plot(x, y, marker="o", color=colour, label=title, **place, **shown)
-        x, y = zip(*found["paper"] or [(0, 0)])
-        axes.plot(x, y, marker="^", color="C2", label="EMPIR, PGD, paper", **shown)
-        axes.set_title("%s (dotted: the paper's radius)" % experiment.title)
-        axes.set_xlabel("L-infinity radius, images in [0, 1]; points side by side share it")
-        # A shifted line leaves the limits as they are: they hold all that is drawn.
+            axes.plot(*zip(*found[kind] or [(0, 0)]), label=title, **look, **dots, **place)
+        title, look = PAPER
+        axes.plot(*zip(*found["paper"] or [(0, 0)]), label=title, **look, **dots)
+        axes.set_title(f"{experiment.title} (dotted: the paper's radius)")
+        axes.set_ylabel("accuracy, %")
+        # Matplotlib ignores markers with a transform of their own when it sets the limits.
         axes.set_xlim(*_limits([x for of in found.values() for x, _ in of] + [0, experiment.eps]))
         axes.set_ylim(-4, 104)
         axes.grid(alpha=0.3)
-    figure.axes[0].set_ylabel("accuracy, %")
-    figure.axes[0].legend()
+        axes.spines[["top", "right"]].set_visible(False)
+    # The last panel has room between the curve and the dotted line.
+    axes.legend(loc="upper right", bbox_to_anchor=(0.94, 1.02))
+    axes.set_xlabel("L-infinity radius, images in [0, 1]")
     figure.tight_layout()
     return figure
 
 
 def _limits(values):
-    """The range of some values with a twentieth of it to either side."""
+    """The range of some values with a margin of a twentieth of it on either side."""
     room = (max(values) - min(values)) / 20
     return min(values) - room, max(values) + room
 
 
 def plot(folder: str, experiments, path: str):
-    """Write the figure of `draw` as an SVG file, the same bytes for the same records."""
-    import matplotlib
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
-
-    with matplotlib.rc_context({"svg.hashsalt": "empir", "font.size": 9}):
-        figure = draw(folder, experiments)
-        FigureCanvasSVG(figure)
-        figure.savefig(path, metadata={"Date": None})
+    """Write the figure of `draw` as an SVG file; the same records give the same bytes."""
+    with matplotlib.rc_context({"svg.hashsalt": "empir", "font.size": 9.5, "legend.fontsize": 9}):
+        draw(folder, experiments).savefig(path, metadata={"Date": None})

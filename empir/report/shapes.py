@@ -1,7 +1,6 @@
-"""What reports expect of a record: a value of another kind, or a missing one, is named.
+"""Schemas of the records that reports read, and errors that name the file and the bad value.
 
-A report reads some keys of a record only, so that a key may be missing as long as nothing asks for
-it; where something does, the error names the file and the place in it.
+A key that no report reads may be missing. Reading a missing key raises an error too.
 """
 
 import math
@@ -15,7 +14,7 @@ REMEDY = "it is damaged or of another kind: make it again, or remove it"
 
 
 class Record(dict):
-    """A JSON object that names itself when it is asked for a key that it lacks.
+    """A JSON object that raises `EmpirError` with its file and place if a key is missing.
 
     Args:
       content: the object.
@@ -35,20 +34,20 @@ class Record(dict):
 
 
 class Kind(NamedTuple):
-    """A kind of value: what it is called, and whether a value is one."""
+    """A kind of value: its name, and a function that says whether a value is of it."""
 
     name: str
     holds: Callable
 
 
 class Every(NamedTuple):
-    """Objects whose keys are names, all of values of one shape."""
+    """The shape of objects with any keys and values of one shape."""
 
     shape: object
 
 
 class Some(NamedTuple):
-    """Lists of values of one shape, with one at least."""
+    """The shape of lists with at least one item and items of one shape."""
 
     shape: object
 

@@ -89,7 +89,7 @@ def test_an_untargeted_attack_is_a_row_per_image_clean_adversarial_difference():
     own = examples()
     figure = pairs.draw(own)
     assert [text.get_text() for text in figure.texts] == [
-        "FGSM on MNIST. %s: decided class; red: not the label" % ARROW,
+        "FGSM on MNIST. %s: predicted class; red: misclassified" % ARROW,
         "clean",
         "adversarial",
         "difference",
