@@ -1,18 +1,28 @@
 #!/usr/bin/env bash
-# Formatters, linters and tests; arguments go to pytest, e.g. scripts/test.sh -k attacks.
+# Formatters, linters, documentation and tests.
+#
+#   scripts/test.sh [--fast] [PYTEST ARGUMENT...]
+#
+# --fast leaves out the documentation and the tests that are marked as slow, and takes less than
+# two minutes on two processors. Other arguments go to pytest, e.g. scripts/test.sh -k attacks.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+fast=
+if [ "${1:-}" = --fast ]; then fast=yes; shift; fi
 scripts/setup.sh --test
-scripts/pytorch.sh || echo "going on without PyTorch: the tests of its benchmark are skipped" >&2
-scripts/browser.sh || echo "going on without a browser: the tests of pages in one are skipped" >&2
-if scripts/docs.sh --environment; then
-  scripts/docs.sh
-else
-  echo "going on without the documentation: it is not built" >&2
+if [ -z "$fast" ]; then
+  scripts/pytorch.sh || echo "going on without PyTorch: the tests of its benchmark are skipped" >&2
+  scripts/browser.sh || echo "going on without a browser: the tests of pages in one are skipped" >&2
+  if scripts/docs.sh --environment; then
+    scripts/docs.sh
+  else
+    echo "going on without the documentation: it is not built" >&2
+  fi
 fi
 .venv/bin/black --check -q . || { echo "error: run .venv/bin/black ." >&2; exit 1; }
 .venv/bin/isort --check -q . || { echo "error: run .venv/bin/isort ." >&2; exit 1; }
 .venv/bin/flake8
 .venv/bin/lint-imports --no-cache
 # Up to four processes: each takes up to 3 GB.
-.venv/bin/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile "$@"
+.venv/bin/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile \
+  ${fast:+-m "not slow"} "$@"

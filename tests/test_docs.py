@@ -137,7 +137,7 @@ def test_flags_in_sentences_exist():
         known |= set(flags.FLAGS) - before
         remove_flags()
     known |= {"no" + name for name in known} | {"help", "source", "split", "labels", "check"}
-    known |= {"environment", "gpu", "test", "debug", "trust"}
+    known |= {"environment", "gpu", "test", "fast", "debug", "trust"}
     known |= {"scale"}  # of the original, without effect there, and not taken here
     for page in pages():
         with open(os.path.join(ROOT, page), encoding="utf8") as file:

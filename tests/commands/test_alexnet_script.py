@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from empir.data import convert, imagenet
+from empir.experiments import experiment
 from empir.models import checkpoints
 from empir.runtime import tf
 from tests.support.released import save_members
@@ -19,6 +20,9 @@ from tests.support.scripts import (
     assert_result,
     run_script,
 )
+
+#: Two of its layers have 4,096 units at any width.
+pytestmark = pytest.mark.slow
 
 WIDTH = 2
 COUNT = 12
@@ -46,9 +50,10 @@ def workspace(tmp_path_factory):
     return folder
 
 
-def script(line, folder):
-    """Run the ImageNet script."""
-    return run_script(sys.executable, ALEXNET_SCRIPT, line, folder)
+@pytest.fixture
+def script(run_example):
+    """Run the ImageNet script in this process: (command line, folder) -> as of a process."""
+    return lambda line, folder: run_example("imagenet", line, folder)
 
 
 #: The two commands of the original's README, with short paths and small batches.
@@ -63,7 +68,7 @@ BITS = {"ensemble": [(2, 2), (4, 4), (None, None)], "baseline": [(None, None)]}
 @pytest.mark.parametrize(
     "name, more", [("ensemble", "--attack=fgsm"), ("baseline", "--train_label_offset=0")]
 )
-def test_the_originals_commands(workspace, tmp_path, name, more):
+def test_the_originals_commands(script, workspace, tmp_path, name, more):
     line = "%s %s --nb_filters=%d --attack_iterations=2 --out=%s" % (
         README[name],
         more,
@@ -92,7 +97,7 @@ def test_the_originals_commands(workspace, tmp_path, name, more):
 
 
 def test_the_flags_have_the_originals_names_and_defaults(tmp_path):
-    out = script("--help", tmp_path).stdout
+    out = run_script(sys.executable, ALEXNET_SCRIPT, "--help", tmp_path).stdout
     assert_defaults(
         out,
         learning_rate="0.001",
@@ -125,11 +130,11 @@ BASELINE = "--model_path=model3 --nb_filters=2 --attack=fgsm "
         ("--imagenet_path=tfrecords --model_path=model3 --nb_filters=32", "(12, 12, 3, 96)"),
     ],
 )
-def test_bad_input_is_one_line(workspace, line, says):
+def test_bad_input_is_one_line(script, workspace, line, says):
     assert_refused(script(line, workspace), says)
 
 
-def test_a_missing_statistic_is_named(workspace, tmp_path):
+def test_a_missing_statistic_is_named(script, workspace, tmp_path):
     arrays = checkpoints.read(str(workspace / "model3"))
     del arrays["fp__batchNorm4/batch_normalization/moving_variance"]
     checkpoints.save(str(tmp_path / "member"), arrays)
@@ -139,25 +144,23 @@ def test_a_missing_statistic_is_named(workspace, tmp_path):
     assert "missing fp__batchNorm4/batch_normalization/moving_variance (16)" in process.stderr
 
 
-LOW = "--lowprecision --wbits=2 --abits=4 "
-
-
-@pytest.mark.parametrize("flags", ["", LOW + "--adv=1 --delay=1 --nb_iter=2"])
-def test_a_network_is_trained(workspace, tmp_path, flags):
+def test_a_network_is_trained(script, workspace, tmp_path):
     os.mkdir(str(tmp_path / "member"))
     line = "--train_only --model_path=%s --imagenet_path=tfrecords --nb_filters=2 " % (
         tmp_path / "member"
     )
-    process = script(line + "--nb_epochs=2 --batch_size=6 --test " + flags, workspace)
+    line += "--nb_epochs=2 --batch_size=6 --test --lowprecision --wbits=2 --abits=4 "
+    process = script(line + "--adv=1 --delay=1 --nb_iter=1", workspace)
     assert process.returncode == 0, process.stderr
     with open(str(tmp_path / "member" / "training.json")) as file:
         record = json.load(file)
     assert record["network"] == "AlexNet" and len(record["history"]) == 2
-    assert record["objective"].get("eps") == (0.1 if "adv" in flags else None)
-    assert record["adam_epsilon"] == 1e-5
-    rates = [[60, 4e-5], [75, 8e-6]] if LOW in flags else [[30, 1e-4], [60, 1e-5], [80, 1e-6]]
-    np.testing.assert_allclose(record["schedule"], rates)
+    assert record["objective"]["eps"] == 0.1 and record["adam_epsilon"] == 1e-5
+    assert record["schedule"] == [[60, 4e-5], [75, 8e-6]]
     arrays = checkpoints.read(str(tmp_path / "member"))
-    prefix = "lp_" if LOW in flags else "fp_"
-    moving = arrays[prefix + "_batchNorm1/batch_normalization/moving_mean"]
-    assert (moving != 0).all()
+    assert (arrays["lp__batchNorm1/batch_normalization/moving_mean"] != 0).all()
+
+
+def test_a_full_precision_networks_rates_are_the_originals():
+    rates = experiment("imagenet").schedule(0.001, quantized=False)
+    np.testing.assert_allclose(rates, [(30, 1e-4), (60, 1e-5), (80, 1e-6)])

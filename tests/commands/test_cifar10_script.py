@@ -28,9 +28,10 @@ def members(tmp_path_factory):
     return folder
 
 
-def script(line, folder):
-    """Run the CIFAR-10 script."""
-    return run_script(sys.executable, CIFAR10_SCRIPT, line, folder)
+@pytest.fixture
+def script(run_example):
+    """Run the CIFAR-10 script in this process: (command line, folder) -> as of a process."""
+    return lambda line, folder: run_example("cifar10", line, folder)
 
 
 #: The two commands of the original's README, with short paths.
@@ -44,7 +45,7 @@ BITS = {"ensemble": [(4, 2), (2, 2), (None, None)], "baseline": [(None, None)]}
 
 @needs_cifar10
 @pytest.mark.parametrize("name", README)
-def test_the_originals_commands(members, tmp_path, name):
+def test_the_originals_commands(script, members, tmp_path, name):
     process = script("%s%s --out=%s" % (README[name], SMALL, tmp_path / "out"), members)
     with open(str(tmp_path / "out" / "result.json")) as file:
         record = json.load(file)
@@ -60,7 +61,7 @@ def test_the_originals_commands(members, tmp_path, name):
 
 @needs_cifar10
 @pytest.mark.parametrize("option", ["--stocRound", "--stocRound --engine"])
-def test_networks_that_draw_at_random_are_attacked(members, option):
+def test_networks_that_draw_at_random_are_attacked(script, members, option):
     """oneDNN's pass aborted the process on the engine's graph of kernels drawn in it."""
     line = "--lowprecision --wbits=4 --abits=2 --model_path=model1 --attack=fgsm --nb_filters=4 "
     process = script(line + "--nb_samples=1 --data_dir=%s %s" % (CIFAR10, option), members)
@@ -68,7 +69,7 @@ def test_networks_that_draw_at_random_are_attacked(members, option):
 
 
 def test_the_flags_have_the_originals_names_and_defaults(tmp_path):
-    out = script("--help", tmp_path).stdout
+    out = run_script(sys.executable, CIFAR10_SCRIPT, "--help", tmp_path).stdout
     assert_defaults(
         out,
         learning_rate="0.001",
@@ -92,7 +93,7 @@ def test_the_flags_have_the_originals_names_and_defaults(tmp_path):
         (README["baseline"].replace("3", "1") + " --data_dir=missing", "missing is neither"),
     ],
 )
-def test_bad_input_is_one_line(members, line, says):
+def test_bad_input_is_one_line(script, members, line, says):
     process = script(line, members)
     assert (process.returncode, process.stdout) == (2, "")
     lines = process.stderr.splitlines()

@@ -28,9 +28,10 @@ CASES = {
 
 
 @pytest.fixture
-def shares(monkeypatch):
-    """A function that sets their number, as `runtime.configure` does."""
-    return lambda count: monkeypatch.setattr(runtime, "_shares", count)
+def shares():
+    """A function that sets their number: as many threads, and images enough for each."""
+    yield lambda count: runtime.configure(count, images=100)
+    runtime.configure(num_threads=1)
 
 
 def generated(session, name, images, labels, w):
