@@ -2,7 +2,7 @@
 
 import pytest
 
-from empir.commands import cli, commandline
+from empir.commands import attack, commandline
 from tests.support.in_process import run_here
 
 
@@ -19,8 +19,6 @@ def run_example(monkeypatch, capfd, tmp_path_factory):
     def run(dataset, line, folder):
         monkeypatch.chdir(folder)
         argv = [dataset + "_attack.py"] + line.split()
-        return run_here(
-            lambda: commandline.run_main(lambda: cli.attack_script(dataset), argv), capfd
-        )
+        return run_here(lambda: commandline.run_main(lambda: attack.setup(dataset), argv), capfd)
 
     return run
