@@ -108,7 +108,7 @@ def read_images(folder: str, record: dict, data: Dataset, count: Optional[int] =
     Raises:
       EmpirError: if the data are others, or a trial's images are missing or no such images.
     """
-    data = data.first(record["num_examples"])
+    data = data.described(record["data"], record["num_examples"])
     if data.digest() != record["data"]["sha256"]:
         raise EmpirError(
             "%s attacked other images than those of %s (sha256 %.8s..., not %.8s...)"

@@ -5,8 +5,9 @@
 #   scripts/reproduce_robustness.sh [mnist|cifar10|outside] [--data_dir=FOLDER] [FLAG...]
 #
 # FOLDER holds mnist and cifar-10-batches-bin. Records go to results/robustness, everything else (reports,
-# adversarial images) to runs/robustness. The first 1,000 test images are attacked: one to two hours on two cores,
-# and several for `outside`, which needs scripts/pytorch.sh. FLAGs go to all commands. Started again it continues.
+# adversarial images) to runs/robustness. 1,000 test images are attacked, drawn with each class's share: one to two
+# hours on two cores, and several for `outside`, which needs scripts/pytorch.sh. FLAGs go to all commands. Started
+# again it continues.
 set -euo pipefail
 parts=(mnist cifar10 outside)
 case ${1:-} in
@@ -44,7 +45,7 @@ suite() { # NAME RADIUS FLAG...: all adaptive attacks
   local name=$dataset-$1 eps=$2
   shift 2
   echo "== $name" >&2
-  run -m empir robustness --dataset="$dataset" --eps="$eps" --nb_samples=1000 \
+  run -m empir robustness --dataset="$dataset" --eps="$eps" --nb_samples=1000 --subset=stratified \
     --out="$runs/$name" "$@"
   cp "$runs/$name/result.json" "$results/$name.json"
 }
@@ -54,7 +55,8 @@ pgd() { # NAME RADIUS PROTOCOL FLAG...: one of the paper's attacks
   shift 3
   if [ ! -e "$results/pgd/$name.json" ]; then
     echo "== $name" >&2
-    run "examples/${dataset}_attack.py" --attack=pgd --eps="$eps" --protocol="$protocol" --nb_samples=1000 \
+    run "examples/${dataset}_attack.py" --attack=pgd --eps="$eps" --protocol="$protocol" \
+      --nb_samples=1000 --subset=stratified \
       --eps_iter="$("$PYTHON" -c "print('%.6g' % ($eps / $step))")" --out="$runs/pgd/$name" --resume "$@"
     cp "$runs/pgd/$name/result.json" "$results/pgd/$name.json"
   fi

@@ -14,6 +14,7 @@ from absl import flags
 from empir import attacks, runtime
 from empir.commands import attack_flags, data_flags, defenses
 from empir.commands import flags as empir_flags
+from empir.data import subsets
 from empir.errors import EmpirError
 from empir.experiments import ADAPTIVE_SAMPLES, Experiment, default_parameters, experiment
 from empir.models import identity
@@ -79,12 +80,12 @@ def _test_data(request):
     """The images to attack."""
     data = data_flags.load_data(request.experiment, "test")
     if data_flags.given("nb_samples"):
-        return data.first(FLAGS.nb_samples)
+        return data_flags.take(data, FLAGS.nb_samples, subsets.FIRST)
     most = FLAGS.nb_samples
     if request.is_adaptive:
         most = ADAPTIVE_SAMPLES
-        log.info("attacking the first %d images; --nb_samples takes others", most)
-    return data.first(min(most, len(data.labels)))
+        log.info("attacking %d images; --nb_samples changes that", most)
+    return data_flags.take(data, min(most, len(data.labels)), subsets.FIRST)
 
 
 def _train(request):

@@ -2,7 +2,7 @@
 
 from absl import flags
 
-from empir.data import own
+from empir.data import Dataset, own, subsets
 from empir.errors import EmpirError
 from empir.experiments import Experiment
 from empir.nn import architecture
@@ -80,6 +80,31 @@ def define_own_data(*names: str):
             False,
             "Accept files in --data_dir that have the dataset's format, but are not the dataset's.",
         )
+
+
+def define_subset(default: str):
+    """Define the flags that say which images are attacked where it is not all of them."""
+    flags.DEFINE_string(
+        "subset",
+        None,
+        "Which images are attacked if not all are: stratified, drawn at random with each class's "
+        f"share, or first, the first ones. By default it is {default}.",
+    )
+    flags.DEFINE_integer(
+        "subset_seed", subsets.SEED, "The seed of --subset=stratified.", lower_bound=0
+    )
+
+
+def take(data: Dataset, n: int, default: str) -> Dataset:
+    """The n images of a split that --subset means, or else `default`.
+
+    Raises:
+      EmpirError: for another --subset, or if there are not so many images.
+    """
+    name = FLAGS.subset or default
+    if name not in subsets.SUBSETS:
+        raise EmpirError(f"--subset={name}: choose from {', '.join(subsets.SUBSETS)}")
+    return data.first(n) if name == subsets.FIRST else data.subset(n, FLAGS.subset_seed)
 
 
 def load_data(experiment: Experiment, split: str, sample: bool = False, any_shape: bool = False):

@@ -7,8 +7,9 @@ from absl import flags
 
 from empir import attacks, runtime
 from empir.commands import defenses
-from empir.commands.data_flags import define_data, define_own_data
+from empir.commands.data_flags import define_data, define_own_data, define_subset
 from empir.commands.flag_types import define_count, define_number, define_seed
+from empir.data import subsets
 from empir.experiments import EXPERIMENTS, Experiment
 from empir.nn import MOST_FILTERS
 
@@ -172,8 +173,9 @@ def _define_training(experiment):
 def _define_attack(experiment):
     names = ", ".join(attacks.TABLE)
     flags.DEFINE_string("attack", "cw", f"The attack: {names}, or the original's 0..4.")
-    text = "The number of test images to attack, from the first."
+    text = "The number of test images to attack; --subset says which."
     define_count("nb_samples", experiment.nb_samples, text)
+    define_subset(subsets.FIRST)
     flags.DEFINE_bool("targeted", False, "Attack each image towards every class but the true one.")
     text = "The radius of FGSM, BIM and PGD, e.g. 0.1 or 8/255."
     define_number("eps", experiment.eps, text)

@@ -17,6 +17,7 @@ from empir import runtime
 from empir.commands import data_flags
 from empir.commands import flags as empir_flags
 from empir.commands.flag_types import define_count
+from empir.data import subsets
 from empir.errors import EmpirError
 from empir.experiments import PROTOCOLS, TABLE_ATTACKS, Experiment, default_parameters, experiment
 from empir.models import checkpoints
@@ -43,8 +44,9 @@ def setup():
     text = "An older name of --members_dir, with the same default."
     flags.DEFINE_string("members", None, text)
     flags.DEFINE_string("out", None, "The folder of the records. By default it is results/DATASET.")
-    text = "The number of test images to attack, from the first. By default all are attacked."
+    text = "The number of test images to attack; --subset says which. By default all are attacked."
     define_count("nb_samples", None, text)
+    data_flags.define_subset(subsets.FIRST)
     text = "The number of these that CW, BIM and PGD attack. By default it is the same number."
     define_count("slow_samples", None, text)
     return run
@@ -62,10 +64,13 @@ def run(_):
     folder = _members(chosen)
     runtime.configure(FLAGS.num_threads, images=chosen.attack_batch or chosen.batch_size)
     data = data_flags.load_data(chosen, "test", FLAGS.sample)
-    fast = data if FLAGS.nb_samples is None else data.first(FLAGS.nb_samples)
+    count = len(data.labels) if FLAGS.nb_samples is None else FLAGS.nb_samples
+    fast = data_flags.take(data, count, subsets.FIRST)
     if FLAGS.slow_samples is not None and FLAGS.slow_samples > len(fast.labels):
         raise EmpirError(f"--slow_samples={FLAGS.slow_samples} is more than --nb_samples")
-    slow = fast if FLAGS.slow_samples is None else fast.first(FLAGS.slow_samples)
+    slow = fast
+    if FLAGS.slow_samples is not None:
+        slow = data_flags.take(data, FLAGS.slow_samples, subsets.FIRST)
     with runs.lock(out):
         reproduce(chosen, folder, fast, slow, out, FLAGS.progress)
     print(tables.terminal(out, chosen))

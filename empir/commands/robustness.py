@@ -9,12 +9,15 @@
 images. The same command goes on where it stopped.
 """
 
+import os
+
 from absl import flags
 
 from empir import runtime
 from empir.commands import attack_flags, data_flags
 from empir.commands import flags as empir_flags
 from empir.commands.flag_types import define_count, define_number, define_seed
+from empir.data import subsets
 from empir.errors import EmpirError
 from empir.evaluation.ball import NORMS
 from empir.experiments import experiment
@@ -59,7 +62,9 @@ def setup():
     text = "The radius, e.g. 0.1 or 8/255. By default it is the paper's for the norm linf."
     define_number("eps", None, text, zero=False)
     flags.DEFINE_string("norm", "linf", "The norm of the radius: linf or l2.")
-    define_count("nb_samples", 1000, "The number of test images to attack, from the first.")
+    text = "The number of test images to attack; --subset says which."
+    define_count("nb_samples", 1000, text)
+    data_flags.define_subset(subsets.STRATIFIED)
     define_count("batch_size", 100, "The number of images that are attacked together.")
     define_seed(runtime.DEFAULT_SEED, "The seed of everything random.")
     text = "The number of Auto-PGD's iterations on the images that are still classified correctly."
@@ -106,7 +111,7 @@ def run(_):
     images = 1 if whole else min(FLAGS.batch_size, FLAGS.nb_samples)
     runtime.configure(FLAGS.num_threads, images)
     data = data_flags.load_data(chosen, "test", FLAGS.sample, any_shape=bool(models))
-    data = data.first(FLAGS.nb_samples)
+    data = data_flags.take(data, FLAGS.nb_samples, _subset_of_run(FLAGS.out))
 
     from empir.evaluation import rounds, suite, trials
     from empir.report import robustness as report
@@ -130,6 +135,13 @@ def run(_):
     )
     report.write(outcome, data, FLAGS.out)
     print(report.terminal(outcome.record))
+
+
+def _subset_of_run(out):
+    """How a run takes its images by default: a run of before --subset took the first ones."""
+    path = os.path.join(out, runs.DESCRIPTION)
+    begun = os.path.exists(path) and "subset" not in runs.read_json(path).get("data", {})
+    return subsets.FIRST if begun else subsets.STRATIFIED
 
 
 def _members(chosen):

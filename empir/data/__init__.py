@@ -7,6 +7,7 @@ from typing import Dict, NamedTuple, Tuple
 
 import numpy as np
 
+from empir.data import subsets
 from empir.errors import DataError, EmpirError
 
 #: Name of data that are not one of the known datasets.
@@ -30,6 +31,8 @@ class Dataset(NamedTuple):
       is_sample: whether this is the embedded sample and not the whole split.
       channels: "RGB" or "BGR", the order of an image's channels if there are three.
       files: base name -> sha256 of each file of data of one's own; empty for known datasets.
+      chosen: how a stratified subset was drawn (`subsets.describe`); empty for all images and for
+        the first ones.
     """
 
     name: str
@@ -42,6 +45,7 @@ class Dataset(NamedTuple):
     is_sample: bool = False
     channels: str = "RGB"
     files: Dict[str, str] = {}
+    chosen: Dict[str, object] = {}
 
     def first(self, n: int) -> "Dataset":
         """The first n examples; `EmpirError` if there are fewer than n, or n < 1."""
@@ -50,7 +54,29 @@ class Dataset(NamedTuple):
                 "nb_samples=%d: %s has 1..%d %s images"
                 % (n, self.source, len(self.labels), self.split)
             )
-        return self._replace(images=_first(self.images, n), labels=_first(self.labels, n))
+        chosen = dict(self.chosen, first=n) if self.chosen and n < len(self.labels) else self.chosen
+        images, labels = _first(self.images, n), _first(self.labels, n)
+        return self._replace(images=images, labels=labels, chosen=chosen)
+
+    def subset(self, n: int, seed: int = subsets.SEED) -> "Dataset":
+        """n examples in their order, drawn with each class's share (`subsets.stratified`).
+
+        All examples are the dataset itself. Raises `EmpirError` as `first` does.
+        """
+        if not 1 <= n < len(self.labels):
+            return self.first(n)
+        rows = subsets.stratified(self.labels, n, seed)
+        images, labels = (
+            array[rows] if isinstance(array, np.ndarray) else subsets.Rows(array, rows)
+            for array in (self.images, self.labels)
+        )
+        return self._replace(images=images, labels=labels, chosen=subsets.describe(rows, seed))
+
+    def described(self, record: dict, n: int) -> "Dataset":
+        """The n examples of this split that a record's `data` describes (`describe`)."""
+        if record.get("subset") == subsets.STRATIFIED:
+            return self.subset(n, record["subset_seed"])
+        return self.first(n)
 
     def order(self, seed: int, epoch: int) -> np.ndarray:
         """The examples' order in a training epoch, a permutation; a function of (seed, epoch)."""
@@ -77,10 +103,14 @@ class Dataset(NamedTuple):
         return sha.hexdigest()
 
     def describe(self) -> dict:
-        """What a record says of the data: what they are, split, `digest` and, if own, `files`."""
+        """What a record says of the data: what they are, split, `digest`, `chosen`, `files`.
+
+        The last two are there if the images are a stratified subset, and if they are one's own.
+        """
         source = "embedded sample" if self.is_sample else "whole split"
         own = {"files": dict(self.files)} if self.files else {}
-        return dict(source=OWN if own else source, split=self.split, sha256=self.digest(), **own)
+        source = OWN if own else source
+        return dict(source=source, split=self.split, sha256=self.digest(), **own, **self.chosen)
 
 
 def _first(array, n):

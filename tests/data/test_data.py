@@ -329,3 +329,66 @@ def test_the_digest_is_a_function_of_images_and_labels():
     assert dataset(images=images_with(0.5)).digest() != digest
     assert dataset(labels=np.array([0, 1, 3, 2])).digest() != digest
     assert dataset().first(3).digest() != digest
+
+
+# Subsets
+
+
+def labelled(counts, random):
+    """A dataset with so many examples of each class, mixed; every image holds its own number."""
+    labels = random.permutation(np.repeat(np.arange(len(counts)), counts))
+    images = np.zeros((len(labels), 2, 2, 1), np.float32)
+    images[:] = np.linspace(0, 1, len(labels))[:, None, None, None]
+    return dataset(images=images, labels=labels)
+
+
+@pytest.mark.parametrize(
+    "counts, n, shares",
+    [
+        ((10, 10, 10, 10), 20, [5, 5, 5, 5]),
+        ((40, 20, 20, 20), 10, [4, 2, 2, 2]),
+        ((10, 10, 10, 10), 6, [2, 2, 1, 1]),  # equal remainders: the lower classes have more
+        ((5, 30, 3, 2), 8, [1, 6, 1, 0]),  # 1, 6, 0.6, 0.4
+        ((10, 10, 10, 10), 1, [1, 0, 0, 0]),
+        ((7, 0, 3, 5), 15, [7, 0, 3, 5]),
+    ],
+)
+def test_a_subset_has_each_classs_share(counts, n, shares, random):
+    data = labelled(counts, random)
+    subset = data.subset(n, seed=3)
+    assert np.bincount(subset.labels, minlength=4).tolist() == shares
+    places = [
+        int(np.flatnonzero((data.images == image).all(axis=(1, 2, 3)))) for image in subset.images
+    ]
+    assert places == sorted(set(places)) and (data.labels[places] == subset.labels).all()
+
+
+def test_a_subset_is_a_function_of_its_seed_and_says_so(random):
+    data = labelled((20, 20, 20, 20), random)
+    first, again, other = (data.subset(12, seed).describe() for seed in (0, 0, 1))
+    assert first == again and first["sha256"] != other["sha256"]
+    assert (first["subset"], first["subset_seed"], other["subset_seed"]) == ("stratified", 0, 1)
+    assert first["indices_sha256"] != other["indices_sha256"]
+    # Most images are not among the first ones, and a larger subset is another one.
+    assert (data.subset(12).images != data.images[:12]).any()
+    assert data.subset(12).digest() != data.subset(13).digest()
+
+
+def test_all_images_and_the_first_ones_say_nothing_of_a_subset(random):
+    data = labelled((20, 20, 20, 20), random)
+    assert data.subset(80).describe() == data.describe() and "subset" not in data.describe()
+    assert "subset" not in data.first(12).describe()
+    assert data.subset(12).first(5).describe()["first"] == 5
+
+
+def test_what_a_record_describes_is_found_again(random):
+    data = labelled((20, 20, 20, 20), random)
+    for part in (data.first(7), data.subset(7), data.subset(7, seed=9), data):
+        found = data.described(part.describe(), len(part.labels))
+        assert found.digest() == part.digest() and found.describe() == part.describe()
+
+
+@pytest.mark.parametrize("n", [0, 81])
+def test_a_subset_of_more_images_than_there_are_is_an_error(n, random):
+    with pytest.raises(EmpirError, match=r"nb_samples=%d: nowhere has 1\.\.80" % n):
+        labelled((20, 20, 20, 20), random).subset(n)

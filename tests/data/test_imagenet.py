@@ -7,7 +7,7 @@ import shutil
 import numpy as np
 import pytest
 
-from empir.data import convert, distortion, imagenet, tfrecords
+from empir.data import convert, distortion, imagenet, subsets, tfrecords
 from empir.errors import DataError, EmpirError, ResumeError
 from empir.runtime import tf
 from tests.support import GOLDEN, IMAGENET, needs_imagenet
@@ -205,6 +205,19 @@ def test_the_first_n_and_the_digest(original, tree, tmp_path):
         imagenet.load("test", run(tree, tmp_path, "--split=val", "--seed=1")),
     ]
     assert len({data.digest()} | {other.digest() for other in others}) == 5
+
+
+def test_a_subset_gives_its_images_on_demand(original):
+    data = imagenet.load("test", original)
+    images, labels = everything(data)
+    rows = subsets.stratified(labels, 5, seed=1)
+    subset = data.subset(5, seed=1)
+    assert subset.images.shape == (5, 224, 224, 3) and subset.images.dtype == np.float32
+    np.testing.assert_array_equal(subset.images[np.arange(1, 4)], images[rows[1:4]])
+    np.testing.assert_array_equal(np.asarray(subset.labels), labels[rows])
+    np.testing.assert_array_equal(np.asarray(subset.first(2).labels), labels[rows[:2]])
+    digests = {one.digest() for one in (data, subset, subset.first(2), data.subset(5, seed=2))}
+    assert len(digests) == 4
 
 
 # Labels
