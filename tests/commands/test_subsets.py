@@ -70,4 +70,7 @@ def test_the_scripts_attack_the_first_images_unless_told_otherwise(tmp_path, mon
         told = json.loads((tmp_path / ("out%d" % number) / "result.json").read_text())["data"]
         assert told["sha256"] == chosen.digest() and told.items() >= chosen.chosen.items()
     outcome = call(ATTACK, line.split() + ["--subset=random"])
-    assert outcome.returncode == 2 and "--subset=random: choose from stratified, first" in outcome.stderr
+    assert (
+        outcome.returncode == 2
+        and "--subset=random: choose from stratified, first" in outcome.stderr
+    )
