@@ -103,8 +103,14 @@ CURVES = {
 }
 
 
+def few(points):
+    """About `MOST_NUMBERS` of the points at most, evenly spaced, with the first and the last."""
+    apart = -(-len(points) // MOST_NUMBERS)
+    return points[:-1:apart] + points[-1:] if points else []
+
+
 def drawn(record: dict, interval: str) -> List[dict]:
-    """What the page shows of each curve that a record has.
+    """The curves of a record as the page shows them.
 
     Args:
       record: as `empir robustness` leaves it in result.json.
@@ -122,7 +128,7 @@ def drawn(record: dict, interval: str) -> List[dict]:
         along = curve.along.format(norm=NORMS[record["norm"]])
         along += f", images in {interval}" if curve.in_pixels else ""
         curve = curve._replace(along=along)
-        values = [("%.4g" % x, "%.2f" % (100 * y)) for x, y in _few(points)]
+        values = [("%.4g" % x, "%.2f" % (100 * y)) for x, y in few(points)]
         svg = None
         if any(y for _, y in points):
             spoken = ", ".join(f"{y} at {x}" for x, y in values)
@@ -141,12 +147,6 @@ def _until_nothing(part, points):
         return list(points)
     some = [number for number, (_, share) in enumerate(points) if share]
     return list(points)[: max(some, default=len(points)) + 2]
-
-
-def _few(points):
-    """About `MOST_NUMBERS` of the points at most, evenly spaced, with the first and the last."""
-    apart = -(-len(points) // MOST_NUMBERS)
-    return points[:-1:apart] + points[-1:]
 
 
 def _draw(curve: Curve, points, record) -> Figure:

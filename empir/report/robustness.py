@@ -11,7 +11,7 @@ from empir.errors import EmpirError
 from empir.experiments import Experiment
 from empir.records import runs
 from empir.report import escape, networks, shapes
-from empir.report.curves import CURVES
+from empir.report.curves import CURVES, few
 from empir.report.page import SHOWN_PARTS, Shown, page
 from empir.report.results import paper_row
 from empir.report.tables import aligned, pipe_table
@@ -29,8 +29,6 @@ KINDS = {
 }
 #: What errors call a record that is in no file yet.
 RECORD = "the record"
-#: Approximate number of a curve's points in a Markdown table.
-QUANTILES = 10
 
 HEADS = [
     "attack",
@@ -125,7 +123,7 @@ def markdown(record: dict) -> str:
     if record.get("left_out"):
         lines += ["", *("- " + escape.plain(line) for line in _left_out(record))]
     for part, curve in CURVES.items():
-        points = _thinned(record["curves"].get(part, ()))
+        points = few(record["curves"].get(part))
         along = curve.along.format(norm=NORMS[record["norm"]])
         if points and not any(share for _, share in points):
             ends = ("%.4g" % points[0][0], "%.4g" % points[-1][0])
@@ -150,12 +148,6 @@ def _check_row(check):
     state = {True: "passed", False: "**failed**", None: "not judged"}[check["passed"]]
     see = escape.code(check["see"], cell=True)
     return escape.plain(check["title"]), state, escape.plain(check["reason"]) + " See %s." % see
-
-
-def _thinned(points):
-    """About `QUANTILES` of a curve's points at most, evenly spaced, with the last."""
-    step = max(1, len(points) // QUANTILES) if len(points) > 2 * QUANTILES else 1
-    return points[:-1][step - 1 :: step] + points[-1:] if points else []
 
 
 def write(outcome, data: Dataset, out: str):
