@@ -143,7 +143,7 @@ def export(model: Model, data_dir, path: str):
 
     chosen = experiment(model.dataset)
     data_dir = data_dir and os.path.join(data_dir, model.folder)
-    data = chosen.load("test", data_dir, False)
+    data = chosen.data.open("test", data_dir)
     data = data.first(min(IMAGES, len(data.labels)))
     network = architecture(chosen.architecture)
     folder = os.path.join(ROOT, "checkpoints", model.dataset)

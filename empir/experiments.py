@@ -1,11 +1,12 @@
 """The paper's experiments as frozen data: one row per dataset, the protocols, the table's rows."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Callable, NamedTuple, Optional, Tuple
 
 from empir import attacks
-from empir.data import cifar10, imagenet, mnist
+from empir.data import DATASETS, Row
 from empir.errors import EmpirError
+from empir.nn import architecture
 from empir.nn.precision import FULL, Precision
 
 
@@ -39,8 +40,9 @@ class Distilling:
     soft: float
 
 
-class Experiment(NamedTuple):
-    """One dataset of the paper with its network, defaults and members.
+@dataclass(frozen=True)
+class Experiment:
+    """A dataset with its network, and the defaults of attacks and trainings on it.
 
     Attributes:
       dataset: name of the dataset, and of its folders under checkpoints/ and results/.
@@ -68,10 +70,7 @@ class Experiment(NamedTuple):
     """
 
     dataset: str
-    title: str
     architecture: str
-    load: Callable
-    clip_range: Tuple[float, float]
     eps: float
     eps_iter: float
     nb_iter: int
@@ -92,6 +91,21 @@ class Experiment(NamedTuple):
     schedule: Callable = lambda learning_rate, quantized: ()
     adam_epsilon: float = 1e-8
 
+    @property
+    def data(self) -> Row:
+        """The row of the dataset."""
+        return DATASETS[self.dataset]
+
+    @property
+    def title(self) -> str:
+        """The dataset's name in texts."""
+        return self.data.title
+
+    @property
+    def clip_range(self) -> Tuple[float, float]:
+        """The lowest and the highest value of an image under attack."""
+        return self.data.clip_range
+
 
 def imagenet_schedule(learning_rate: float, quantized: bool):
     """The original's rates on ImageNet (docs/original.md, Training)."""
@@ -107,11 +121,8 @@ DELAY, STUDENT_EPOCHS = 10, 50
 EXPERIMENTS = {
     "mnist": Experiment(
         dataset="mnist",
-        title="MNIST",
         architecture="MNISTconv",
         random_architecture="MNISTconvRand",
-        load=mnist.load,
-        clip_range=(0.0, 1.0),
         eps=0.3,
         eps_iter=0.01,
         nb_iter=40,
@@ -133,10 +144,7 @@ EXPERIMENTS = {
     ),
     "cifar10": Experiment(
         dataset="cifar10",
-        title="CIFAR-10",
         architecture="CIFARconv",
-        load=cifar10.load,
-        clip_range=(0.0, 1.0),
         eps=0.1,
         eps_iter=0.01,
         nb_iter=40,
@@ -158,10 +166,7 @@ EXPERIMENTS = {
     ),
     "imagenet": Experiment(
         dataset="imagenet",
-        title="ImageNet",
         architecture="AlexNet",
-        load=imagenet.load,
-        clip_range=imagenet.CLIP_RANGE,
         eps=0.1,
         eps_iter=0.01,
         nb_iter=40,
@@ -188,10 +193,36 @@ EXPERIMENTS = {
 
 
 def experiment(name: str) -> Experiment:
-    """The experiment on a dataset; `EmpirError` if there is none of that name."""
-    if name not in EXPERIMENTS:
-        raise EmpirError("dataset %r: choose from %s" % (name, ", ".join(EXPERIMENTS)))
-    return EXPERIMENTS[name]
+    """The experiment on a dataset of `empir.data.DATASETS`.
+
+    A dataset that is not of the paper has the network and the defaults of the paper's dataset with
+    images of its shape, unless its row says otherwise.
+
+    Raises:
+      EmpirError: if there is no dataset of that name, or no network for it.
+    """
+    if name in EXPERIMENTS:
+        return EXPERIMENTS[name]
+    if name not in DATASETS:
+        raise EmpirError(f"dataset {name!r}: choose from {', '.join(DATASETS)}")
+    row = DATASETS[name]
+    alike = [known for known in EXPERIMENTS.values() if known.data.shape == row.shape]
+    if not alike and "architecture" not in row.defaults:
+        raise EmpirError(
+            f"dataset {name!r}: no network takes images {row.shape}: register it with the "
+            "architecture of one that does"
+        )
+    like = (alike or list(EXPERIMENTS.values()))[0]
+    chosen = replace(like, data_flag="data_dir", **dict(row.defaults, dataset=name))
+    network = architecture(chosen.architecture)
+    taken = (tuple(network.input_shape), network.num_classes)
+    if taken != (row.shape, row.num_classes):
+        raise EmpirError(
+            f"dataset {name!r} has images {row.shape} in {row.num_classes} classes, but "
+            f"{network.name} takes images {taken[0]} in {taken[1]}: register it with the "
+            "architecture of a network that fits"
+        )
+    return chosen
 
 
 def attack_parameters(

@@ -72,7 +72,8 @@ def check_console(words):
     if command.by_dataset:
         dataset = [word for word in rest if word.startswith("--dataset=")]
         rest = [word for word in rest if word not in dataset]
-        check_flags(example((dataset or ["=mnist"])[0].partition("=")[2]), rest)
+        name = (dataset or ["=mnist"])[0].partition("=")[2]
+        check_flags(example("mnist" if ":" in name else name), rest)  # of a file: it is not there
     else:
         check_module(module.replace(".__main__", ""), rest)
 

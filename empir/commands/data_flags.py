@@ -2,9 +2,10 @@
 
 from absl import flags
 
-from empir.data import Dataset, own, subsets
+from empir.commands import extensions
+from empir.data import DATASETS, Dataset, Row, own, subsets
 from empir.errors import EmpirError
-from empir.experiments import Experiment
+from empir.experiments import Experiment, experiment
 from empir.nn import architecture
 
 FLAGS = flags.FLAGS
@@ -107,6 +108,33 @@ def take(data: Dataset, n: int, default: str) -> Dataset:
     return data.first(n) if name == subsets.FIRST else data.subset(n, FLAGS.subset_seed)
 
 
+def dataset_help() -> str:
+    """The help of --dataset."""
+    return (
+        f"The dataset: {', '.join(DATASETS)}, or one of your own, as FILE.py:NAME or MODULE:NAME."
+    )
+
+
+def chosen_experiment(text: str) -> Experiment:
+    """The experiment on the dataset that --dataset names.
+
+    Args:
+      text: a name of `empir.data.DATASETS`, or FILE.py:NAME or MODULE:NAME of a row of it.
+
+    Raises:
+      EmpirError: if there is no such dataset.
+    """
+    if ":" in text:
+        row = extensions.load(text, "--dataset")
+        if not isinstance(row, Row):
+            raise EmpirError(f"--dataset={text} is no dataset: name what data.register returns")
+        return experiment(row.name)
+    if text not in DATASETS:
+        known = ", ".join(DATASETS)
+        raise EmpirError(f"--dataset={text}: choose from {known}, or give FILE.py:NAME")
+    return experiment(text)
+
+
 def load_data(experiment: Experiment, split: str, sample: bool = False, any_shape: bool = False):
     """The split of the data that the flags of `define_data` and `define_own_data` name.
 
@@ -129,7 +157,7 @@ def load_data(experiment: Experiment, split: str, sample: bool = False, any_shap
     for name in ("data_dir",) if is_imagenet else IMAGENET_FLAGS:
         if given(name):
             raise EmpirError(f"--{name} is not for {experiment.title}: drop it")
-    options = {}
+    options = {"sample": True} if sample else {}
     if "any_data" in FLAGS and FLAGS.any_data:
         if is_imagenet or not path:
             raise EmpirError("--any_data needs --data_dir, the folder of files that it accepts")
@@ -140,7 +168,7 @@ def load_data(experiment: Experiment, split: str, sample: bool = False, any_shap
             allow_missing_shards=FLAGS.allow_missing_shards,
             correct_channels=FLAGS.correct_channels,
         )
-    return experiment.load(split, path, sample, **options)
+    return experiment.data.open(split, path, **options)
 
 
 def _own_data(experiment, split, sample, any_shape):
@@ -157,5 +185,5 @@ def _own_data(experiment, split, sample, any_shape):
         experiment.clip_range,
         shape=None if any_shape else network.input_shape,
         num_classes=None if any_shape else network.num_classes,
-        channels="BGR" if experiment.data_flag == "imagenet_path" else "RGB",
+        channels=experiment.data.channels,
     )

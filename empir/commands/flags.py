@@ -7,10 +7,10 @@ from absl import flags
 
 from empir import attacks, runtime
 from empir.commands import defenses
-from empir.commands.data_flags import define_data, define_own_data, define_subset
+from empir.commands.data_flags import dataset_help, define_data, define_own_data, define_subset
 from empir.commands.flag_types import define_count, define_number, define_seed
 from empir.data import subsets
-from empir.experiments import EXPERIMENTS, Experiment
+from empir.experiments import Experiment
 from empir.nn import MOST_FILTERS
 
 FLAGS = flags.FLAGS
@@ -30,7 +30,7 @@ def define(experiment: Experiment):
 
 def define_command():
     """Define the flags that commands on any dataset share."""
-    flags.DEFINE_string("dataset", "mnist", f"The dataset: {', '.join(EXPERIMENTS)}.")
+    flags.DEFINE_string("dataset", "mnist", dataset_help())
     define_data("data_dir", "imagenet_path", training=False)
     flags.DEFINE_bool("sample", False, "Take the test images that are part of the repository.")
     define_threads()

@@ -111,14 +111,11 @@ def _setup_by_dataset(command, line):
     """Define the flags of the dataset that a command line names; returns what runs the command."""
     from absl import flags
 
-    from empir.experiments import EXPERIMENTS
+    from empir.commands import data_flags
 
-    names = ", ".join(EXPERIMENTS)
     dataset = commandline.value_of(commandline.expanded(line), "dataset", "mnist")
-    if dataset not in EXPERIMENTS:
-        raise EmpirError(f"--dataset={dataset}: choose from {names}")
-    run = command.load()(dataset)
-    flags.DEFINE_string("dataset", "mnist", f"The dataset to attack or to train on: {names}.")
+    run = command.load()(data_flags.chosen_experiment(dataset).dataset)
+    flags.DEFINE_string("dataset", "mnist", data_flags.dataset_help())
     return run
 
 

@@ -20,7 +20,6 @@ from empir.commands.flag_types import define_count, define_number, define_seed
 from empir.data import subsets
 from empir.errors import EmpirError
 from empir.evaluation.ball import NORMS
-from empir.experiments import experiment
 from empir.models import keras_file
 from empir.models.specs import MemberSpec
 from empir.nn import MOST_FILTERS
@@ -84,7 +83,7 @@ def run(_):
     """
     from empir.evaluation import subjects
 
-    chosen = experiment(FLAGS.dataset)
+    chosen = data_flags.chosen_experiment(FLAGS.dataset)
     if not FLAGS.out:
         raise EmpirError("--out is missing: name a folder for the records and the report")
     if FLAGS.norm not in NORMS:

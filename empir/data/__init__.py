@@ -1,175 +1,20 @@
-"""Datasets in one shape: float32 images in a declared range, integer labels, their source."""
+"""Images and labels: the paper's datasets, others that a program registers, and own files."""
 
-import contextlib
-import hashlib
-import sys
-from typing import Dict, NamedTuple, Tuple
+from empir.data import cifar10, imagenet, mnist
+from empir.data.dataset import OWN, Dataset, check, from_bytes
+from empir.data.table import DATASETS, Row, register
 
-import numpy as np
+__all__ = ["DATASETS", "Dataset", "OWN", "Row", "check", "from_bytes", "register"]
 
-from empir.data import subsets
-from empir.errors import DataError, EmpirError
-
-#: Name of data that are not one of the known datasets.
-OWN = "own data"
-#: How to use such data, for messages of what refuses them.
-WAYS = "pass --any_data to use what is in it, or give images of your own by --data=FILE.npz"
-
-
-class Dataset(NamedTuple):
-    """Images and labels of one split.
-
-    Attributes:
-      name: "mnist", "cifar10", "imagenet", or `OWN`.
-      split: "train" or "test".
-      images: float32 [n, height, width, channels] in [clip_min, clip_max]; an array, or what gives
-        arrays where it is indexed with an array of rows (`imagenet.load`).
-      labels: int64 [n], 0 <= label < num_classes; likewise.
-      num_classes: number of classes.
-      clip_range: lowest and highest value that an image may hold.
-      source: where the data came from, for logs and records.
-      is_sample: whether this is the embedded sample and not the whole split.
-      channels: "RGB" or "BGR", the order of an image's channels if there are three.
-      files: base name -> sha256 of each file of data of one's own; empty for known datasets.
-      chosen: how a stratified subset was drawn (`subsets.describe`); empty for all images and for
-        the first ones.
-    """
-
-    name: str
-    split: str
-    images: np.ndarray
-    labels: np.ndarray
-    num_classes: int
-    clip_range: Tuple[float, float]
-    source: str
-    is_sample: bool = False
-    channels: str = "RGB"
-    files: Dict[str, str] = {}
-    chosen: Dict[str, object] = {}
-
-    def first(self, n: int) -> "Dataset":
-        """The first n examples; `EmpirError` if there are fewer than n, or n < 1."""
-        if not 1 <= n <= len(self.labels):
-            raise EmpirError(
-                "nb_samples=%d: %s has 1..%d %s images"
-                % (n, self.source, len(self.labels), self.split)
-            )
-        chosen = dict(self.chosen, first=n) if self.chosen and n < len(self.labels) else self.chosen
-        images, labels = _first(self.images, n), _first(self.labels, n)
-        return self._replace(images=images, labels=labels, chosen=chosen)
-
-    def subset(self, n: int, seed: int = subsets.SEED) -> "Dataset":
-        """n examples in their order, drawn with each class's share (`subsets.stratified`).
-
-        All examples are the dataset itself. Raises `EmpirError` as `first` does.
-        """
-        if not 1 <= n < len(self.labels):
-            return self.first(n)
-        rows = subsets.stratified(self.labels, n, seed)
-        images, labels = (
-            array[rows] if isinstance(array, np.ndarray) else subsets.Rows(array, rows)
-            for array in (self.images, self.labels)
-        )
-        return self._replace(images=images, labels=labels, chosen=subsets.describe(rows, seed))
-
-    def described(self, record: dict, n: int) -> "Dataset":
-        """The n examples of this split that a record's `data` describes (`describe`)."""
-        if record.get("subset") == subsets.STRATIFIED:
-            return self.subset(n, record["subset_seed"])
-        return self.first(n)
-
-    def order(self, seed: int, epoch: int) -> np.ndarray:
-        """The examples' order in a training epoch, a permutation; a function of (seed, epoch)."""
-        if isinstance(self.images, np.ndarray):
-            return np.random.RandomState([seed, epoch]).permutation(len(self.labels))
-        return self.images.order(seed, epoch)
-
-    def stream(self, batches, seed: int, epoch: int):
-        """(images, labels) of each of a training epoch's batches, index arrays."""
-        if not isinstance(self.images, np.ndarray):
-            yield from self.images.stream(batches, seed, epoch)
-            return
-        for rows in batches:
-            yield self.images[rows], self.labels[rows]
-
-    def digest(self) -> str:
-        """sha256 of images and labels: what a resumed run must share with the one it continues."""
-        sha = hashlib.sha256()
-        for array in (self.images, self.labels):
-            if isinstance(array, np.ndarray):
-                sha.update(np.ascontiguousarray(array).data)
-            else:
-                sha.update(array.digest.encode("utf8"))
-        return sha.hexdigest()
-
-    def describe(self) -> dict:
-        """What a record says of the data: what they are, split, `digest`, `chosen`, `files`.
-
-        The last two are there if the images are a stratified subset, and if they are one's own.
-        """
-        source = "embedded sample" if self.is_sample else "whole split"
-        own = {"files": dict(self.files)} if self.files else {}
-        source = OWN if own else source
-        return dict(source=source, split=self.split, sha256=self.digest(), **own, **self.chosen)
-
-
-def _first(array, n):
-    return array[:n] if isinstance(array, np.ndarray) else array.first(n)
-
-
-def check(dataset: Dataset) -> Dataset:
-    """Return the dataset if its shapes, values and labels are valid; else raise `DataError`."""
-    images, labels = dataset.images, dataset.labels
-    where = "%s %s images of %s" % (dataset.name, dataset.split, dataset.source)
-    if images.ndim != 4 or images.dtype != np.float32:
-        raise DataError(
-            "%s: expected float32 [n, h, w, c], got %s %s" % (where, images.dtype, images.shape)
-        )
-    if not len(images):
-        raise DataError("%s: there are none" % where)
-    if len(images) != len(labels):
-        raise DataError("%s: %d images but %d labels" % (where, len(images), len(labels)))
-    low, high = dataset.clip_range
-    bad = ~((images >= low) & (images <= high)).reshape(len(images), -1).all(axis=1)
-    if bad.any():
-        raise DataError(
-            "%s: image %d holds NaN or values outside [%g, %g]"
-            % (where, int(np.argmax(bad)), low, high)
-        )
-    wrong = (labels < 0) | (labels >= dataset.num_classes)
-    if wrong.any():
-        index = int(np.argmax(wrong))
-        raise DataError(
-            "%s: label %d of example %d is not in 0..%d"
-            % (where, labels[index], index, dataset.num_classes - 1)
-        )
-    return dataset
-
-
-def from_bytes(name, split, images, labels, source, is_sample=False, files=None) -> Dataset:
-    """A checked dataset of ten classes from uint8 images [n, h, w, c], which are scaled to [0, 1].
-
-    Args:
-      name, split, source, is_sample: see `Dataset`.
-      images, labels: arrays.
-      files: `Dataset.files` if the data are not those of that name; their name is `OWN` then.
-
-    Raises:
-      DataError: if a label is not in 0..9.
-    """
-    scaled = images.astype(np.float32)
-    scaled /= np.float32(255)
-    data = Dataset(name, split, scaled, labels.astype(np.int64), 10, (0.0, 1.0), source, is_sample)
-    return check(data._replace(name=OWN, files=files) if files else data)
-
-
-def keras_file(name: str, url: str) -> str:
-    """Path of a file in the Keras cache (~/.keras/datasets), downloaded if it is not there.
-
-    Raises:
-      Exception: whatever the download met.
-    """
-    from empir.runtime import keras
-
-    with contextlib.redirect_stdout(sys.stderr):  # Keras prints its progress to standard output
-        return keras.utils.get_file(name, origin=url)
+register("mnist", mnist.load, (28, 28, 1), title="MNIST", options=("sample", "any_data"))
+register("cifar10", cifar10.load, (32, 32, 3), title="CIFAR-10", options=("sample", "any_data"))
+register(
+    "imagenet",
+    imagenet.load,
+    (imagenet.SIZE, imagenet.SIZE, 3),
+    title="ImageNet",
+    num_classes=imagenet.NUM_CLASSES,
+    clip_range=imagenet.CLIP_RANGE,
+    channels="BGR",
+    options=("label_offset", "allow_missing_shards", "correct_channels"),
+)

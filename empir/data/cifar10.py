@@ -9,8 +9,8 @@ from typing import Callable, NamedTuple
 
 import numpy as np
 
-from empir.data import WAYS, Dataset, from_bytes, keras_file
 from empir.data.archives import open_tarball, unpickle
+from empir.data.dataset import WAYS, Dataset, from_bytes, keras_file
 from empir.data.files import listing, read_regular
 from empir.errors import DataError
 

@@ -19,7 +19,8 @@ from typing import Optional
 import numpy as np
 
 from empir import runtime
-from empir.data import Dataset, distortion, pictures
+from empir.data import distortion, pictures
+from empir.data.dataset import Dataset
 from empir.data.tfrecords import LABEL_OFFSETS, Records, find_shards
 from empir.errors import DataError
 

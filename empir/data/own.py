@@ -20,8 +20,8 @@ from typing import Optional, Tuple
 
 import numpy as np
 
-from empir.data import OWN, Dataset, check
 from empir.data.arrays import open_arrays
+from empir.data.dataset import OWN, Dataset, check
 from empir.data.files import check_memory
 from empir.errors import DataError
 
