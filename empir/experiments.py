@@ -45,12 +45,9 @@ class Experiment:
     """A dataset with its network, and the defaults of attacks and trainings on it.
 
     Attributes:
-      dataset: name of the dataset, and of its folders under checkpoints/ and results/.
-      title: as the paper writes it.
+      dataset: name of the dataset in `empir.data.DATASETS`.
       architecture: name of the network.
       random_architecture: that of the network of --rand; None = there is none.
-      load: `load(split, data_dir, sample)` -> `Dataset`.
-      clip_range: lowest and highest value of an image under attack.
       eps, eps_iter, nb_iter: radius, step and steps of the L-infinity attacks (docs/original.md,
         Attacks).
       cw_iterations: CW's steps.
@@ -252,11 +249,20 @@ def attack_parameters(
     )
 
 
-def default_parameters(chosen: Experiment, attack: str, batch_size: int) -> dict:
-    """An attack's full parameters at an experiment's defaults."""
+def default_parameters(
+    chosen: Experiment, attack: str, batch_size: int, clip_range: Optional[tuple] = None
+) -> dict:
+    """An attack's full parameters at an experiment's defaults.
+
+    Args:
+      chosen: the experiment.
+      attack: a name of `attacks.TABLE`.
+      batch_size: CW's batch.
+      clip_range: lowest and highest value of an image; None = those of the dataset.
+    """
     return attack_parameters(
         attack,
-        chosen.clip_range,
+        clip_range or chosen.clip_range,
         batch_size,
         chosen.eps,
         chosen.eps_iter,

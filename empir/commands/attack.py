@@ -151,11 +151,11 @@ def _job(request, members, data):
     from empir.models.ensemble import Ensemble
 
     protocol, batch_size = request.protocol, request.batch_size(len(data.labels))
-    setting = request.setting._replace(clip_range=data.clip_range)
+    setting = request.setting
     return Job(
         ensemble=Ensemble(members, protocol.combine, protocol.attack_target, request.temperature),
         attack=request.attack,
-        parameters=default_parameters(setting, request.attack, batch_size),
+        parameters=default_parameters(setting, request.attack, batch_size, data.clip_range),
         data=data,
         seed=setting.seed,
         batch_size=batch_size,

@@ -1,7 +1,7 @@
 """What the flags of `empir attack` ask for: read once, checked, and kept as one frozen record."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Iterator, List, Optional, Tuple
 
 from absl import flags
@@ -126,7 +126,8 @@ def read(experiment: Experiment) -> Request:
     is_single = not given("members") and len(specs) == 1
     request = Request(
         experiment=chosen,
-        setting=chosen._replace(
+        setting=replace(
+            chosen,
             eps=FLAGS.eps,
             eps_iter=FLAGS.eps_iter,
             nb_iter=FLAGS.nb_iter,
@@ -199,7 +200,7 @@ def with_rand(experiment: Experiment, specs) -> Experiment:
             raise EmpirError(
                 "--rand is a network of full precision: drop bits, or name members fp:CHECKPOINT"
             )
-    return experiment._replace(architecture=experiment.random_architecture)
+    return replace(experiment, architecture=experiment.random_architecture)
 
 
 def protocol() -> Protocol:
