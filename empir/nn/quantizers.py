@@ -35,7 +35,7 @@ def check_backward(name: str) -> str:
     return name
 
 
-def _opaque(value: float):
+def _opaque(value: float, dtype=np.float32):
     """A constant that TensorFlow's graph optimizer (Grappler) takes for a variable.
 
     Grappler assumes real arithmetic where this module relies on float32's. With plain constants it
@@ -43,7 +43,7 @@ def _opaque(value: float):
     error, turns (x + c) - c into x, joins a factor with those of the operations before it, and
     drops a factor of 1, after which the operations before and after it are neighbours.
     """
-    return tf.placeholder_with_default(np.float32(value), [])
+    return tf.placeholder_with_default(np.array(value, dtype), [])
 
 
 def _round(x, steps):
@@ -52,7 +52,7 @@ def _round(x, steps):
     Both operations are subtractions, because Grappler sums chains of additions in another order:
     of (y + 0.5) + c it makes y + (0.5 + c), and c + 0.5 is c in float32.
     """
-    if steps > ROUNDABLE:
+    if steps > ROUNDABLE or x.dtype != tf.float32:
         return tf.round(x)
     return (x - _opaque(-ROUNDING)) - _opaque(ROUNDING)
 
@@ -62,7 +62,7 @@ def divide(x, steps):
 
     Faithfulness: in the original TensorFlow multiplies by the reciprocal, see `_opaque`.
     """
-    return x / _opaque(steps)
+    return x / _opaque(steps, x.dtype.as_numpy_dtype)
 
 
 def _round_stochastically(x, seed):
@@ -90,7 +90,7 @@ def _random(shape, seed, normal=False):
 def _levels(x, bits, stochastic, seed):
     """round(n x) / n of x in [0, 1], for use inside of custom gradients."""
     steps = float(2**bits - 1)
-    scaled = x * _opaque(steps)
+    scaled = x * _opaque(steps, x.dtype.as_numpy_dtype)
     rounded = _round_stochastically(scaled, seed) if stochastic else _round(scaled, steps)
     return divide(rounded, steps)
 

@@ -149,7 +149,7 @@ def test_a_network_is_trained(script, workspace, tmp_path):
     line = "--train_only --model_path=%s --imagenet_path=tfrecords --nb_filters=2 " % (
         tmp_path / "member"
     )
-    line += "--nb_epochs=2 --batch_size=6 --test --lowprecision --wbits=2 --abits=4 "
+    line += "--nb_epochs=2 --batch_size=12 --test --lowprecision --wbits=2 --abits=4 "
     process = script(line + "--adv=1 --delay=1 --nb_iter=1", workspace)
     assert process.returncode == 0, process.stderr
     with open(str(tmp_path / "member" / "training.json")) as file:

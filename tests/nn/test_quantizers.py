@@ -133,6 +133,14 @@ def test_31_bits_change_next_to_nothing(random):
 # Properties
 
 
+@pytest.mark.parametrize("bits", [2, 17, 31])
+def test_double_precision_is_rounded_to_levels_of_its_own(bits, session, random):
+    values = random.uniform(size=50)
+    steps = 2**bits - 1
+    found = session.run(quantize_k(tf.constant(values), bits))
+    np.testing.assert_array_equal(found, np.round(values * steps) / steps)
+
+
 @pytest.mark.parametrize("bits", BITS)
 def test_quantizing_activations_twice_changes_nothing(bits, random):
     once = evaluate(DoReFaActivations(bits), random.uniform(-0.5, 1.5, 500))

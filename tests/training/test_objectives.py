@@ -14,7 +14,7 @@ from empir.data import mnist
 from empir.errors import CheckpointError, EmpirError
 from empir.models import checkpoints
 from empir.models.member import Member
-from empir.nn import Architecture, quantizers, weights
+from empir.nn import Architecture, weights
 from empir.nn.precision import FULL, Precision, per_layer
 from empir.runtime import keras, tf
 from empir.training import loop, objectives, train
@@ -210,13 +210,12 @@ POOLED = Architecture("pooled", pooled, (17, 17, 2), 10, ("conv1", "conv2"), 4, 
 
 
 @pytest.mark.parametrize("kernel", ["conv1", "conv2", "linear1", "logits"])
-@pytest.mark.parametrize("precision", [FULL, Precision(2, 4)], ids=str)
+@pytest.mark.parametrize("precision", [FULL, Precision(31, 31)], ids=str)
 def test_penalty_is_differentiated_as_finite_differences_say(
-    session, random, float64, monkeypatch, precision, kernel
+    session, random, float64, precision, kernel
 ):
-    """Double backpropagation. Rounding is taken out of the quantizers, whose gradient passes
-    straight through it; what they keep is tanh, the largest weight and the clipping."""
-    monkeypatch.setattr(quantizers, "_levels", lambda x, *_: tf.identity(x))
+    """Double backpropagation. The quantizers round by 2^-32 at most, far less than the weights
+    are moved; what they keep is tanh, the largest weight and the clipping."""
     member = Member(POOLED.build(precision, seed=1), per_layer(precision, 2))
     session.run([variable.initializer for variable in member.model.weights])
     images = random.uniform(size=(6, 17, 17, 2))
@@ -226,11 +225,11 @@ def test_penalty_is_differentiated_as_finite_differences_say(
     direction = random.normal(size=start.shape)
     slope = np.sum(session.run(tf.gradients(penalty, variable)[0]) * direction)
     values = []
-    for h in (1e-6, -1e-6):
+    for h in (1e-5, -1e-5):
         variable.load(start + h * direction, session)
         values.append(session.run(penalty))
     assert abs(slope) > 1e-6
-    assert slope == pytest.approx((values[0] - values[1]) / 2e-6, rel=1e-4)
+    assert slope == pytest.approx((values[0] - values[1]) / 2e-5, rel=1e-4)
 
 
 def test_regularised_networks_have_smaller_input_gradients(session, data):
@@ -286,6 +285,7 @@ def record(folder):
         return json.load(file)
 
 
+@pytest.mark.slow
 def test_distilling_keeps_the_teacher_and_says_so(data, tmp_path):
     goal = objectives.Distillation(10.0, 0.5, 0.5)
     student = settings(Precision(2, 4), objective=goal, epochs=1)
@@ -302,8 +302,10 @@ def test_distilling_keeps_the_teacher_and_says_so(data, tmp_path):
         distill(student, teacher, data, folder, progress=False)
 
 
-@pytest.mark.parametrize("goal", [PGD, FGSM, PENALTY], ids=lambda goal: goal.name)
-@pytest.mark.parametrize("precision", [FULL, Precision(2, 4)], ids=str)
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "goal, precision", [(PGD, FULL), (FGSM, Precision(2, 4)), (PENALTY, Precision(2, 4))], ids=str
+)
 def test_trainings_resume_to_the_same_weights(data, tmp_path, monkeypatch, goal, precision):
     few = data.first(320)  # five steps an epoch
     if goal.start == 0 and hasattr(goal, "clip_range"):
@@ -318,6 +320,7 @@ def test_trainings_resume_to_the_same_weights(data, tmp_path, monkeypatch, goal,
     assert record(str(tmp_path))["objective"]["name"] == goal.name
 
 
+@pytest.mark.slow
 def test_stochastic_trainings_resume_to_the_same_weights(data, tmp_path, monkeypatch):
     few = data.first(320)
     options = {"nb_filters": 2, "stochastic_rounding": True}
@@ -331,6 +334,7 @@ def test_stochastic_trainings_resume_to_the_same_weights(data, tmp_path, monkeyp
     assert difference(whole, plain) > 1e-3
 
 
+@pytest.mark.slow
 def test_adversarial_training_waits_for_its_delay(data):
     few = data.first(320)
     plain = train(settings(epochs=1), few, progress=False)
@@ -341,6 +345,7 @@ def test_adversarial_training_waits_for_its_delay(data):
     assert difference(train(run, few, progress=False), plain) > 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("goal", [PGD, FGSM], ids=lambda goal: goal.name)
 def test_networks_with_batch_normalisation_are_trained_adversarially(data, goal):
     """Inside the attack's loop normalisation is by moving statistics, outside by the batch's."""
@@ -362,7 +367,7 @@ random = np.random.RandomState(0)
 images = random.uniform(size=(64, 32, 32, 3)).astype(np.float32)
 data = Dataset("noise", "train", images, random.randint(0, 10, 64), 10, (0.0, 1.0), "noise")
 draws = sys.argv[1] == "draws"
-options = {"nb_filters": 4, "stochastic_rounding": True} if draws else {}
+options = {"nb_filters": 4, "stochastic_rounding": draws}
 member = (architecture("CIFARconv"), (Precision(4, 2) if draws else FULL,) * 3, options)
 for goal in (
     objectives.FGSMTraining(0.1, (0.0, 1.0)),
@@ -377,8 +382,8 @@ for goal in (
 """
 
 
-@pytest.mark.parametrize("kernels", ["fixed", "draws"])
-def test_onednn_takes_the_graphs_of_networks_with_pools(kernels):
+@pytest.mark.slow
+def test_onednn_takes_the_graphs_of_networks_with_pools():
     """In new processes, and several: where intel-tensorflow does not like a graph it aborts, and
     whether it does depends on memory addresses."""
     processes = [
@@ -389,7 +394,7 @@ def test_onednn_takes_the_graphs_of_networks_with_pools(kernels):
             stderr=subprocess.PIPE,
             universal_newlines=True,
         )
-        for _ in range(4)
+        for kernels in ("fixed", "draws") * 2
     ]
     for process in processes:
         out, err = process.communicate()

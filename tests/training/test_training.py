@@ -20,6 +20,8 @@ from empir.training import loop, train
 from empir.training.loop import epoch_batches
 from tests.support.trainings import NORMALISED, difference, killed_after, settings
 
+pytestmark = pytest.mark.slow  # it trains networks
+
 
 @pytest.fixture(scope="module")
 def data():
@@ -68,12 +70,12 @@ def test_the_same_seed_gives_the_same_weights(data):
 def test_a_killed_training_resumes_to_the_same_weights(
     data, tmp_path, monkeypatch, within_an_epoch
 ):
-    whole_folder = str(tmp_path / "whole")
+    data, whole_folder = data.first(320), str(tmp_path / "whole")
     whole = train(settings(Precision(2, 4), epochs=3), data, whole_folder, progress=False)
-    # 16 steps an epoch: killed after an epoch, or within the third with the state of step 37.
+    # 5 steps an epoch: killed after an epoch, or within the third with the state of step 12.
     monkeypatch.setattr(loop, "SAVE_SECONDS", -1 if within_an_epoch else 600)
     folder = str(tmp_path / "killed")
-    with killed_after(monkeypatch, 37 if within_an_epoch else 32):
+    with killed_after(monkeypatch, 12 if within_an_epoch else 10):
         train(settings(Precision(2, 4), epochs=3), data, folder, progress=False)
     assert not checkpoints.has_checkpoint(folder)
     with pytest.raises(ResumeError, match="--resume continues it"):

@@ -15,6 +15,8 @@ from empir.training import loop, train, training_folder
 from tests.support.kills import killed_runs, limited_files
 from tests.support.trainings import killed_after, linear
 
+pytestmark = pytest.mark.slow  # it trains networks
+
 FILES = ["checkpoint", "model.data-00000-of-00001", "model.index", "model.meta", "training.json"]
 
 
