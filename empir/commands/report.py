@@ -1,7 +1,7 @@
-"""Write the tables of README.md and docs/ between their markers: empir report [--check].
+"""Write the tables and figures of README.md and docs/ at their markers: empir report [--check].
 
 With --check nothing is written; the exit status is 1 if a page differs from the records, and
-standard error says which page, and in which tables.
+standard error says which page, and in which tables and figures of its text (`empir.report.prose`).
 """
 
 import glob
@@ -20,6 +20,7 @@ from empir.report import (
     cost,
     defenses,
     finding,
+    prose,
     radius,
     robustness,
     tables,
@@ -60,20 +61,25 @@ def pages(root: str = ROOT) -> list:
 
 
 def render(text: str) -> str:
-    """A page's text, every table between `<!-- KIND:DATASET -->` and `<!-- end -->` made anew."""
+    """A page's text as the records say.
+
+    Every table between `<!-- KIND:DATASET -->` and `<!-- end -->` is made anew, and so is every
+    number that `prose` knows the source of.
+    """
 
     def replace(match):
         kind, dataset = match.group(1), match.group(2)
         table = TABLES[kind](os.path.join(RESULTS, dataset), EXPERIMENTS.get(dataset))
         return "<!-- %s:%s -->\n%s\n<!-- end -->" % (kind, dataset, table)
 
-    return PATTERN.sub(replace, text)
+    return prose.render(PATTERN.sub(replace, text), RESULTS)
 
 
 def differences(before: str, after: str) -> list:
-    """Which tables differ between two texts of a page: "KIND:DATASET" of each."""
+    """What differs between two texts of a page: "KIND:DATASET" of tables, sources of figures."""
     pairs = zip(PATTERN.finditer(before), PATTERN.finditer(after))
-    return ["%s:%s" % old.group(1, 2) for old, new in pairs if old.group() != new.group()]
+    tables = ["%s:%s" % old.group(1, 2) for old, new in pairs if old.group() != new.group()]
+    return tables + prose.differences(before, after)
 
 
 def main(argv, root: str = ROOT) -> int:
