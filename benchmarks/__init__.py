@@ -1,1 +1,7 @@
-"""How fast attacks on ensembles are: this project beside the libraries that others use."""
+"""Programs that measure this project from outside; they run from a clone and are not installed.
+
+    python -m benchmarks.speed          time attacks and training beside other libraries
+    python -m benchmarks.throughput     rate of one attack, beside that of matrix products
+    python -m benchmarks.step_profile   time of each kind of operation in a step of an attack
+    python -m benchmarks.autoattack     run AutoAttack on the networks of a robustness run
+"""

@@ -1,7 +1,7 @@
-"""What all workers share: the file of a workload, and commands and answers as lines of JSON.
+"""The protocol between a benchmark and its workers: the workload's file, commands and answers.
 
-Each system runs in a process and an environment of its own. Its worker reads commands from standard
-input and answers on standard output, one JSON object per line:
+Each library runs in a worker: a process in an environment of its own. A worker reads commands from
+standard input and answers on standard output, one JSON object per line:
 
     {"do": "environment"}       {"versions": {"python": "3.7.17", ...}, "threads": 2}
     {"do": "logits"}            {"logits": [[...], ...]}, of the first 100 images
@@ -14,11 +14,12 @@ input and answers on standard output, one JSON object per line:
     {"do": "gemm", "size": 2048}
                                 {"seconds": 0.1}
     {"do": "quit"}              {}
-    whatever fails              {"error": "one line"}, and the worker goes on
 
-A `Worker` of another purpose has commands of its own beside them.
+A command that fails is answered with {"error": "one line"}, and the worker continues. The worker of
+AutoAttack has two more commands.
 
-Needs NumPy alone and runs on any Python from 3.7, for environments without TensorFlow.
+This module needs NumPy alone and runs on any Python from 3.7, because the PyTorch environment has
+neither TensorFlow nor Python 3.7.
 """
 
 import argparse
@@ -28,23 +29,26 @@ import os
 import sys
 import time
 import traceback
-from typing import Callable, Dict, List, NamedTuple, Optional
+from dataclasses import dataclass
+from typing import Callable, Dict, List, Optional, Tuple
 
 import numpy as np
 
-JUDGED = 100  # images whose logits, success and norms are told
+#: Logits, success rates and norms are those of this many images.
+MEASURED_IMAGES = 100
 UNTIMED_STEPS = 3
 
 
-class Workload(NamedTuple):
-    """What all systems are given.
+@dataclass(frozen=True)
+class Workload:
+    """The networks and images that all systems are given.
 
     Attributes:
       architecture: "MNISTconv" or "CIFARconv".
       images: float32 [n, height, width, channels] in [0, 1].
-      labels: int64 [n], the classes to move away from.
-      members: per member {"weight_bits": 2, "activation_bits": 4}, of its convolutions; None = full
-        precision. Linear layers are never quantized.
+      labels: int64 [n], the true classes.
+      members: per member the bits of its convolutions, {"weight_bits": 2, "activation_bits": 4};
+        None is full precision. Linear layers are never quantized.
       weights: per member, name ("conv1/kernel") -> latent float32 weights: [height, width, in, out]
         of a convolution, [in, out] of a linear layer.
     """
@@ -55,16 +59,16 @@ class Workload(NamedTuple):
     members: List[Dict[str, Optional[int]]]
     weights: List[Dict[str, np.ndarray]]
 
-    def batch(self, size: int):
-        """The first `size` images and labels, from the start again where there are fewer."""
+    def batch(self, size: int) -> Tuple[np.ndarray, np.ndarray]:
+        """The first `size` images and labels; they repeat where there are fewer."""
         rows = np.arange(size) % len(self.labels)
         return self.images[rows], self.labels[rows]
 
 
 def write_workload(path: str, workload: Workload):
-    """Write a workload as one file PATH.npz; `path` ends in that."""
+    """Write a workload as one .npz file; `path` ends in ".npz"."""
     weights = {
-        "%d/%s" % (number, name): array
+        f"{number}/{name}": array
         for number, arrays in enumerate(workload.weights)
         for name, array in arrays.items()
     }
@@ -79,7 +83,7 @@ def write_workload(path: str, workload: Workload):
 
 
 def read_workload(path: str) -> Workload:
-    """The workload of `write_workload`'s file."""
+    """Read the file that `write_workload` wrote."""
     with np.load(path) as file:
         members = json.loads(str(file["members"]))
         weights = [{} for _ in members]
@@ -91,17 +95,17 @@ def read_workload(path: str) -> Workload:
 
 
 class Unavailable(Exception):
-    """A system does not have an attack, or not with these parameters; the message says why."""
+    """A system lacks an attack, or lacks it with these parameters; the message says why."""
 
 
 class System:
-    """What a worker times: an ensemble whose decision is the argmax of its members' mean logits.
+    """A library's attacks on an ensemble that decides by the argmax of its members' mean logits.
 
-    `attack`, `training` and `gemm` are context managers that build all that can be built before,
-    give a function to be timed, and release it.
+    `attack`, `training` and `gemm` are context managers. They build everything that can be built
+    before, yield a function to be timed, and release what they built.
 
     Attributes:
-      forward_passes: how often the ensemble has been evaluated so far; None if not counted.
+      forward_passes: number of evaluations of the ensemble so far; None if they are not counted.
     """
 
     forward_passes: Optional[int] = None
@@ -111,11 +115,11 @@ class System:
         raise NotImplementedError
 
     def attack(self, name: str, parameters: dict, images: np.ndarray, labels: np.ndarray):
-        """Gives a function that attacks the images and returns float32 [n, h, w, c].
+        """Yield a function that attacks the images and returns float32 [n, h, w, c].
 
         Args:
           name: "fgsm", "bim", "pgd" or "cw".
-          parameters: by CleverHans' names; "seed" where the start is random and can be seeded.
+          parameters: by CleverHans' names, with "seed" where the start is random.
           images, labels: the batch, as in `Workload`.
 
         Raises:
@@ -124,29 +128,38 @@ class System:
         raise NotImplementedError
 
     def training(self, member: int, images: np.ndarray, labels: np.ndarray):
-        """Gives a function that trains a fresh member by one step of Adam on that batch."""
+        """Yield a function that trains a fresh member by one step of Adam on that batch."""
         raise NotImplementedError
 
     def gemm(self, size: int):
-        """Gives a function that multiplies two float32 matrices of that size."""
+        """Yield a function that multiplies two float32 matrices of that size."""
         raise NotImplementedError
 
     def environment(self) -> dict:
-        """Versions of what the system is made of, and its number of threads."""
+        """{"versions": by package, "threads": number of threads}."""
         raise NotImplementedError
 
 
 class Worker:
-    """Answers the commands about a system."""
+    """Answers commands about a system.
+
+    Attributes:
+      system, workload: what the commands are about.
+      done: whether the command "quit" came.
+    """
 
     def __init__(self, system: System, workload: Workload):
-        self._system = system
-        self._workload = workload
+        self.system = system
+        self.workload = workload
+        self.done = False
         self._prepared = contextlib.ExitStack()
         self._attack = None
         self._batch = None
-        self._commands: Dict[str, Callable] = {
-            "environment": system.environment,
+
+    def commands(self) -> Dict[str, Callable[..., dict]]:
+        """Name of a command -> function of its other keys that returns the answer."""
+        return {
+            "environment": self.system.environment,
             "logits": self._logits,
             "prepare": self._prepare,
             "run": self._run,
@@ -154,56 +167,54 @@ class Worker:
             "gemm": self._gemm,
             "quit": self._quit,
         }
-        self.done = False
 
     def answer(self, line: str) -> dict:
-        """Do what a line says; failures are part of the answer."""
+        """Carry out the command in a line; an error is an answer, too."""
         try:
-            command = json.loads(line)
+            command, known = json.loads(line), self.commands()
             name = command.pop("do", None)
-            if name not in self._commands:
-                known = ", ".join(self._commands)
-                raise ValueError("command %r: choose from %s" % (name, known))
-            return self._commands[name](**command)
+            if name not in known:
+                raise ValueError(f"command {name!r}: choose from {', '.join(known)}")
+            return known[name](**command)
         except Unavailable as error:
             return {"available": False, "reason": str(error)}
         except Exception as error:
             traceback.print_exc()
-            return {"error": "%s: %s" % (type(error).__name__, " ".join(str(error).split()))}
+            return {"error": f"{type(error).__name__}: {' '.join(str(error).split())}"}
 
     def _logits(self):
-        return {"logits": self._system.logits(self._workload.images[:JUDGED]).tolist()}
+        return {"logits": self.system.logits(self.workload.images[:MEASURED_IMAGES]).tolist()}
 
     def _prepare(self, attack, batch_size, parameters):
         self._prepared.close()
         self._attack = None
-        self._batch = self._workload.batch(batch_size)
+        self._batch = self.workload.batch(batch_size)
         began = time.perf_counter()
-        manager = self._system.attack(attack, parameters, *self._batch)
+        manager = self.system.attack(attack, parameters, *self._batch)
         self._attack = self._prepared.enter_context(manager)
         return {"available": True, "seconds": time.perf_counter() - began}
 
     def _run(self):
         if self._attack is None:
             raise ValueError("no attack is prepared")
-        passes = self._system.forward_passes
+        passes = self.system.forward_passes
         tracked = _forget_peak_memory()
         began = time.perf_counter()
         adversarial = self._attack()
         seconds = time.perf_counter() - began
         peak = _peak_memory_mb() if tracked else None
         if passes is not None:
-            passes = self._system.forward_passes - passes
+            passes = self.system.forward_passes - passes
         return dict(
-            self._judge(np.asarray(adversarial[:JUDGED])),
+            self._success_and_norms(np.asarray(adversarial[:MEASURED_IMAGES])),
             seconds=seconds,
             peak_memory_mb=peak,
             forward_passes=passes,
         )
 
-    def _judge(self, adversarial):
-        images, labels = (array[:JUDGED] for array in self._batch)
-        decisions = np.argmax(self._system.logits(adversarial), axis=1)
+    def _success_and_norms(self, adversarial):
+        images, labels = (array[:MEASURED_IMAGES] for array in self._batch)
+        decisions = np.argmax(self.system.logits(adversarial), axis=1)
         perturbations = (adversarial - images).reshape(len(images), -1)
         return {
             "success": float(np.mean(decisions != labels)),
@@ -212,11 +223,11 @@ class Worker:
         }
 
     def _train(self, member, batch_size, steps):
-        with self._system.training(member, *self._workload.batch(batch_size)) as step:
+        with self.system.training(member, *self.workload.batch(batch_size)) as step:
             return {"seconds": _time(step, UNTIMED_STEPS, steps)}
 
     def _gemm(self, size):
-        with self._system.gemm(size) as multiply:
+        with self.system.gemm(size) as multiply:
             return {"seconds": _time(multiply, 1, 1)}
 
     def _quit(self):
@@ -226,7 +237,7 @@ class Worker:
 
 
 def _time(call, untimed, timed):
-    """Seconds of `timed` calls after `untimed` ones."""
+    """Seconds that `timed` calls take, after `untimed` ones."""
     for _ in range(untimed):
         call()
     began = time.perf_counter()
@@ -236,7 +247,7 @@ def _time(call, untimed, timed):
 
 
 def _forget_peak_memory():
-    """Make the present resident memory the peak; whether this system can."""
+    """Make the present resident memory the peak; returns whether the operating system can."""
     try:
         with open("/proc/self/clear_refs", "w") as file:
             file.write("5")
@@ -253,7 +264,7 @@ def _peak_memory_mb():
 
 
 def parser(description: str, libraries=()) -> argparse.ArgumentParser:
-    """Command line of a worker: the workload, whose attacks to use if it may choose, threads."""
+    """Command line of a worker: the workload, the library if there are several, and threads."""
     made = argparse.ArgumentParser(description=description)
     made.add_argument("workload", help="file that write_workload wrote")
     if libraries:
@@ -263,12 +274,12 @@ def parser(description: str, libraries=()) -> argparse.ArgumentParser:
 
 
 def serve(create: Callable[[Workload], System], path: str, worker_class=Worker):
-    """Answer the commands on standard input until "quit" or its end.
+    """Answer the commands on standard input until "quit" or the end of the input.
 
     Args:
-      create: makes the system; whatever it or a library prints goes to standard error.
+      create: makes the system. Whatever it or a library prints goes to standard error.
       path: the workload's file.
-      worker_class: what answers, a `Worker`.
+      worker_class: `Worker`, or a subclass that knows more commands.
     """
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
