@@ -1,46 +1,42 @@
-"""Check a run of `empir robustness` from outside: in PyTorch, and with AutoAttack.
+"""Run AutoAttack, in PyTorch, on the networks and images of a finished run of `empir robustness`.
 
     python -m benchmarks.autoattack --run=runs/robustness --data_dir=FOLDER --out=FILE.json
 
-The members' weights go to PyTorch networks (`autoattack_worker`), which must give the same logits.
-They tell which of the run's adversarial images fool them too. Then AutoAttack (Croce and Hein 2020,
-arXiv 2003.01690), the authors' package in its standard version, attacks them with the run's norm
-and radius, each of its attacks seeing the images that those before it left. What is done stands in
-FILE.json.partial meanwhile, from which the same command goes on.
+The members' weights go to PyTorch networks, which must compute the same logits. First they classify
+the adversarial images of the run. Then AutoAttack (Croce and Hein 2020, arXiv 2003.01690), which is
+its authors' package in the standard version, attacks them with the norm and radius of the run. Each
+of its attacks gets the images that are still classified correctly. FILE.json.partial holds what is
+done meanwhile, and the same command continues there.
 """
 
-import logging
 import os
 from typing import Optional
 
 import numpy as np
 from absl import flags
 
-from benchmarks import comparison, protocol
-from benchmarks.robustness_run import HEAD, Attacked, inside, read_images, read_record
+from benchmarks import protocol, worker_process, workloads
+from benchmarks.autoattack_progress import BATCH, SEED, AutoAttack, State
+from benchmarks.robustness_run import HEAD, Attacked, read_images, read_record
 from empir import runtime
 from empir.commands import commandline, data_flags
 from empir.commands import flags as empir_flags
 from empir.commands.flag_types import define_count
 from empir.data import Dataset
-from empir.errors import EmpirError, ResumeError
+from empir.errors import EmpirError
 from empir.experiments import EXPERIMENTS
 from empir.nn import architecture
 from empir.nn.precision import Precision
 from empir.records import clone, runs
-from empir.runtime import ROOT, progress_bar
+from empir.report.robustness import NORMS, percent
+from empir.report.tables import aligned
 
 FLAGS = flags.FLAGS
-log = logging.getLogger("empir")
 
 SCHEMA = 1
-#: AutoAttack's standard version, in its order.
-ATTACKS = ("apgd-ce", "apgd-t", "fab-t", "square")
-#: The record's norms as AutoAttack calls them.
-NORMS = {"linf": "Linf", "l2": "L2"}
-SEED = 0
-BATCH = 200  # images per call
-WORKER = os.path.join(ROOT, "benchmarks", "autoattack_worker.py")
+#: PyTorch's OpenMP threads wait for each other by spinning. Where other processes use the processor
+#: too, the usual length of that makes them several times as slow; this one is nowhere slower.
+ENVIRONMENT = {"GOMP_SPINCOUNT": "30000"}
 
 
 def setup():
@@ -58,96 +54,81 @@ def setup():
 
 
 def main(_):
-    """Check the run, write the record, and print it in short.
+    """Read the run, attack, write the record, and print a summary.
 
     Raises:
       EmpirError: for bad input; `process.exit_with` prints it as one line.
     """
     for name, what in (("run", "the folder of a run"), ("out", "a JSON file for the result")):
         if not FLAGS[name].value:
-            raise EmpirError("--%s is missing: name %s" % (name, what))
+            raise EmpirError(f"--{name} is missing: name {what}")
     runs.check_file(FLAGS.out)
-    pytorch = comparison.pytorch_program(FLAGS.pytorch)
+    pytorch = worker_process.pytorch_program(FLAGS.pytorch)
     record = read_record(FLAGS.run)
     runtime.configure(FLAGS.num_threads)
-    data = data_flags.load_data(_experiment(record), "test", FLAGS.sample)
+    # The network of an experiment may have been attacked on data of the user's own.
+    (chosen,) = (e for e in EXPERIMENTS.values() if e.architecture == record["architecture"])
+    data = data_flags.load_data(chosen, "test", FLAGS.sample)
     attacked = read_images(FLAGS.run, record, data, FLAGS.nb_samples)
-    record = check(attacked, pytorch, FLAGS.out, progress=FLAGS.progress)
-
-    from empir.report.autoattack import terminal
-
-    print(terminal(record))
-
-
-def _experiment(record):
-    """The experiment on the record's network, which may have been attacked on own data."""
-    (found,) = (e for e in EXPERIMENTS.values() if e.architecture == record["architecture"])
-    return found
+    print(summary(check(attacked, pytorch, FLAGS.out, progress=FLAGS.progress)))
 
 
 def check(
     attacked: Attacked,
     pytorch: str,
     out: str,
+    *,
     progress: bool = True,
     budget: Optional[dict] = None,
 ) -> dict:
-    """Check a run from outside; returns the record, which it writes to `out`.
+    """Run AutoAttack on a run's networks and images; returns the record, which it writes to `out`.
 
     Args:
       attacked: see `read_images`.
       pytorch: Python of the PyTorch environment.
-      out: path of the record; what is done meanwhile stands beside it, and is gone on from.
-      progress: show progress bars.
-      budget: "steps" and "queries" of AutoAttack, for tests; None = its standard version.
+      out: path of the record. A file beside it holds the progress, from which a call continues.
+      progress: whether to show progress bars.
+      budget: "steps" and "queries" of AutoAttack, for tests; None is its standard version.
 
     Raises:
-      ResumeError: if another check is under way at `out`, or what one left there is damaged.
-      EmpirError: if a member's weights are not the run's, or PyTorch's networks compute other
-        logits, or AutoAttack leaves the ball.
+      ResumeError: if another process writes to `out`, or the file with the progress is damaged.
+      EmpirError: if a member's weights are not the run's, or the PyTorch networks compute other
+        logits, or AutoAttack gives an image that is not within the radius.
     """
     with runs.lock_file(out), runs.temporary_folder() as folder:
-        return _check(attacked, pytorch, out, folder, progress, budget)
-
-
-def _check(attacked, pytorch, out, folder, progress, budget):
-    """What `check` does with an `out` that nothing else uses and a folder for files on the way."""
-    record, data = attacked.record, attacked.data
-    workload = os.path.join(folder, "workload.npz")
-    logits = export(record, data, workload)
-    clean = logits.argmax(axis=1) == data.labels
-    threads = "--threads=%d" % runtime.threads()
-    with comparison.started({"PyTorch": [pytorch, WORKER, workload, threads]}) as workers:
-        worker = workers["PyTorch"]
-        difference = comparison.compare_logits(worker, logits[: protocol.JUDGED])
-        environment = worker.ask("environment")
-        transferred = _transferred(worker, attacked, clean & attacked.found, folder)
-        state = State(out + ".partial", _description(attacked, environment, budget))
-        auto = AutoAttack(worker, attacked, state, folder, budget or {})
-        auto.run(progress)
-    withstood = clean & ~attacked.found
-    if len(withstood) == record["num_examples"]:
-        told, measured = record.get("worst_case_accuracy"), float(withstood.mean())
-        if told != measured:
-            log.info("the run's worst case: %s in its record, %s by its images", told, measured)
-    versions, commit = runtime.provenance()
-    result = dict(
-        {key: record[key] for key in HEAD},
-        schema=SCHEMA,
-        images=len(withstood),
-        clean_accuracy=float(clean.mean()),
-        suite_accuracy=float(withstood.mean()),
-        logits=difference,
-        transferred=transferred,
-        autoattack=auto.describe(environment, withstood),
-        stronger_by=100 * (int(withstood.sum()) - int(auto.correct.sum())) / len(withstood),
-        versions={"tensorflow": versions, "pytorch": environment["versions"]},
-        git_commit=commit,
-        command=runtime.command(),
-    )
-    runs.write_json(out, result)
-    state.remove()
-    return result
+        workload = os.path.join(folder, "workload.npz")
+        logits = export(attacked.record, attacked.data, workload)
+        clean = logits.argmax(axis=1) == attacked.data.labels
+        command = [pytorch, "-m", "benchmarks.autoattack_worker", workload]
+        command.append(f"--threads={runtime.threads()}")
+        with worker_process.started({"PyTorch": command}, ENVIRONMENT) as workers:
+            worker = workers["PyTorch"]
+            own = logits[: protocol.MEASURED_IMAGES]
+            difference = worker_process.compare_logits(worker, own)
+            environment = worker.ask("environment")
+            transferred = _transferred(worker, attacked, clean, folder)
+            state = State(f"{out}.partial", _description(attacked, environment, budget))
+            auto = AutoAttack(worker, attacked, state, folder, budget or {})
+            auto.run(progress)
+        robust = clean & ~attacked.found
+        versions, commit = runtime.provenance()
+        record = dict(
+            {key: attacked.record[key] for key in HEAD},
+            schema=SCHEMA,
+            images=len(robust),
+            clean_accuracy=float(clean.mean()),
+            suite_accuracy=float(robust.mean()),
+            logits=difference,
+            transferred=transferred,
+            autoattack=auto.describe(environment, robust),
+            stronger_by=100 * (int(robust.sum()) - int(auto.correct.sum())) / len(robust),
+            versions={"tensorflow": versions, "pytorch": environment["versions"]},
+            git_commit=commit,
+            command=runtime.command(),
+        )
+        runs.write_json(out, record)
+        state.remove()
+        return record
 
 
 def export(record: dict, data: Dataset, path: str) -> np.ndarray:
@@ -163,18 +144,18 @@ def export(record: dict, data: Dataset, path: str) -> np.ndarray:
     network = architecture(record["architecture"])
     specs = [
         (
-            "model%d" % number,
+            f"model{number}",
             Precision.of(member["weight_bits"], member["activation_bits"]),
             _checkpoint(member["path"]),
         )
         for number, member in enumerate(record["members"], 1)
     ]
     with tf.Graph().as_default(), runtime.session(operations=1) as session:
-        members = comparison.load(network, specs, session, **record.get("options", {}))
-        for member, told in zip(members, record["members"]):
-            if member.sha256 != told["sha256"]:
-                raise EmpirError("%s holds other weights than the run attacked" % told["path"])
-        workload = comparison.make_workload(network, members, data, session)
+        members = workloads.load_members(network, specs, session, **record.get("options", {}))
+        for member, entry in zip(members, record["members"]):
+            if member.sha256 != entry["sha256"]:
+                raise EmpirError(f"{entry['path']} holds other weights than the run attacked")
+        workload = workloads.make_workload(network, members, data, session)
         protocol.write_workload(path, workload)
         images = tf.placeholder(tf.float32, (None,) + workload.images.shape[1:])
         logits = mean_logits(Ensemble(members, record["combine"]).member_logits(images))
@@ -185,21 +166,22 @@ def export(record: dict, data: Dataset, path: str) -> np.ndarray:
 
 
 def _checkpoint(path):
-    """A checkpoint's path as the run gave it, or else in this checkout."""
+    """A checkpoint's path as the run gave it, or else in this clone."""
     there = any(os.path.exists(path + end) for end in ("", ".index"))
     return path if there else os.path.join(clone.root(), path)
 
 
-def _transferred(worker, attacked, broken, folder) -> dict:
-    """How many adversarial images of images that were correct fool PyTorch's networks."""
+def _transferred(worker, attacked, clean, folder):
+    """How many adversarial images the PyTorch networks misclassify, of those found by the run."""
     path = os.path.join(folder, "adversarial.npy")
     np.save(path, attacked.adversarial)
     decisions = np.array(worker.ask("decide", images=path)["decisions"])
-    fooled = broken & (decisions != attacked.data.labels)
-    return {"images": int(broken.sum()), "adversarial": int(fooled.sum())}
+    found = clean & attacked.found
+    misclassified = found & (decisions != attacked.data.labels)
+    return {"images": int(found.sum()), "adversarial": int(misclassified.sum())}
 
 
-def _description(attacked, environment, budget) -> dict:
+def _description(attacked, environment, budget):
     """What determines AutoAttack's result."""
     return dict(
         {key: attacked.record[key] for key in HEAD},
@@ -211,144 +193,44 @@ def _description(attacked, environment, budget) -> dict:
     )
 
 
-class State:
-    """What AutoAttack has done so far, in a file.
-
-    Attributes:
-      attacks: per attack begun: its name, how many of the images left before it it attacked so
-        far, rows of those that it broke, seconds, and what its checks warned of how often.
-
-    Raises:
-      ResumeError: if the file holds the state of another check, or no such state.
-    """
-
-    def __init__(self, path: str, description: dict):
-        self._path, self._description = path, description
-        self.attacks = []
-        if os.path.lexists(path):
-            state = runs.read_json(path)
-            before = state.get("run")
-            changed = runs.differences(before if isinstance(before, dict) else {}, description)
-            if changed:
-                raise ResumeError(
-                    "%s is the state of another check (%s): give another --out, or remove it to "
-                    "start over" % (path, "; ".join(changed))
-                )
-            self.attacks = state.get("attacks")
-            told = state.get("sha256", runs.digest(self.attacks))
-            if told != runs.digest(self.attacks) or not self._is_sound():
-                raise ResumeError("%s is damaged: remove it to start over" % path)
-
-    def _is_sound(self):
-        """Whether the attacks are such as `attack` makes and a check fills in."""
-        rows = range(self._description["images"])
-        try:
-            return all(
-                entry["name"] == name
-                and entry["attacked"] in range(len(rows) + 1)
-                and all(type(row) is int and row in rows for row in entry["broken"])
-                and float(entry["seconds"]) >= 0
-                and all(count > 0 for count in entry["warnings"].values())
-                for name, entry in zip(ATTACKS + ("no more",), self.attacks)
-            )
-        except (KeyError, TypeError, ValueError, AttributeError):
-            return False
-
-    def attack(self, name: str) -> dict:
-        """The entry of an attack, made if it is new."""
-        if name not in [entry["name"] for entry in self.attacks]:
-            self.attacks.append(dict(name=name, attacked=0, broken=[], seconds=0.0, warnings={}))
-        return next(entry for entry in self.attacks if entry["name"] == name)
-
-    def save(self):
-        """Write the file."""
-        state = {"run": self._description, "attacks": self.attacks}
-        runs.write_json(self._path, dict(state, sha256=runs.digest(self.attacks)))
-
-    def remove(self):
-        """Delete the file, if there is one."""
-        if os.path.exists(self._path):
-            os.remove(self._path)
+def summary(record: dict) -> str:
+    """The record of `check` in a few lines for a terminal."""
+    auto, images = record["autoattack"], f"{record['images']}"
+    rows = [["attack", "images", "s", "accuracy, %"]]
+    rows.append(["clean", images, "", percent(record["clean_accuracy"])])
+    for attack in auto["attacks"]:
+        cells = [attack["name"], f"{attack['attacked']}", f"{attack['seconds']:.0f}"]
+        rows.append(cells + [percent(attack["accuracy_after"])])
+    rows.append(["the suite", images, "", percent(record["suite_accuracy"])])
+    lines = aligned(rows) + [""]
+    lines.append(
+        f"{record['dataset']}, {record['architecture']}, {len(record['members'])} members, "
+        f"{NORMS[record['norm']]} radius {record['eps']:g}, first {images} images: accuracy is "
+        f"{percent(auto['accuracy'])} % after {auto['package']} and "
+        f"{percent(record['suite_accuracy'])} % after the suite."
+    )
+    lines.append(_stronger(record["stronger_by"], auto))
+    counts = record["transferred"]
+    lines.append(
+        f"The PyTorch networks misclassify {counts['adversarial']} of {counts['images']} "
+        "adversarial images of the suite."
+    )
+    for attack in auto["attacks"]:
+        for text, count in sorted(attack["warnings"].items()):
+            lines.append(f"AutoAttack warns, {attack['name']}, {count} times: {text}")
+    return "\n".join(lines)
 
 
-class AutoAttack:
-    """AutoAttack on PyTorch's networks, from where its state is.
-
-    Args:
-      worker: the PyTorch side.
-      attacked: images, labels, norm and radius.
-      state: what is done.
-      folder: for files that pass between the sides.
-      budget: see `check`.
-
-    Attributes:
-      correct: bool [n], images that are correct when clean and after the attacks so far.
-    """
-
-    def __init__(self, worker, attacked: Attacked, state: State, folder: str, budget: dict):
-        self._worker, self._attacked, self._state = worker, attacked, state
-        self._path, self._budget = os.path.join(folder, "found.npy"), budget
-        decisions = np.array(worker.ask("decide")["decisions"])
-        self.correct = decisions == attacked.data.labels
-        self._accuracies = []
-
-    def run(self, progress: bool):
-        """Run the attacks that are not done, each on the images that are left."""
-        for name in ATTACKS:
-            left, entry = np.flatnonzero(self.correct), self._state.attack(name)
-            with progress_bar(len(left), name, "image", progress) as bar:
-                bar.update(entry["attacked"])
-                for start in range(entry["attacked"], len(left), BATCH):
-                    rows = left[start : start + BATCH]
-                    self._attack(entry, rows)
-                    self._state.save()
-                    bar.update(len(rows))
-            self.correct[entry["broken"]] = False
-            self._accuracies.append(float(self.correct.mean()))
-            words = (name, entry["attacked"], 100 * self.correct.mean(), entry["seconds"])
-            log.info("AutoAttack, %s: %d images attacked, %.2f %% correct (%.0f s)", *words)
-
-    def _attack(self, entry, rows):
-        record, data = self._attacked.record, self._attacked.data
-        setting = dict(self._budget, norm=NORMS[record["norm"]], eps=record["eps"], seed=SEED)
-        answer = self._worker.ask(
-            "autoattack", attack=entry["name"], rows=rows.tolist(), out=self._path, **setting
-        )
-        images, broken = np.load(self._path), np.array(answer["decisions"]) != data.labels[rows]
-        valid = inside(data.images[rows], images, record["eps"], record["norm"], data.clip_range)
-        if not valid.all():
-            raise EmpirError(
-                "AutoAttack's %s gave an invalid image: example %d is not finite, not in range, or "
-                "more than %g away" % (entry["name"], rows[~valid][0], record["eps"])
-            )
-        entry["attacked"] += len(rows)
-        entry["broken"] += rows[broken].tolist()
-        entry["seconds"] = round(entry["seconds"] + answer["seconds"], 3)
-        for text, count in answer["warnings"].items():
-            entry["warnings"][text] = entry["warnings"].get(text, 0) + count
-
-    def describe(self, environment: dict, withstood: np.ndarray) -> dict:
-        """The result as plain data, beside bool [n]: what withstood the run."""
-        attacks = [
-            dict(
-                name=entry["name"],
-                attacked=entry["attacked"],
-                accuracy_after=accuracy,
-                seconds=entry["seconds"],
-                warnings=entry["warnings"],
-            )
-            for entry, accuracy in zip(self._state.attacks, self._accuracies)
-        ]
-        return {
-            "package": "pyautoattack " + environment["versions"]["pyautoattack"],
-            "version": "reduced" if self._budget else "standard",
-            "seed": SEED,
-            "batch_size": BATCH,
-            "attacks": attacks,
-            "accuracy": float(self.correct.mean()),
-            "broken_by_it_alone": int((withstood & ~self.correct).sum()),
-            "broken_by_suite_alone": int((self.correct & ~withstood).sum()),
-        }
+def _stronger(points, auto):
+    """Whether AutoAttack or the suite is stronger, and on how many images each succeeds alone."""
+    alone = {"AutoAttack": auto["broken_by_it_alone"], "The suite": auto["broken_by_suite_alone"]}
+    strength = "AutoAttack and the suite are equally strong"
+    if points:
+        stronger = "AutoAttack" if points > 0 else "The suite"
+        strength = f"{stronger} is stronger by {abs(points):.2f} points"
+    return f"{strength}. " + " ".join(
+        f"{name} alone succeeds on {count} images." for name, count in alone.items()
+    )
 
 
 if __name__ == "__main__":

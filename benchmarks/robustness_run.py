@@ -1,7 +1,8 @@
-"""Reads the records and images of a finished `empir robustness` run, for the AutoAttack check."""
+"""Reads the record and the adversarial images of a finished run of `empir robustness`."""
 
 import os
-from typing import NamedTuple, Optional
+from dataclasses import dataclass
+from typing import Optional
 
 import numpy as np
 
@@ -9,86 +10,78 @@ from empir.data import Dataset
 from empir.errors import EmpirError
 from empir.evaluation.ball import NORMS, reach
 from empir.records import chunks, runs
+from empir.report import shapes
 
-ARCHITECTURES = ("MNISTconv", "CIFARconv")  # of benchmark/pytorch_worker.py
-#: What of a run's record goes into that of a check.
+#: Keys of a run's record that describe what it attacked.
 HEAD = ("dataset", "architecture", "combine", "members", "eps", "norm", "num_examples", "data")
+#: What the PyTorch networks (benchmarks/pytorch_networks.py) can be.
+SUPPORTED = {"architecture": ("MNISTconv", "CIFARconv"), "combine": ("mean_logits",)}
+
+
+def _is_file_name(value):
+    return isinstance(value, str) and value not in ("", ".", "..") and "/" not in value
+
+
+#: An attack's name is the name of its folder, from which nothing else may be read.
+RUN = dict(
+    {key: shapes.ROBUSTNESS[key] for key in ("dataset", "architecture", "combine", "norm")},
+    members=shapes.Some(shapes.MEMBER),
+    eps=shapes.POSITIVE,
+    num_examples=shapes.IMAGES,
+    data={"sha256": shapes.TEXT},
+    options=shapes.Every(shapes.Kind("an option", lambda value: True)),
+    trials=[{"name": shapes.Kind("the name of a folder", _is_file_name)}],
+)
 
 
 def read_record(folder: str) -> dict:
     """The record of a run.
 
     Raises:
-      EmpirError: if it is missing, no such record, or of what PyTorch's networks cannot be: another
+      EmpirError: if it is missing or damaged, or if there is no such network in PyTorch: another
         architecture, another decision rule than mean_logits, members that draw at random, or bits
         per layer.
     """
     path = os.path.join(folder, "result.json")
     if not os.path.lexists(path):
-        raise EmpirError("no %s: --run is the folder that was --out of empir robustness" % path)
-    record = runs.read_json(path)
-    missing = [key for key in HEAD + ("trials",) if key not in record]
-    if missing:
-        raise EmpirError(
-            "%s has no %s: it is no record of empir robustness" % (path, ", ".join(missing))
-        )
-    problem = _shape_problem(record)
-    if problem:
-        raise EmpirError("%s: %s: it is no record of empir robustness" % (path, problem))
-    choices = [("architecture", ARCHITECTURES), ("combine", ("mean_logits",)), ("norm", NORMS)]
-    for key, known in choices:
+        raise EmpirError(f"no {path}: --run is the folder that was --out of empir robustness")
+    record = shapes.read(path, RUN)
+    for key in HEAD + ("trials",):
+        record[key]  # a missing key is an error
+    record["data"]["sha256"]
+    for key, known in SUPPORTED.items():
         if record[key] not in known:
             raise EmpirError(
-                "%s: %s %r has no check from outside, which there is for %s"
-                % (path, key, record[key], ", ".join(known))
+                f"{path}: AutoAttack cannot run with {key} {record[key]!r}, only with "
+                f"{', '.join(known)}"
             )
     others = sorted(set(record.get("options", {})) - {"nb_filters"})
     if others:
-        raise EmpirError("%s: there is no check of networks with %s" % (path, ", ".join(others)))
+        raise EmpirError(f"{path}: AutoAttack cannot run on networks with {', '.join(others)}")
     for member in record["members"]:
-        lacking = [k for k in ("weight_bits", "activation_bits", "sha256") if k not in member]
-        lacking += ["path"] if not member.get("path") else []
+        lacking = [key for key in shapes.MEMBER if key not in member]
+        lacking += ["path"] if "path" in member and not member["path"] else []
         if lacking:
             raise EmpirError(
-                "%s: member %s has no %s: there is a check of checkpoints of this project only"
-                % (path, member.get("path"), ", ".join(lacking))
+                f"{path}: member {member.get('path')} has no {', '.join(lacking)}: AutoAttack runs "
+                "on checkpoints of this project only"
             )
         if isinstance(member["weight_bits"], list):
-            raise EmpirError("%s: %s has bits per layer, PyTorch's not" % (path, member["path"]))
+            raise EmpirError(
+                f"{path}: {member['path']} has bits per layer, which AutoAttack cannot run on"
+            )
     return record
 
 
-def _shape_problem(record) -> Optional[str]:
-    """What keeps a record from having the shape of a run's, in words."""
-    shapes = dict(dataset=str, architecture=str, combine=str, norm=str, data=dict, options=dict)
-    shapes.update(members=list, trials=list, num_examples=int)
-    wrong = [
-        key for key, shape in sorted(shapes.items()) if type(record.get(key, shape())) is not shape
-    ]
-    if wrong:
-        return "%s is %r" % (wrong[0], record[wrong[0]])
-    is_radius = type(record["eps"]) in (int, float) and 0 < record["eps"] < np.inf
-    if not is_radius or record["num_examples"] < 1:
-        return "eps is %r, num_examples %r" % (record["eps"], record["num_examples"])
-    if not isinstance(record["data"].get("sha256"), str):
-        return "data has no sha256"
-    if not record["members"] or not all(isinstance(member, dict) for member in record["members"]):
-        return "members are %r" % record["members"]
-    for trial in record["trials"]:
-        name = trial.get("name") if isinstance(trial, dict) else None
-        if not isinstance(name, str) or name in ("", ".", "..") or os.path.basename(name) != name:
-            return "an attack is named %r" % (name,)  # it would be read from another folder
-    return None
-
-
-class Attacked(NamedTuple):
-    """What a run left of the images that are checked.
+@dataclass(frozen=True)
+class Attacked:
+    """The images of a run, and the adversarial images that it found.
 
     Attributes:
       record: the run's.
       data: clean images and true labels.
-      found: bool [n], whether an attack of the run succeeded inside the ball.
-      adversarial: float32 [n, h, w, c], of each such image the first success, else the clean image.
+      found: bool [n], whether an attack of the run succeeded within the radius.
+      adversarial: float32 [n, h, w, c], the first success on each such image, else the clean image.
     """
 
     record: dict
@@ -98,21 +91,21 @@ class Attacked(NamedTuple):
 
 
 def read_images(folder: str, record: dict, data: Dataset, count: Optional[int] = None) -> Attacked:
-    """What the trials of a run left of its first images.
+    """The first images of a run, and what its attacks found on them.
 
     Args:
       folder, record: of the run; see `read_record`.
       data: the split that it attacked.
-      count: how many of its images; None = all.
+      count: number of images; None for all of the run.
 
     Raises:
-      EmpirError: if the data are others, or a trial's images are missing or no such images.
+      EmpirError: if the data are others, or an attack's images are missing or damaged.
     """
     data = data.described(record["data"], record["num_examples"])
     if data.digest() != record["data"]["sha256"]:
         raise EmpirError(
-            "%s attacked other images than those of %s (sha256 %.8s..., not %.8s...)"
-            % (folder, data.source, record["data"]["sha256"], data.digest())
+            f"{folder} attacked other images than those of {data.source} "
+            f"(sha256 {record['data']['sha256']:.8}..., not {data.digest():.8}...)"
         )
     data = data if count is None else data.first(count)
     found, adversarial = np.zeros(len(data.labels), bool), data.images.copy()
@@ -122,36 +115,46 @@ def read_images(folder: str, record: dict, data: Dataset, count: Optional[int] =
         new = row < len(found)
         new[new] = ~found[row[new]]
         row, images = row[new], images[new]
-        near = inside(data.images[row], images, record["eps"], record["norm"], data.clip_range)
-        found[row[near]], adversarial[row[near]] = True, images[near]
+        valid = within(data.images[row], images, record["eps"], record["norm"], data.clip_range)
+        found[row[valid]], adversarial[row[valid]] = True, images[valid]
     return Attacked(record, data, found, adversarial)
 
 
 def _successes(path, shape):
     """Rows, int [m], and images, float32 [m, *shape], of the successes in an examples.npz."""
     if not os.path.lexists(path):
-        raise EmpirError("no %s: the check needs the images of the whole run" % path)
+        raise EmpirError(f"no {path}: AutoAttack needs the images of the whole run")
     record = os.path.join(os.path.dirname(path), "result.json")
     state = runs.read_json(record).get("state") if os.path.lexists(record) else None
     try:
         if state and runs.file_digest(path) != state["examples"]:
             raise ValueError("not the file that the run wrote")
-        with chunks.opened(path) as kept:
-            success, row = kept["success"], kept["row"]
-            images = kept["adversarial"] if len(row) else np.zeros((0,) + shape, np.float32)
+        with chunks.opened(path) as arrays:
+            success, row = arrays["success"], arrays["row"]
+            images = arrays["adversarial"] if len(row) else np.zeros((0,) + shape, np.float32)
         if images.shape[1:] != shape or len(images) != len(row) or (row < 0).any():
-            raise ValueError("images %s for %d rows" % (images.shape, len(row)))
+            raise ValueError(f"images {images.shape} for {len(row)} rows")
         return row[success], images[success]
-    except Exception as error:  # zipfile's, zlib's and NumPy's, of a file that is not as written
-        raise EmpirError("%s is unreadable: %s" % (path, " ".join(str(error).split())))
+    except Exception as error:  # zipfile's, zlib's and NumPy's, for a damaged file
+        raise EmpirError(f"{path} is unreadable: {' '.join(str(error).split())}")
 
 
-def inside(images, adversarial, eps: float, norm: str, clip_range) -> np.ndarray:
-    """Which images, float32 [n, h, w, c], are finite, in range and at most `eps` from the clean."""
+def within(images, adversarial, eps: float, norm: str, clip_range) -> np.ndarray:
+    """Which adversarial images are finite, in range and at most `eps` from the clean ones.
+
+    Args:
+      images, adversarial: float32 [n, h, w, c].
+      eps: radius, in units of the images.
+      norm: of `ball.NORMS`.
+      clip_range: lowest and highest value of an image.
+
+    Returns:
+      bool [n].
+    """
     low, high = clip_range
     flat = adversarial.reshape(len(images), images[0].size if len(images) else 1)
     change = flat.astype(np.float64) - images.reshape(flat.shape)
     with np.errstate(invalid="ignore"):
-        far = np.linalg.norm(change, NORMS[norm], axis=1)
-        near = far <= reach(eps, norm, clip_range, flat.shape[1])
+        distance = np.linalg.norm(change, NORMS[norm], axis=1)
+        near = distance <= reach(eps, norm, clip_range, flat.shape[1])
         return near & ((flat >= low) & (flat <= high)).all(axis=1)

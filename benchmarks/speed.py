@@ -2,9 +2,9 @@
 
     python -m benchmarks.speed --data_dir=FOLDER      (scripts/benchmark.sh makes what it needs)
 
-Every system attacks the same images of the same networks with the same parameters, in a process of
-its own that waits while the others run. They take turns, so that what else the machine does meets
-all of them. Finished measurements are kept in --out, and the same command goes on from there.
+Each system attacks the same images of the same networks with the same parameters. Each has its own
+process, which waits while the others run. The systems take turns, so that other load on the machine
+slows all of them. Finished measurements are kept in --out, and the same command continues there.
 """
 
 import logging
@@ -13,7 +13,7 @@ import re
 
 from absl import flags
 
-from benchmarks import comparison, startup
+from benchmarks import comparison, startup, worker_process
 from empir import runtime
 from empir.commands import commandline
 from empir.commands import flags as empir_flags
@@ -34,7 +34,7 @@ def setup():
     flags.DEFINE_string("out", os.path.join("results", "benchmark"), "folder of the measurements")
     define_count("repeats", 5, "timed calls of each system, at most")
     define_number("budget", 30.0, "seconds after which an attack's third turn is its last")
-    define_number("limit", 900.0, "leave out what would take all systems more seconds")
+    define_number("limit", 900.0, "leave out attacks that would take all systems more seconds")
     flags.DEFINE_list("batch_sizes", ["100", "1", "32", "500"], "images per call")
     attacks = list(comparison.ATTACKS)
     flags.DEFINE_list("attacks", attacks, "of " + ", ".join(attacks))
@@ -43,47 +43,47 @@ def setup():
     return run
 
 
-def _sizes():
-    """Batch sizes of the flags, which are checked."""
+def _batch_sizes():
+    """The batch sizes, after all flags are checked."""
     sizes = [int(size) if re.match(r"[0-9]{1,6}\Z", size) else 0 for size in FLAGS.batch_sizes]
     if min(sizes, default=0) < 1:
-        raise EmpirError("--batch_sizes=%s: integers of 1..999999" % ",".join(FLAGS.batch_sizes))
+        raise EmpirError(f"--batch_sizes={','.join(FLAGS.batch_sizes)}: integers of 1..999999")
     unknown = sorted(set(FLAGS.attacks) - set(comparison.ATTACKS))
     if unknown or not FLAGS.attacks:
-        raise EmpirError(
-            "--attacks=%s: choose from %s" % (",".join(unknown), ", ".join(comparison.ATTACKS))
-        )
+        known = ", ".join(comparison.ATTACKS)
+        raise EmpirError(f"--attacks={','.join(unknown)}: choose from {known}")
     runs.check_writable(FLAGS.out)
     return sizes
 
 
 def run(_):
-    """Measure what is not measured yet.
+    """Measure everything that is not in the record yet, and print the tables of attacks.
 
     Raises:
       EmpirError: for bad input, or a system that fails or computes other logits.
     """
-    sizes = _sizes()
+    sizes = _batch_sizes()
     if FLAGS.check_flags:
         return
     runtime.configure(FLAGS.num_threads)
-    pytorch = comparison.pytorch_program(FLAGS.pytorch)
+    pytorch = worker_process.pytorch_program(FLAGS.pytorch)
     data_dir = FLAGS.data_dir and os.path.abspath(FLAGS.data_dir)
     pace = comparison.Pace(FLAGS.repeats, FLAGS.budget, FLAGS.limit)
     with runs.lock(FLAGS.out), runs.temporary_folder() as folder:
         store = comparison.Store(os.path.join(FLAGS.out, "comparison.json"))
-        systems = {}
+        commands = {}
         for model in comparison.MODELS:
-            path = os.path.join(folder, model.name + ".npz")
+            path = os.path.join(folder, f"{model.name}.npz")
             comparison.export(model, data_dir, path)
-            systems[model] = comparison.systems(model, path, pytorch, runtime.threads())
+            commands[model] = comparison.systems(path, pytorch, runtime.threads())
         if "startup" not in store.record:
             store.put("startup", startup.measure(data_dir, FLAGS.repeats))
-        for model, commands in systems.items():
-            comparison.train(store, model, commands, FLAGS.repeats)
-        for size in sizes:
-            for model, commands in systems.items():
-                comparison.attack(store, model, commands, FLAGS.attacks, size, pace)
+        for model in comparison.MODELS:
+            comparison.measure_training(store, model, commands[model], FLAGS.repeats)
+        for batch_size in sizes:
+            what = dict(names=FLAGS.attacks, batch_size=batch_size, pace=pace)
+            for model in comparison.MODELS:
+                comparison.measure_attacks(store, model, commands[model], **what)
     print(report.attacks_table(store.record))
     print(report.batches_table(store.record))
     log.info("%s is complete; empir report puts it into docs/performance.md", store.path)

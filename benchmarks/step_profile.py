@@ -1,13 +1,15 @@
-"""What a step of an attack spends its time on, operation by operation, by layers and by the engine.
+"""Measure the time of each kind of operation in a step of an attack, by layers and by the engine.
 
     python -m benchmarks.step_profile --dataset=mnist --out=results/benchmark/account-mnist.json
 
-TensorFlow's own trace of BIM on the experiment's ensemble with random weights, one operation of a
-share at a time, so that the operations' times, over the number of shares, add up.
+The times are TensorFlow's own trace of BIM on the experiment's ensemble with random weights. A part
+of the images runs one operation at a time, so the sum of the operations' times, divided by the
+number of parts that run side by side, is the time of the step.
 """
 
 import collections
 import time
+from typing import Optional
 
 import numpy as np
 from absl import flags
@@ -23,7 +25,7 @@ from empir.report import benchmark as report
 
 FLAGS = flags.FLAGS
 
-#: TensorFlow's operation, without oneDNN's prefix -> what the account calls it.
+#: TensorFlow's operation, without oneDNN's prefix -> its kind in the record.
 KINDS = {
     "Conv2D": "convolutions, forward",
     "Conv2DBackpropInput": "convolutions, input gradient",
@@ -42,7 +44,7 @@ KINDS = {
     "DepthToSpace": "layout changes",
 }
 OTHER = "quantizers, steps and other elementwise operations"
-#: Operations that run others, whose time is theirs.
+#: Operations that only run other operations, which are counted.
 CALLS = ("PartitionedCall", "StatefulPartitionedCall")
 
 
@@ -51,7 +53,7 @@ def setup():
     flags.DEFINE_string("dataset", "mnist", "whose ensemble: " + ", ".join(EXPERIMENTS))
     define_count("batch_size", 100, "images")
     empir_flags.define_threads()
-    flags.DEFINE_string("out", None, "file for the account, JSON; default: none")
+    flags.DEFINE_string("out", None, "JSON file of the result; default: none")
     return run
 
 
@@ -67,28 +69,23 @@ def run(_):
     runtime.configure(FLAGS.num_threads, FLAGS.batch_size)
     record = {"engine": measure(chosen, FLAGS.batch_size, True)}
     record["layers"] = measure(chosen, FLAGS.batch_size, False)
-    versions, commit = runtime.provenance()
-    record.update(
-        dataset=chosen.dataset,
-        batch_size=FLAGS.batch_size,
-        processor=runtime.processor(),
-        command=runtime.command(),
-        versions=versions,
-        git_commit=commit,
-    )
+    record.update(throughput.provenance(), dataset=chosen.dataset, batch_size=FLAGS.batch_size)
     if FLAGS.out:
         runs.write_json(FLAGS.out, record)
     for kind, (layers, engine) in report.operations(record).items():
-        print("%-52s by layers %6.2f ms, by the engine %6.2f ms" % (kind, layers, engine))
+        print(f"{kind:52} by layers {layers:6.2f} ms, by the engine {engine:6.2f} ms")
 
 
 def measure(chosen, batch_size: int, engine: bool) -> dict:
-    """Milliseconds per step of each kind of operation, and of the whole step untraced.
+    """Milliseconds of one step of BIM.
 
     Args:
       chosen: the experiment.
       batch_size: images.
-      engine: compute the networks by `empir.fast.engine`, else layer by layer.
+      engine: whether `empir.fast.engine` computes the networks, instead of Keras' layers.
+
+    Returns:
+      {"milliseconds": by kind of operation, "step": of the whole step, which was not traced}.
     """
     from empir.models.ensemble import Ensemble
     from empir.runtime import tf
@@ -107,7 +104,7 @@ def measure(chosen, batch_size: int, engine: bool) -> dict:
     milliseconds = collections.Counter()
     for device in trace.step_stats.dev_stats:
         for node in device.node_stats:
-            kind = _kind(node.timeline_label, node.node_name)
+            kind = operation_kind(node.timeline_label, node.node_name)
             if kind is not None:
                 spent = (node.op_end_rel_micros - node.op_start_rel_micros) / 1e3
                 milliseconds[kind] += spent / chosen.nb_iter / runtime.share_count()
@@ -115,8 +112,13 @@ def measure(chosen, batch_size: int, engine: bool) -> dict:
     return {"milliseconds": dict(milliseconds), "step": whole}
 
 
-def _kind(label, name):
-    """Kind of the operation that a trace labels "name = Operation(inputs)"; None = not counted."""
+def operation_kind(label: str, name: str) -> Optional[str]:
+    """Kind of an operation of a trace; None if it only runs others.
+
+    Args:
+      label: "name = Operation(inputs)"; without " = " the operation's name counts.
+      name: of the operation.
+    """
     operation = label.split(" = ")[-1].split("(")[0] if " = " in label else name
     if operation in CALLS:
         return None

@@ -1,9 +1,9 @@
-"""The benchmark's TensorFlow systems: this project's attacks and training, and CleverHans 2.1.0's.
+"""This project's attacks and training, and CleverHans 2.1.0's attacks, in TensorFlow.
 
     python -m benchmarks.tensorflow_worker WORKLOAD --library=empir
 
-Both attack the same members; CleverHans calls their Keras layers one by one. It trains
-nothing; beside its attacks stands what its users train with, a compiled Keras model.
+Both libraries attack the same members; CleverHans calls their Keras layers one by one. It has no
+training, so its place is taken by a compiled Keras model, with which its users train.
 """
 
 import contextlib
@@ -18,15 +18,15 @@ from empir.nn.precision import Precision, per_layer
 LEARNING_RATE = 1e-3
 
 
-def empir_attack(target, session, name, images, labels, parameters):
-    """The graph of this project's attack: a tensor of adversarial images."""
+def empir_attack(name, target, session):
+    """This project's attack of a name on a model."""
     from empir import attacks
 
-    return attacks.create(name, target, session).generate(images, y=labels, **parameters)
+    return attacks.create(name, target, session)
 
 
-def cleverhans_attack(target, session, name, images, labels, parameters):
-    """The graph of CleverHans' own attack."""
+def cleverhans_attack(name, target, session):
+    """CleverHans' own attack of a name on a model."""
     from cleverhans import attacks
 
     classes = {
@@ -35,18 +35,19 @@ def cleverhans_attack(target, session, name, images, labels, parameters):
         "pgd": attacks.MadryEtAl,
         "cw": attacks.CarliniWagnerL2,
     }
-    return classes[name](target, sess=session).generate(images, y=labels, **parameters)
+    return classes[name](target, sess=session)
 
 
 @contextlib.contextmanager
-def empir_training(network, precisions, filters, session, images, labels):
-    """Gives a step as `empir.training` takes it."""
+def empir_training(network, precisions, filters, images, labels):
+    """Yield a training step as `empir.training` takes it, in the default session."""
     from empir.runtime import tf
     from empir.training.graph import Graph, Settings
 
     options = {"nb_filters": filters}
     settings = Settings(network, precisions, options, 1, len(labels), LEARNING_RATE, seed=0)
     graph = Graph(settings)
+    session = tf.get_default_session()
     session.run(tf.global_variables_initializer())
     phase = graph.phases[0]
     fetches = [phase.step, phase.loss, phase.accuracy, graph.global_step]
@@ -60,8 +61,8 @@ def empir_training(network, precisions, filters, session, images, labels):
 
 
 @contextlib.contextmanager
-def keras_training(network, precisions, filters, session, images, labels):
-    """Gives a step of a compiled Keras model."""
+def keras_training(network, precisions, filters, images, labels):
+    """Yield a training step of a compiled Keras model."""
     from empir.runtime import keras
 
     model = network.build(precisions, nb_filters=filters)
@@ -76,7 +77,7 @@ TRAININGS = {"empir": empir_training, "cleverhans": keras_training}
 
 @contextlib.contextmanager
 def _session(operations=2):
-    """A session on a graph of its own; neither is the default, so that several can be open."""
+    """A session on its own graph. Neither is made the default, so that several can be open."""
     from empir.runtime import keras, tf
 
     keras.backend.clear_session()  # Keras keeps every graph that it has built a layer in
@@ -91,7 +92,12 @@ def _default(session):
 
 
 class TensorFlowSystem(protocol.System):
-    """A TensorFlow library's attacks on the workload's ensemble."""
+    """A TensorFlow library's attacks on the workload's ensemble.
+
+    Args:
+      workload: the members and their weights.
+      library: key of `ATTACKS`.
+    """
 
     def __init__(self, workload: protocol.Workload, library: str):
         self._workload = workload
@@ -127,10 +133,10 @@ class TensorFlowSystem(protocol.System):
 
     @contextlib.contextmanager
     def _loaded(self, attack=None):
-        """Gives (session, ensemble, placeholder of images); sets how `logits` evaluates."""
+        """Yield (session, ensemble, placeholder of images), which `logits` uses meanwhile."""
         from empir.runtime import tf
 
-        # One operation at a time is fastest, but CleverHans' CW calls the session from within one.
+        # One operation at a time is fastest, but CleverHans' CW runs the session within one.
         within = self._library == "cleverhans" and attack == "cw"
         with _session(2 if within else 1) as session:
             with _default(session):
@@ -155,8 +161,6 @@ class TensorFlowSystem(protocol.System):
         """See `protocol.System`."""
         from empir.runtime import tf
 
-        if name not in ("fgsm", "bim", "pgd", "cw"):
-            raise protocol.Unavailable("attack %r: choose from fgsm, bim, pgd, cw" % name)
         classes = self._network.num_classes
         if name == "cw":
             parameters = dict(parameters, batch_size=len(images))
@@ -164,9 +168,8 @@ class TensorFlowSystem(protocol.System):
             with _default(session):
                 tf.set_random_seed(parameters.get("seed", 0))
                 fed_labels = tf.placeholder(tf.float32, [None, classes])
-                adversarial = ATTACKS[self._library](
-                    ensemble.target(name), session, name, fed_images, fed_labels, parameters
-                )
+                attack = ATTACKS[self._library](name, ensemble.target(name), session)
+                adversarial = attack.generate(fed_images, y=fed_labels, **parameters)
             feed = {fed_images: images, fed_labels: np.eye(classes, dtype=np.float32)[labels]}
             yield lambda: session.run(adversarial, feed)
 
@@ -176,7 +179,7 @@ class TensorFlowSystem(protocol.System):
         precisions, filters = self._precisions[member], self._filters[member]
         with _session() as session, _default(session):
             make = TRAININGS[self._library]
-            with make(self._network, precisions, filters, session, images, labels) as step:
+            with make(self._network, precisions, filters, images, labels) as step:
                 yield step
 
     @contextlib.contextmanager
@@ -199,7 +202,7 @@ class TensorFlowSystem(protocol.System):
 def main():
     """Serve the system that the command line names."""
     parser = protocol.parser(__doc__.splitlines()[0], ATTACKS)
-    parser.add_argument("--images", type=int, default=1, help="per call, see runtime.configure")
+    parser.add_argument("--images", type=int, default=1, help="per call; decides the threads")
     chosen = parser.parse_args()
     runtime.configure(chosen.threads, chosen.images)
     protocol.serve(lambda workload: TensorFlowSystem(workload, chosen.library), chosen.workload)

@@ -1,10 +1,11 @@
-"""How fast an attack on an ensemble is, beside what this machine can multiply.
+"""Measure the rate of an attack on an ensemble, beside the rate of matrix products.
 
     python -m benchmarks.throughput --dataset=imagenet --attack=fgsm --out=FILE.json
 
-Members have random weights and images are noise, which cost the same as any other. Timed is the
-attack's graph call alone, with the labels given: per step and member one forward pass and one
-gradient with respect to the image. Matrix products of the same run say what the machine can do.
+The members have random weights and the images are noise; both take the same time as any other. Only
+the call of the attack's graph is timed, with the labels given. In each step each member takes one
+forward pass and one gradient with respect to the image. Products of 2048x2048 matrices, measured in
+the same turns, show what the machine can compute.
 """
 
 import time
@@ -29,6 +30,7 @@ from empir.nn import architecture
 from empir.nn.cost import multiplications
 from empir.nn.precision import per_layer
 from empir.records import runs
+from empir.report.benchmark import attack_steps
 
 FLAGS = flags.FLAGS
 GEMM_SIZE = 2048
@@ -55,30 +57,40 @@ def run(_):
     chosen = experiment(FLAGS.dataset)
     attack = attacks.canonical_name(FLAGS.attack)
     if attack not in TABLE_ATTACKS:
-        raise EmpirError("--attack=%s: choose from %s" % (attack, ", ".join(TABLE_ATTACKS)))
+        raise EmpirError(f"--attack={attack}: choose from {', '.join(TABLE_ATTACKS)}")
     if FLAGS.out is not None:
         runs.check_file(FLAGS.out)
     if FLAGS.protocol not in PROTOCOLS:
-        raise EmpirError(
-            "--protocol=%s: choose from %s" % (FLAGS.protocol, ", ".join(sorted(PROTOCOLS)))
-        )
+        raise EmpirError(f"--protocol={FLAGS.protocol}: choose from {', '.join(sorted(PROTOCOLS))}")
     runtime.configure(FLAGS.num_threads, FLAGS.batch_size)
     record = measure(chosen, attack, FLAGS.protocol, FLAGS.batch_size, FLAGS.repeats)
     if FLAGS.out:
         runs.write_json(FLAGS.out, record)
     print(
-        "%(architecture)s ensemble, %(attack)s, %(protocol)s: %(images_per_second).1f images/s, "
-        "%(gflops).0f GFLOP/s, %(share_of_gemm).2f of matrix products' %(gemm_gflops).0f" % record
+        f"{record['architecture']} ensemble, {attack}, {FLAGS.protocol}: "
+        f"{record['images_per_second']:.1f} images/s, {record['gflops']:.0f} GFLOP/s, "
+        f"{record['share_of_gemm']:.2f} of matrix products' {record['gemm_gflops']:.0f}"
     )
 
 
+def provenance() -> dict:
+    """What a record says of the machine, the software and the command."""
+    versions, commit = runtime.provenance()
+    return {
+        "processor": runtime.processor(),
+        "command": runtime.command(),
+        "versions": versions,
+        "git_commit": commit,
+    }
+
+
 def measure(chosen: Experiment, attack: str, protocol: str, batch_size: int, repeats: int) -> dict:
-    """Time an attack on an experiment's ensemble; the record of --out.
+    """Time an attack on an experiment's ensemble; returns the record.
 
     Args:
       chosen: the experiment.
-      attack: canonical name, not "jsma".
-      protocol: name.
+      attack: of `TABLE_ATTACKS`.
+      protocol: of `PROTOCOLS`.
       batch_size: images per call.
       repeats: timed calls; matrix products are timed between them.
     """
@@ -88,17 +100,16 @@ def measure(chosen: Experiment, attack: str, protocol: str, batch_size: int, rep
     with tf.Graph().as_default(), runtime.session(operations=1) as session:
         ensemble = Ensemble(members(chosen, session), *PROTOCOLS[protocol])
         fetch, feed = attack_graph(chosen, attack, ensemble, batch_size, session)
-        attack_seconds, gemm_seconds = _interleaved(
+        attack_seconds, gemm_seconds = median_seconds_in_turns(
             [lambda: session.run(fetch, feed), _gemm_call(session)], repeats
         )
         followed = ensemble.members
         if ensemble.target(attack).name == "full_precision":
             followed = [ensemble.members[ensemble.reference]]
-        steps = {"fgsm": 1, "cw": chosen.cw_iterations}.get(attack, chosen.nb_iter)
+        steps = attack_steps(default_parameters(chosen, attack, batch_size))
         work = 2 * steps * sum(2 * multiplications(member.model) for member in followed)
     gflops = work * batch_size / attack_seconds / 1e9
     gemm = runtime.share_count() * 2 * GEMM_SIZE**3 / gemm_seconds / 1e9
-    versions, commit = runtime.provenance()
     return dict(
         dataset=chosen.dataset,
         architecture=chosen.architecture,
@@ -111,15 +122,18 @@ def measure(chosen: Experiment, attack: str, protocol: str, batch_size: int, rep
         gemm_gflops=round(gemm, 1),
         share_of_gemm=round(gflops / gemm, 3),
         peak_memory_mb=runtime.peak_memory_mb(),
-        processor=runtime.processor(),
-        command=runtime.command(),
-        versions=versions,
-        git_commit=commit,
+        **provenance(),
     )
 
 
 def members(chosen: Experiment, session, engine=None) -> list:
-    """The experiment's members with random weights; for `engine` see `loading.load_member`."""
+    """Members of an experiment, with random weights, in the session's graph.
+
+    Args:
+      chosen: the experiment.
+      session: holds the weights.
+      engine: see `loading.load_member`.
+    """
     from empir.models.loading import ready_member
 
     network = architecture(chosen.architecture)
@@ -133,13 +147,18 @@ def members(chosen: Experiment, session, engine=None) -> list:
 
 
 def attack_graph(chosen: Experiment, attack: str, ensemble, batch_size: int, session):
-    """An attack on noise: what to run, which leaves the result in the graph, and what to feed."""
+    """The graph of an attack on noise.
+
+    Returns:
+      An operation to run, which computes the adversarial images but does not fetch them, and the
+      feed that it takes.
+    """
     from empir.runtime import tf
 
     network = architecture(chosen.architecture)
     parameters = default_parameters(chosen, attack, batch_size)
     if attack == "cw":
-        parameters["abort_early"] = False  # as many steps whatever the images
+        parameters["abort_early"] = False  # as many steps for any images
     images = tf.placeholder(tf.float32, (None,) + network.input_shape)
     labels = tf.placeholder(tf.float32, [None, network.num_classes])
     adversarial = attacks.create(attack, ensemble.target(attack), session).generate(
@@ -165,15 +184,15 @@ def _gemm_call(session):
     return lambda: session.run([product.op for product in products])
 
 
-def _interleaved(calls, repeats):
-    """Median seconds of each call, the calls taking turns after one untimed round."""
+def median_seconds_in_turns(calls, repeats: int) -> list:
+    """Median seconds of each of several calls, which take turns; the first turn is not timed."""
     seconds = [[] for _ in calls]
     for _ in range(repeats + 1):
-        for kept, call in zip(seconds, calls):
+        for measured, call in zip(seconds, calls):
             began = time.perf_counter()
             call()
-            kept.append(time.perf_counter() - began)
-    return [float(np.median(kept[1:])) for kept in seconds]
+            measured.append(time.perf_counter() - began)
+    return [float(np.median(measured[1:])) for measured in seconds]
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import numpy as np
 
 from empir.errors import EmpirError
 from empir.report import shapes
+from empir.report.tables import pipe_table
 
 SYSTEMS = {
     "empir": "this project",
@@ -53,7 +54,13 @@ def load(folder: str) -> dict:
 
 def cell(record: dict, model: str, attack: str, batch_size: int) -> dict:
     """The systems' measurements of an attack; empty if it was not measured."""
-    return record.get("attacks", {}).get("%s/%s/%d" % (model, attack, batch_size), {})
+    return record.get("attacks", {}).get(f"{model}/{attack}/{batch_size}", {})
+
+
+def attack_steps(parameters: dict) -> int:
+    """Gradients that an attack takes of each image, by its parameters."""
+    steps = parameters.get("nb_iter", parameters.get("max_iterations", 1))
+    return steps * parameters.get("binary_search_steps", 1)
 
 
 def did_all_steps(measured: dict, system: str) -> bool:
@@ -61,9 +68,7 @@ def did_all_steps(measured: dict, system: str) -> bool:
     result = measured["systems"].get(system, {})
     if "seconds" not in result:
         return False
-    parameters = measured["parameters"]
-    steps = parameters.get("nb_iter", parameters.get("max_iterations", 1))
-    steps *= parameters.get("binary_search_steps", 1)
+    steps = attack_steps(measured["parameters"])
     return result["forward_passes"] is None or result["forward_passes"] >= steps
 
 
@@ -76,9 +81,9 @@ def ratios(measured: dict, system: str):
 def _quotients(measured, system, one, other):
     """The one over the other, turn by turn, of a system and of this project, whichever is which."""
     if len(one) != len(other):
+        where = getattr(measured, "where", "the comparison")
         raise EmpirError(
-            "%s: %s has another number of turns than empir: %s"
-            % (getattr(measured, "where", "the comparison"), system, shapes.REMEDY)
+            f"{where}: {system} has another number of turns than empir: {shapes.REMEDY}"
         )
     return np.array(one) / np.array(other)
 
@@ -99,8 +104,8 @@ def _ratio(measured, system):
     if not measured or system is None or "seconds" not in measured["systems"].get(system, {}):
         return NOT_MEASURED
     found = ratios(measured, system)
-    middle = "%.2f" % np.median(found)
-    return middle if len(found) == 1 else "%s (%.2f-%.2f)" % (middle, found.min(), found.max())
+    middle = f"{np.median(found):.2f}"
+    return middle if len(found) == 1 else f"{middle} ({found.min():.2f}-{found.max():.2f})"
 
 
 def _first_call(measured, system):
@@ -114,12 +119,7 @@ def _time(measured, system, batch_size):
     if "seconds" not in result:
         return NOT_MEASURED
     star = "" if did_all_steps(measured, system) else "\\*"
-    return "%.3g%s" % (1e3 * np.median(result["seconds"]) / batch_size, star)
-
-
-def _table(heads, rows):
-    lines = ["| %s |" % " | ".join(heads), "| --- |" + " ---: |" * (len(heads) - 1)]
-    return "\n".join(lines + ["| %s |" % " | ".join(row) for row in rows])
+    return f"{1e3 * np.median(result['seconds']) / batch_size:.3g}{star}"
 
 
 def attacks_markdown(folder: str, _) -> str:
@@ -129,7 +129,7 @@ def attacks_markdown(folder: str, _) -> str:
 
 def attacks_table(record: dict) -> str:
     """Milliseconds per image of each system in batches of 100, and this project's advantage."""
-    heads = ["model, attack"] + ["%s, ms" % title for title in SYSTEMS.values()]
+    heads = ["model, attack"] + [f"{title}, ms" for title in SYSTEMS.values()]
     heads += ["fastest PyTorch / this", "CleverHans / this", "the same, first call"]
     heads += ["of GEMM rate", "memory, MB"]
     rows = []
@@ -144,11 +144,11 @@ def attacks_table(record: dict) -> str:
             row += [_time(measured, system, BATCH) for system in SYSTEMS]
             row += [_ratio(measured, fastest_peer(measured)), _ratio(measured, "cleverhans")]
             first = [_first_call(measured, system) for system in ("cleverhans", "empir")]
-            row += ["%.2f" % (first[0] / first[1])]
-            row += ["%.2f" % (rate / gemm_rate(measured))]
-            row += ["%.0f" % own["peak_memory_mb"] if own["peak_memory_mb"] else NOT_MEASURED]
+            row += [f"{first[0] / first[1]:.2f}"]
+            row += [f"{rate / gemm_rate(measured):.2f}"]
+            row += [f"{own['peak_memory_mb']:.0f}" if own["peak_memory_mb"] else NOT_MEASURED]
             rows.append(row)
-    return _table(heads, rows)
+    return pipe_table([heads] + rows)
 
 
 def batches_markdown(folder: str, _) -> str:
@@ -159,7 +159,7 @@ def batches_markdown(folder: str, _) -> str:
 def batches_table(record: dict) -> str:
     """The advantage over the fastest PyTorch library, and over CleverHans, by batch size."""
     sizes = sorted({int(key.rsplit("/", 1)[1]) for key in record.get("attacks", {})})
-    heads = ["model, attack"] + ["batch %d" % size for size in sizes]
+    heads = ["model, attack"] + [f"batch {size}" for size in sizes]
     rows = []
     for model, of_model in MODELS.items():
         for attack, title in ATTACK_TITLES.items():
@@ -171,10 +171,10 @@ def batches_table(record: dict) -> str:
                     continue
                 pair = []
                 for system in (fastest_peer(measured), "cleverhans"):
-                    pair.append("%.2f" % np.median(ratios(measured, system)) if system else "-")
+                    pair.append(f"{np.median(ratios(measured, system)):.2f}" if system else "-")
                 row.append(" / ".join(pair))
             rows.append(row)
-    return _table(heads, rows)
+    return pipe_table([heads] + rows)
 
 
 def training_markdown(folder: str, _) -> str:
@@ -182,27 +182,26 @@ def training_markdown(folder: str, _) -> str:
     rows = []
     for key, rates in load(folder).get("training", {}).items():
         own = np.array(rates["empir"])
-        row = [key.replace("/", ", "), "%.0f" % np.median(own)]
+        row = [key.replace("/", ", "), f"{np.median(own):.0f}"]
         for system in ("cleverhans", "foolbox"):
             other = np.array(rates[system])
             advantage = np.median(_quotients(rates, system, rates["empir"], rates[system]))
-            row += ["%.0f" % np.median(other), "%.2f" % advantage]
+            row += [f"{np.median(other):.0f}", f"{advantage:.2f}"]
         rows.append(row)
     heads = ["member", "this project", "plain Keras", "this / Keras", "PyTorch", "this / PyTorch"]
-    return _table(heads, rows)
+    return pipe_table([heads] + rows)
 
 
 def startup_markdown(folder: str, _) -> str:
     """Seconds of `examples/mnist_attack.py --attack=fgsm --nb_samples=100` and of its parts."""
     found = load(folder).get("startup", {"parts": {}, "total": 0.0})
-    rows = [[part, "%.2f" % seconds] for part, seconds in found["parts"].items()]
-    return _table(["part", "s"], rows + [["whole", "%.2f" % found["total"]]])
+    rows = [[part, f"{seconds:.2f}"] for part, seconds in found["parts"].items()]
+    return pipe_table([["part", "s"]] + rows + [["whole", f"{found['total']:.2f}"]])
 
 
 def load_account(folder: str, dataset: str) -> dict:
     """The account of a dataset's ensemble, likewise; empty if there is none."""
-    name = "account-%s.json" % dataset
-    path = os.path.join(os.path.dirname(folder), "benchmark", name)
+    path = os.path.join(os.path.dirname(folder), "benchmark", f"account-{dataset}.json")
     return shapes.read(path, shapes.ACCOUNT) if os.path.exists(path) else {}
 
 
@@ -222,10 +221,10 @@ def account_markdown(folder: str, experiment) -> str:
     record = load_account(folder, experiment.dataset)
     if not record:
         return NOT_MEASURED
-    rows = [[kind, "%.1f" % a, "%.1f" % b] for kind, (a, b) in operations(record).items()]
-    whole = ["%.1f" % record[how]["step"] for how in ("layers", "engine")]
-    heads = ["ms per step, batch %d" % record["batch_size"], "layer by layer", "engine"]
-    return _table(heads, rows + [["whole step, not traced"] + whole])
+    rows = [[kind, f"{a:.1f}", f"{b:.1f}"] for kind, (a, b) in operations(record).items()]
+    whole = [f"{record[how]['step']:.1f}" for how in ("layers", "engine")]
+    heads = [f"ms per step, batch {record['batch_size']}", "layer by layer", "engine"]
+    return pipe_table([heads] + rows + [["whole step, not traced"] + whole])
 
 
 def bounds_markdown(folder: str, _) -> str:
@@ -239,18 +238,18 @@ def bounds_markdown(folder: str, _) -> str:
         if any(spent.get(kind) for kind in PRODUCTS):
             columns[MODELS[model]] = _bounds(measured, spent)
     rows = [[name] + [column[name] for column in columns.values()] for name in BOUNDS]
-    return _table(["BIM-40, batch %d" % BATCH] + list(columns), rows if columns else [])
+    return pipe_table([[f"BIM-40, batch {BATCH}"] + list(columns)] + rows if columns else [])
 
 
 def _bounds(measured, milliseconds):
     share = sum(milliseconds.get(kind, 0) for kind in PRODUCTS) / sum(milliseconds.values())
     rate = measured["gflop"] / np.median(measured["systems"]["empir"]["seconds"])
     gemm = gemm_rate(measured)
-    cells = ["%.0f %%" % (100 * share)]
-    cells += ["%.0f" % value for value in (rate, rate / share, gemm)]
+    cells = [f"{100 * share:.0f} %"]
+    cells += [f"{value:.0f}" for value in (rate, rate / share, gemm)]
     for system in (fastest_peer(measured), "cleverhans"):
         ratio = np.median(ratios(measured, system))
-        cells += ["%.2f" % ratio, "%.2f" % (ratio / share)]
+        cells += [f"{ratio:.2f}", f"{ratio / share:.2f}"]
     return dict(zip(BOUNDS, cells))
 
 
@@ -291,11 +290,11 @@ def draw(folder: str):
         axes.set_xticklabels(
             [title.replace(", ", ",\n") for title in ATTACK_TITLES.values()], fontsize=7
         )
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: "%g" % value))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.grid(axis="y", alpha=0.5)
         axes.grid(axis="y", which="minor", alpha=0.15)
         axes.set_axisbelow(True)
-    all_axes[0].set_ylabel("ms per image, batches of %d" % BATCH)
+    all_axes[0].set_ylabel(f"ms per image, batches of {BATCH}")
     all_axes[0].legend(fontsize=7, loc="upper left")
     figure.tight_layout()
     return figure

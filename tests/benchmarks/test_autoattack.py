@@ -1,15 +1,14 @@
-"""The check from outside: what it reads of a run, its state, its counts, and both environments."""
+"""AutoAttack: what it reads of a robustness run, its counts, and the networks in PyTorch."""
 
 import contextlib
 import json
 import os
-import sys
 
 import numpy as np
 import pytest
 
-from benchmarks import autoattack, comparison
-from benchmarks.robustness_run import Attacked, inside, read_images, read_record
+from benchmarks import autoattack, autoattack_progress, worker_process, workloads
+from benchmarks.robustness_run import Attacked, read_images, read_record, within
 from empir import runtime
 from empir.data import Dataset
 from empir.data.mnist import load
@@ -101,28 +100,34 @@ def test_the_first_success_inside_the_ball_is_taken(data, tmp_path):
 def test_a_ball_is_of_its_norm_and_range(norm, change, is_inside):
     images = np.array([0.5, 0.7, 0.3, 1.0], np.float32).reshape((1, 2, 2, 1))
     adversarial = images + np.array(change, np.float32).reshape(images.shape)
-    assert list(inside(images, adversarial, EPS, norm, (0.0, 1.0))) == [is_inside]
+    assert list(within(images, adversarial, EPS, norm, (0.0, 1.0))) == [is_inside]
 
 
 @pytest.mark.parametrize(
     "changes, says",
     [
-        ({"combine": "vote"}, "combine 'vote' has no check from outside, which there is for mean_"),
-        ({"architecture": "AlexNet"}, "'AlexNet' has no check .* is for MNISTconv, CIFARconv"),
-        ({"norm": "l1"}, "norm 'l1'"),
-        ({"options": {"stochastic_rounding": True}}, "no check of networks with stochastic_round"),
+        ({"combine": "vote"}, "cannot run with combine 'vote', only with mean_logits"),
+        (
+            {"architecture": "AlexNet"},
+            "cannot run with architecture 'AlexNet', only with MNISTconv, CIFARconv",
+        ),
+        ({"norm": "l1"}, "norm is 'l1', not linf or l2"),
+        (
+            {"options": {"stochastic_rounding": True}},
+            "cannot run on networks with stochastic_round",
+        ),
         ({"members": [dict(MEMBER, weight_bits=[2, None])]}, "b/x has bits per layer"),
     ],
 )
-def test_runs_that_pytorch_cannot_be_are_refused(data, tmp_path, changes, says):
+def test_runs_of_what_there_is_not_in_pytorch_are_refused(data, tmp_path, changes, says):
     with pytest.raises(EmpirError, match=says):
         read_record(save_run(tmp_path, record_of(data, **changes)))
 
 
 def test_members_of_other_kinds_are_refused(data, tmp_path):
     cases = (
-        ({"path": "b/x"}, "member b/x has no weight_bits, activation_bits, sha256: there"),
-        (dict(MEMBER, path=None), "member None has no path: there"),
+        ({"path": "b/x"}, "member b/x has no sha256, weight_bits, activation_bits: AutoAttack"),
+        (dict(MEMBER, path=None), "member None has no path: AutoAttack"),
     )
     for number, (other, says) in enumerate(cases):
         folder = tmp_path / str(number)
@@ -135,7 +140,7 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path):
     with pytest.raises(EmpirError, match="no .*result.json: --run is the folder"):
         read_record(str(tmp_path))
     (tmp_path / "result.json").write_text('{"dataset": "mnist"}')
-    with pytest.raises(EmpirError, match="has no architecture, .* trials: it is no record"):
+    with pytest.raises(EmpirError, match="has no 'architecture'"):
         read_record(str(tmp_path))
 
 
@@ -157,20 +162,21 @@ def test_other_data_and_lost_images_are_refused(data, tmp_path):
 
 
 class Fake:
-    """A PyTorch side that is wrong on image 0, and whose attacks break the images that they know.
+    """A worker whose networks misclassify image 0, and whose attacks succeed on given images.
 
     Args:
-      broken: attack -> rows that it breaks.
-      change: what is added to an image that is broken.
-      left: calls of attacks until it is killed.
+      successes: attack -> rows that it succeeds on.
+      change: what is added to such an image.
+      calls_left: calls of attacks until it is killed.
     """
 
-    def __init__(self, data, broken, change=EPS, left=99):
+    def __init__(self, data, successes, change=EPS, calls_left=99):
         self.name, self.calls = "PyTorch", []
-        self._data, self._broken, self._change, self._left = data, broken, change, left
+        self._data, self._successes, self._change = data, successes, change
+        self._calls_left = calls_left
 
     def ask(self, do, **arguments):
-        """As `comparison.Worker.ask`."""
+        """As `WorkerProcess.ask`."""
         if do == "logits":
             return {"logits": np.eye(10)[np.zeros(COUNT, int)].tolist()}
         if do == "environment":
@@ -181,16 +187,16 @@ class Fake:
             )
             changed = (images != self._data.images).any(axis=(1, 2, 3))
             return {"decisions": [1] + changed[1:].astype(int).tolist()}
-        if not self._left:
+        if not self._calls_left:
             raise KeyboardInterrupt
-        self._left -= 1
+        self._calls_left -= 1
         rows = arguments["rows"]
         self.calls.append((arguments["attack"], rows, arguments["norm"], arguments["eps"]))
-        broken = np.isin(rows, self._broken.get(arguments["attack"], []))
+        changed = np.isin(rows, self._successes.get(arguments["attack"], []))
         images = self._data.images[rows]
-        images[broken] += np.float32(self._change)
+        images[changed] += np.float32(self._change)
         np.save(arguments["out"], images)
-        decisions = broken.astype(int).tolist()
+        decisions = changed.astype(int).tolist()
         return {"seconds": 1.0, "decisions": decisions, "warnings": {"N points": 1}}
 
 
@@ -199,12 +205,12 @@ def checked(data, monkeypatch):
     """`checked(fake, out, found, **changes)`: the record of a check of a run, in batches of two."""
     logits = np.eye(10)[np.zeros(COUNT, int)]  # TensorFlow's decisions are all right
     monkeypatch.setattr(autoattack, "export", lambda *_: logits)
-    monkeypatch.setattr(autoattack, "BATCH", 2)
+    monkeypatch.setattr(autoattack_progress, "BATCH", 2)
     runtime.configure()
 
     def check(fake, out, found, **changes):
         monkeypatch.setattr(
-            comparison, "started", lambda commands: contextlib.nullcontext({"PyTorch": fake})
+            worker_process, "started", lambda *_: contextlib.nullcontext({"PyTorch": fake})
         )
         adversarial = data.images.copy()
         adversarial[found] += np.float32(EPS)
@@ -214,12 +220,12 @@ def checked(data, monkeypatch):
     return check
 
 
-BROKEN = {"apgd-ce": [1], "fab-t": [2, 0]}
+SUCCESSES = {"apgd-ce": [1], "fab-t": [2, 0]}
 FOUND = np.array([False, True, False, True, False])
 
 
-def test_each_attack_sees_what_those_before_it_left(data, checked, tmp_path):
-    fake = Fake(data, BROKEN)
+def test_each_attack_gets_the_images_that_are_still_correct(data, checked, tmp_path):
+    fake = Fake(data, SUCCESSES)
     record = checked(fake, tmp_path / "out.json", FOUND)
     assert fake.calls == [
         (name, rows, "Linf", EPS)
@@ -240,7 +246,7 @@ def test_each_attack_sees_what_those_before_it_left(data, checked, tmp_path):
     assert auto["attacks"][0]["warnings"] == {"N points": 2}
     assert (auto["package"], auto["version"]) == ("pyautoattack 0.2.0", "standard")
     assert (auto["accuracy"], record["suite_accuracy"], record["clean_accuracy"]) == (0.4, 0.6, 1)
-    # The suite leaves 0, 2 and 4; AutoAttack 3 and 4.
+    # Correct are 0, 2 and 4 after the suite, 3 and 4 after AutoAttack.
     assert (auto["broken_by_it_alone"], auto["broken_by_suite_alone"]) == (2, 1)
     assert record["stronger_by"] == pytest.approx(20)
     assert record["transferred"] == {"images": 2, "adversarial": 2}
@@ -251,58 +257,65 @@ def test_each_attack_sees_what_those_before_it_left(data, checked, tmp_path):
 
 @pytest.mark.parametrize("calls", [0, 1, 3])
 def test_a_killed_check_goes_on_where_it_was(data, checked, tmp_path, calls):
-    whole = Fake(data, BROKEN)
+    whole = Fake(data, SUCCESSES)
     expected = checked(whole, tmp_path / "whole.json", FOUND)
     with pytest.raises(KeyboardInterrupt):
-        checked(Fake(data, BROKEN, left=calls), tmp_path / "out.json", FOUND)
+        checked(Fake(data, SUCCESSES, calls_left=calls), tmp_path / "out.json", FOUND)
     assert not (tmp_path / "out.json").exists()
     if calls:
-        with pytest.raises(ResumeError, match="state of another check .eps was 0.1, now 0.2"):
-            checked(Fake(data, BROKEN), tmp_path / "out.json", FOUND, eps=0.2)
-    again = Fake(data, BROKEN)
+        with pytest.raises(ResumeError, match="state of another run .eps was 0.1, now 0.2"):
+            checked(Fake(data, SUCCESSES), tmp_path / "out.json", FOUND, eps=0.2)
+    again = Fake(data, SUCCESSES)
     assert checked(again, tmp_path / "out.json", FOUND) == expected
     assert again.calls == whole.calls[calls:]
 
 
 def test_autoattack_must_keep_to_the_ball(data, checked, tmp_path):
     with pytest.raises(EmpirError, match="AutoAttack's apgd-ce gave an invalid image: example 1"):
-        checked(Fake(data, BROKEN, change=1.01 * EPS), tmp_path / "out.json", FOUND)
+        checked(Fake(data, SUCCESSES, change=1.01 * EPS), tmp_path / "out.json", FOUND)
 
 
 def test_the_table_has_a_row_per_record(data, checked, tmp_path):
     full = {"path": "a/y", "weight_bits": None, "activation_bits": None}
     out = tmp_path / "robustness" / "outside" / "mnist.json"
-    record = checked(Fake(data, BROKEN), out, FOUND, members=[MEMBER, full])
+    record = checked(Fake(data, SUCCESSES), out, FOUND, members=[MEMBER, full])
     row = report.table(str(tmp_path / "mnist"), None).split("\n")[2]
     cells = [cell.strip() for cell in row.strip("|").split("|")]
     assert cells[:5] == ["`a`, `b`", "w2a4, fp", "L-infinity", "0.1", "5"]
     assert cells[5:] == ["60.00", "40.00", "+20.00", "2 of 2"]
-    text = report.terminal(record)
-    assert "pyautoattack 0.2.0 leaves 40.00 %, the suite 60.00 %" in text
-    assert "2 images broken by it alone, 1 by the suite alone" in text
+    text = autoattack.summary(record)
+    assert "accuracy is 40.00 % after pyautoattack 0.2.0 and 60.00 % after the suite." in text
+    assert "AutoAttack is stronger by 20.00 points." in text
+    assert "AutoAttack alone succeeds on 2 images. The suite alone succeeds on 1 images." in text
     assert "AutoAttack warns, apgd-ce, 2 times: N points" in text
 
 
-def test_a_pytorch_side_that_is_dead_is_one_line():
-    words = "import sys; sys.exit('No module named torch')"
-    with pytest.raises(EmpirError, match="^PyTorch, asked to logits: No module named torch$"):
-        with comparison.started({"PyTorch": [sys.executable, "-c", words]}) as workers:
-            workers["PyTorch"]._process.wait()
-            workers["PyTorch"].ask("logits")
+@pytest.mark.parametrize(
+    "points, says",
+    [
+        (2.5, "AutoAttack is stronger by 2.50 points."),
+        (-2.5, "The suite is stronger by 2.50 points."),
+        (0.0, "AutoAttack and the suite are equally strong."),
+    ],
+)
+def test_the_stronger_of_two_is_named(data, checked, tmp_path, points, says):
+    record = checked(Fake(data, SUCCESSES), tmp_path / "out.json", FOUND)
+    text = autoattack.summary(dict(record, stronger_by=points))
+    assert says in text and "-2.50" not in text
 
 
 def save_attacked(folder, specs, data, random, eps, **options):
     """A run's folder of networks whose one attack is a step against a gradient, or noise.
 
     Args:
-      specs: of `comparison.load`.
+      specs: of `workloads.load_members`.
       data: images; every other one of "relabelled" data gets the label that the ensemble decides.
 
     Returns:
-      The data, and which of the images withstood the attack.
+      The data, and which of the images are correct after the attack.
     """
     with tf.Graph().as_default(), runtime.session() as session:
-        members = comparison.load(architecture("MNISTconv"), specs, session, **options)
+        members = workloads.load_members(architecture("MNISTconv"), specs, session, **options)
         images = tf.placeholder(tf.float32, (None,) + data.images.shape[1:])
         logits = mean_logits(Ensemble(members, "mean_logits").member_logits(images))
         gradient = tf.gradients(tf.reduce_max(logits, axis=1), images)[0]
@@ -333,15 +346,15 @@ def test_both_environments_on_narrow_networks(tmp_path, random, one_thread):
         for name, precision in (("model1", Precision(2, 4)), ("model3", FULL))
     ]
     data = load("test", None, True).first(10)._replace(source="relabelled")
-    data, withstood = save_attacked(tmp_path, specs, data, random, 0.01, nb_filters=4)
+    data, robust = save_attacked(tmp_path, specs, data, random, 0.01, nb_filters=4)
     kept = read_images(str(tmp_path), read_record(str(tmp_path)), data)
     budget, out = {"steps": 3, "queries": 10}, str(tmp_path / "out.json")
     record = autoattack.check(kept, PYTORCH, out, progress=False, budget=budget)
     auto = record["autoattack"]
-    assert record["suite_accuracy"] == withstood.mean() and record["logits"]["max"] < 1e-3
+    assert record["suite_accuracy"] == robust.mean() and record["logits"]["max"] < 1e-3
     assert record["transferred"]["images"] == record["transferred"]["adversarial"]
     after = [attack["accuracy_after"] for attack in auto["attacks"]]
-    assert [attack["name"] for attack in auto["attacks"]] == list(autoattack.ATTACKS)
+    assert [attack["name"] for attack in auto["attacks"]] == list(autoattack_progress.ATTACKS)
     assert after == sorted(after, reverse=True) and auto["accuracy"] == after[-1]
     assert auto["accuracy"] < record["clean_accuracy"] and auto["version"] == "reduced"
     assert {"torch", "pyautoattack"} <= set(record["versions"]["pytorch"])
@@ -356,15 +369,15 @@ def test_the_command_on_shipped_networks(tmp_path, random, one_thread):
         (name, precision, os.path.join(MEMBERS, name))
         for name, precision in (("model1-w2a4", Precision(2, 4)), ("model3-fp", FULL))
     ]
-    _, withstood = save_attacked(tmp_path, specs, load("test", None, True).first(4), random, 0.3)
+    _, robust = save_attacked(tmp_path, specs, load("test", None, True).first(4), random, 0.3)
     line = "--run=. --sample --out=new/out.json --noprogress --nb_samples=3 --pytorch=" + PYTORCH
     process = run_module("benchmarks.autoattack", line, str(tmp_path))
     assert process.returncode == 0, process.stderr
     with open(str(tmp_path / "new" / "out.json")) as file:
         record = json.load(file)
-    assert process.stdout == report.terminal(record) + "\n"
+    assert process.stdout == autoattack.summary(record) + "\n"
     assert (record["num_examples"], record["images"]) == (4, 3)
-    assert record["suite_accuracy"] == withstood[:3].mean()
+    assert record["suite_accuracy"] == robust[:3].mean()
     assert record["clean_accuracy"] == 1 and record["autoattack"]["accuracy"] == 0
     assert record["autoattack"]["version"] == "standard"
     refused = run_module("benchmarks.autoattack", line.replace("=3", "=5"), str(tmp_path))

@@ -1,13 +1,13 @@
-"""The benchmark's turns, its record, and the tables that the README takes from it."""
+"""The benchmark's turns, its record, and the tables that the pages take from it."""
 
+import functools
 import json
 import os
 import sys
 
 import pytest
 
-from benchmarks import comparison, startup
-from empir import runtime
+from benchmarks import comparison, startup, worker_process
 from empir.errors import EmpirError
 from empir.report import benchmark as report
 from tests.support import ROOT
@@ -29,7 +29,7 @@ class Fake:
         self._logits = logits
 
     def ask(self, do, **arguments):
-        """As `comparison.Worker.ask`."""
+        """As `WorkerProcess.ask`."""
         self._log.append((self.name, do))
         if do == "logits":
             return {"logits": [[0.0, self._logits]] * 10}
@@ -59,7 +59,7 @@ def fakes(log):
 
 def test_systems_take_turns_after_a_first_call():
     log = []
-    cell = comparison._measure(fakes(log), ENSEMBLE, "pgd", 100, PACE)
+    cell = comparison.measure_attack(fakes(log), ENSEMBLE, "pgd", 100, PACE)
     calls = [name for name, do in log if do == "run"]
     turn = ["empir", "cleverhans", "foolbox", "torchattacks"]
     # A first call, and as there is no time left the least number of turns, each begun by another.
@@ -74,9 +74,9 @@ def test_systems_take_turns_after_a_first_call():
         assert cell[name] == pytest.approx([2 * 2048**3 / 0.1 / 1e9] * 3)
 
 
-def test_a_very_long_descent_is_measured_once():
+def test_a_very_long_attack_is_measured_once():
     log = []
-    cell = comparison._measure(fakes(log), ENSEMBLE, "cw-9", 100, PACE)
+    cell = comparison.measure_attack(fakes(log), ENSEMBLE, "cw-9", 100, PACE)
     assert [name for name, do in log if do == "run"] == ["empir", "cleverhans", "foolbox"]
     assert cell["systems"]["empir"]["seconds"] == [9]
     assert cell["systems"]["torchattacks"] == {"unavailable": "no search"}
@@ -102,7 +102,7 @@ def store(tmp_path):
 def measured(store, monkeypatch):
     """The same with attacks on the MNIST ensemble."""
     for name in ("pgd", "cw-9"):
-        cell = comparison._measure(fakes([]), ENSEMBLE, name, 100, PACE)
+        cell = comparison.measure_attack(fakes([]), ENSEMBLE, name, 100, PACE)
         store.put("attacks", cell, "mnist-ensemble/%s/100" % name)
     rates = {"empir": [300.0, 330.0], "cleverhans": [150.0, 150.0], "foolbox": [400.0, 300.0]}
     store.put("training", rates, "mnist/w2a4")
@@ -155,10 +155,11 @@ def test_a_record_of_another_shape_is_refused(store, wrong):
 
 
 def test_finished_measurements_are_kept_and_long_ones_left_out(measured, monkeypatch):
-    monkeypatch.setattr(comparison, "started", lambda commands: pytest.fail("nothing to do"))
-    comparison.attack(measured, ENSEMBLE, {}, ["pgd", "cw-9"], 100, PACE)
+    monkeypatch.setattr(worker_process, "started", lambda commands: pytest.fail("nothing to do"))
+    measure = functools.partial(comparison.measure_attacks, measured, ENSEMBLE, {}, pace=PACE)
+    measure(names=["pgd", "cw-9"], batch_size=100)
     # First calls took 36 s in batches of 100; 200 would take 72 s, which is over the limit of 60.
-    comparison.attack(measured, ENSEMBLE, {}, ["pgd"], 200, PACE)
+    measure(names=["pgd"], batch_size=200)
     skipped = measured.section("attacks")["mnist-ensemble/pgd/200"]
     assert skipped == {"skipped": "would take about 72 s"}
 
@@ -204,22 +205,12 @@ def test_the_plot_is_drawn_the_same_twice(measured, tmp_path):
     assert first.count("<path") > 50
 
 
-def test_start_up_is_the_sum_of_its_parts(monkeypatch):
-    clock = iter([0.1, 0.2, 1.5, 1.6, 1.7])
-
-    def median(command, repeats, out=None):
-        if out is None:
-            return next(clock)
-        os.makedirs(os.path.join(out, "%d" % repeats))
-        with open(os.path.join(out, "%d" % repeats, "result.json"), "w") as file:
-            json.dump({"seconds": {"build": 0.3, "clean": 0.2, "attack": 0.1}}, file)
-        return 4.0
-
-    monkeypatch.setattr(startup, "_median", median)
-    found = startup.measure(None, 2)
-    assert found["total"] == 4.0 and sum(found["parts"].values()) == pytest.approx(4.0)
-    assert found["parts"]["import tensorflow and keras"] == pytest.approx(1.3)
-    assert found["parts"]["data, members and the record"] == pytest.approx(1.7)
+def test_start_up_is_the_sum_of_its_parts():
+    stages = dict(zip(startup.STAGES, [0.1, 0.2, 1.5, 1.6, 1.7]))
+    found = startup.parts(stages, {"build": 0.3, "clean": 0.2, "attack": 0.1}, 4.0)
+    assert sum(found.values()) == pytest.approx(4.0)
+    assert found["import tensorflow and keras"] == pytest.approx(1.3)
+    assert found["data, members and the record"] == pytest.approx(1.7)
 
 
 @pytest.mark.parametrize(
@@ -244,16 +235,12 @@ def test_bad_input_is_one_line_before_anything_is_measured(line, says):
     assert not os.path.exists(os.path.join(ROOT, "runs", "none"))
 
 
-def test_a_system_that_dies_is_named():
-    with pytest.raises(EmpirError, match="foolbox, asked to logits: no such luck"):
-        words = "import sys; sys.exit('no such luck')"
-        comparison.Worker("foolbox", [sys.executable, "-c", words]).ask("logits")
-
-
-def test_a_system_that_dies_silently_is_named():
-    with pytest.raises(EmpirError, match="foolbox, asked to logits: it ended without a word"):
-        comparison.Worker("foolbox", [sys.executable, "-c", ""]).ask("logits")
-
-
-def test_the_processor_is_named():
-    assert runtime.processor().endswith(" threads")
+@pytest.mark.parametrize(
+    "ending, says",
+    [("sys.exit('no such luck')", "no such luck"), ("sys.exit(1)", "it ended without a message")],
+)
+def test_a_system_that_dies_is_named(ending, says):
+    command = [sys.executable, "-c", f"import sys; {ending}"]
+    with pytest.raises(EmpirError, match=f"^foolbox, asked to logits: {says}$"):
+        with worker_process.started({"foolbox": command}) as workers:
+            workers["foolbox"].ask("logits")

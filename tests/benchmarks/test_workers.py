@@ -1,4 +1,4 @@
-"""The benchmark's workers: their protocol, and that all systems attack the same ensemble alike."""
+"""Workers answer the protocol's commands, and all systems attack the same ensemble alike."""
 
 import contextlib
 import json
@@ -13,19 +13,13 @@ from benchmarks import protocol
 from tests.support import ROOT
 
 PYTORCH = os.path.join(ROOT, ".venv-pytorch", "bin", "python")
-WORKER = os.path.join(ROOT, "benchmarks", "pytorch_worker.py")
-TENSORFLOW = [sys.executable, "-B", "-m", "benchmarks.tensorflow_worker"]
+OWN = [sys.executable, "-B", "-m", "benchmarks.tensorflow_worker"]
+OTHER = [PYTORCH, "-B", "-m", "benchmarks.pytorch_worker"]
 SYSTEMS = {
-    "empir": TENSORFLOW + ["--library=empir"],
-    "cleverhans": TENSORFLOW + ["--library=cleverhans"],
-    "foolbox": [PYTORCH, "-B", WORKER, "--library=foolbox"],
-    "torchattacks": [
-        PYTORCH,
-        "-B",
-        WORKER,
-        "--library=torchattacks",
-        "--memory_format=channels_last",
-    ],
+    "empir": OWN + ["--library=empir"],
+    "cleverhans": OWN + ["--library=cleverhans"],
+    "foolbox": OTHER + ["--library=foolbox"],
+    "torchattacks": OTHER + ["--library=torchattacks", "--memory_format=channels_last"],
 }
 needs_pytorch = pytest.mark.skipif(
     not os.path.exists(PYTORCH), reason="no PyTorch environment at .venv-pytorch (README)"
@@ -121,7 +115,7 @@ def runs(answered):
     return {attack: answered[3 + 2 * i] for i, (attack, _) in enumerate(ATTACKS)}
 
 
-def test_workload_survives_its_file(tmp_path, random):
+def test_a_workload_is_read_as_it_was_written(tmp_path, random):
     written, path = workload("MNISTconv", random), str(tmp_path / "workload.npz")
     protocol.write_workload(path, written)
     read = protocol.read_workload(path)

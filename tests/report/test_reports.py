@@ -8,7 +8,7 @@ import pytest
 
 from empir.commands import attack
 from empir.evaluation.verdicts import VERDICTS
-from empir.report import autoattack, escape, networks
+from empir.report import escape, networks
 from empir.report import robustness as report
 from tests.support.reported import NETWORK, RECORD, TRIAL, Parsed, record
 
@@ -108,24 +108,6 @@ def test_a_curve_of_nothing_is_a_sentence():
     page = report.markdown(record(curves=curves))
     assert "Auto-PGD: No image is classified correctly after 10 to 160 iterations." in page
     assert "| 160 | 0.00 |" not in page and "| 2 | 39.00 |" in page
-
-
-@pytest.mark.parametrize(
-    "points, told",
-    [
-        (2.5, "AutoAttack is stronger by 2.50 points: 3 images broken by it alone, 1 by the suite"),
-        (-2.5, "The suite is stronger by 2.50 points: 1 images broken by it alone, 3 by AutoAtt"),
-        (0.0, "AutoAttack and the suite are equally strong: 3 images broken by AutoAttack alone"),
-    ],
-)
-def test_the_stronger_of_two_is_named(points, told):
-    attack = dict(name="apgd-ce", attacked=8, seconds=1.0, accuracy_after=0.5, warnings={})
-    auto = dict(attacks=[attack], package="pyautoattack 1", accuracy=0.5)
-    auto.update(broken_by_it_alone=3, broken_by_suite_alone=1)
-    told_of = record(images=8, suite_accuracy=0.5, stronger_by=points, autoattack=auto)
-    told_of["transferred"] = {"images": 4, "adversarial": 3}
-    text = autoattack.terminal(told_of)
-    assert told in text and "-" + "2.50" not in text
 
 
 def result(count):
