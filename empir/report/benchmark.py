@@ -238,7 +238,7 @@ def bounds_markdown(folder: str, _) -> str:
         if any(spent.get(kind) for kind in PRODUCTS):
             columns[MODELS[model]] = _bounds(measured, spent)
     rows = [[name] + [column[name] for column in columns.values()] for name in BOUNDS]
-    return pipe_table([[f"BIM-40, batch {BATCH}"] + list(columns)] + rows if columns else [])
+    return pipe_table([[f"BIM-40, batch {BATCH}"] + list(columns)] + (rows if columns else []))
 
 
 def _bounds(measured, milliseconds):
