@@ -105,8 +105,8 @@ CURVES = {
 
 def few(points):
     """About `MOST_NUMBERS` of the points at most, evenly spaced, with the first and the last."""
-    apart = -(-len(points) // MOST_NUMBERS)
-    return points[:-1:apart] + points[-1:] if points else []
+    apart = max(1, -(-len(points) // MOST_NUMBERS))
+    return points[:-1:apart] + points[-1:]
 
 
 def drawn(record: dict, interval: str) -> List[dict]:

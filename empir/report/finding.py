@@ -9,6 +9,7 @@ import os
 from empir.errors import EmpirError
 from empir.experiments import EXPERIMENTS
 from empir.report import shapes
+from empir.report.results import chosen
 from empir.report.robustness import KINDS, percent
 from empir.report.tables import pipe_table
 
@@ -37,8 +38,8 @@ def table(folder: str, _) -> str:
       folder: any folder beside `robustness`, e.g. results/all.
 
     Raises:
-      EmpirError: if the records differ in their decision rule, norm or number of images, which the
-        caption states for all of them.
+      EmpirError: if the records differ in their decision rule, norm or images, which the caption
+        states for all of them.
     """
     base = os.path.join(os.path.dirname(folder), "robustness")
     rows, said = [], set()
@@ -49,20 +50,19 @@ def table(folder: str, _) -> str:
                 record = shapes.read(path, shapes.ROBUSTNESS)
                 if record["norm"] != "linf":
                     raise EmpirError("%s is not about L-infinity, as the caption says" % path)
-                said.add((record["combine"], record["num_examples"]))
+                said.add((record["combine"], record["num_examples"], chosen(record["data"])))
                 rows.append(_row(base, dataset, kind, radius, record))
     if len(said) != 1:
-        raise EmpirError("%s: the records differ in decision rule or number of images" % base)
-    rule, images = said.pop()
-    return _caption(rule, images) + "\n\n" + pipe_table([HEADS, *rows], "ll")
+        raise EmpirError(f"{base}: the records differ in their decision rule or images")
+    return _caption(*said.pop()) + "\n\n" + pipe_table([HEADS, *rows], "ll")
 
 
-def _caption(rule, images):
+def _caption(rule, images, choice):
     return (
-        "Accuracy in percent on the first {:,} test images; radii are L-infinity. EMPIR is the "
-        "shipped ensemble, and its baseline is its full-precision member alone. The decision rule "
-        "is `{}` ({}), except in the column of the protocol `paper`, where the members vote. The "
-        "interval is that of the adaptive suite, over images.".format(images, rule, RULES[rule])
+        f"Accuracy in percent on {images:,} test images, {choice}; radii are L-infinity. EMPIR is "
+        "the shipped ensemble, and its baseline is its full-precision member alone. The decision "
+        f"rule is `{rule}` ({RULES[rule]}), except in the column of the protocol `paper`, where "
+        "the members vote. The interval is that of the adaptive suite, over images."
     )
 
 

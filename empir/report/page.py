@@ -18,6 +18,7 @@ from empir.report.checks import explanations
 from empir.report.curves import NORMS, drawn
 from empir.report.networks import precision
 from empir.report.pairs import difference, visible
+from empir.report.results import chosen
 
 #: Parts of an evaluation that the table of attacks lists.
 SHOWN_PARTS = ("suite", "control")
@@ -30,7 +31,7 @@ class Shown(NamedTuple):
     """An image of the page, and the first adversarial image that was found for it.
 
     Attributes:
-      row: index of the test image.
+      row: its index among the evaluated images.
       label: its true class.
       clean: float32 [height, width, 1 or 3] in the clip range.
       clean_decision: the ensemble's class of it.
@@ -91,6 +92,7 @@ def page(
         left_out=record.get("left_out") or (),
         attacks=[_attack(row) for row in record["trials"] if row["part"] in SHOWN_PARTS],
         curves=drawn(record, interval),
+        chosen=chosen(record["data"]),
         cards=[_card(image, clip_range, channels) for image in shown],
         network=networks.title(record),
         titles=networks.titles(record["members"]),

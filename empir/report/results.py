@@ -1,10 +1,11 @@
-"""Records on disk, the paper's numbers, and what a row of its tables holds."""
+"""Reads records and the paper's figures, and computes the numbers of the tables' rows."""
 
 import os
 from typing import Dict, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 
+from empir.data import subsets
 from empir.errors import EmpirError
 from empir.evaluation.scores import Score, score
 from empir.experiments import TABLE_ATTACKS, Experiment
@@ -18,8 +19,7 @@ RESULTS = os.path.join(ROOT, "results")
 class Row(NamedTuple):
     """One row of the table: a model under a protocol.
 
-    A baseline is one network: its decision is its argmax and every attack target its own logits,
-    so it has one row for both protocols.
+    The baseline is one network, for which the two protocols are the same, so it has one row.
     """
 
     model: str
@@ -28,7 +28,7 @@ class Row(NamedTuple):
 
     @property
     def folder(self) -> str:
-        """Where its records are kept, below results/<dataset>/."""
+        """The folder of its records below results/<dataset>/."""
         return self.model if self.model == "baseline" else "%s-%s" % (self.model, self.protocol)
 
 
@@ -47,6 +47,12 @@ def load_record(folder: str) -> Optional[dict]:
     return shapes.read(path, shapes.RESULT)
 
 
+def chosen(data: dict) -> str:
+    """How the evaluated images were chosen, in words, from the `data` of a record."""
+    stratified = data.get("subset") == subsets.STRATIFIED
+    return "drawn at random with each class's share" if stratified else "the first ones"
+
+
 def row_records(folder: str, row: Row) -> Dict[str, dict]:
     """Records of a row's finished attacks: attack -> record."""
     records = {a: load_record(os.path.join(folder, row.folder, a)) for a in TABLE_ATTACKS}
@@ -54,7 +60,7 @@ def row_records(folder: str, row: Row) -> Dict[str, dict]:
 
 
 def row_scores(records: Dict[str, dict]) -> Dict[str, Score]:
-    """Scores of a row: "clean" (over the most examples that were attacked), and per attack."""
+    """Scores of a row per attack, and "clean", which is of the record with the most examples."""
     if not records:
         return {}
     largest = max(records.values(), key=lambda record: record["num_examples"])
@@ -65,14 +71,14 @@ def row_scores(records: Dict[str, dict]) -> Dict[str, Score]:
 
 
 def still_correct(folder: str, row: Row, attack: str) -> Tuple[float, float]:
-    """Correct adversarial examples in percent, and those of them that are correct when clean too.
+    """Percent of images that are correct after an attack, and that are correct before it too.
 
     Args:
-      folder: of a dataset's records.
-      row, attack: a finished evaluation; its examples.npz is read.
+      folder: folder of a dataset's records.
+      row, attack: a finished evaluation with its examples.npz.
 
     Raises:
-      EmpirError: if that is missing, or is no such archive.
+      EmpirError: if examples.npz is missing or damaged.
     """
     path = os.path.join(folder, row.folder, attack)
     combine = load_record(path)["combine"]
@@ -83,7 +89,7 @@ def still_correct(folder: str, row: Row, attack: str) -> Tuple[float, float]:
                 archive["%s_%s" % (name, combine)] == archive["label"]
                 for name in ("clean", "adversarial")
             )
-    except Exception as error:  # zipfile's, zlib's and NumPy's, of a file that is not as written
+    except Exception as error:  # zipfile, zlib and NumPy raise many kinds for a damaged file
         raise EmpirError("%s is unreadable: %s" % (path, " ".join(str(error).split())))
     return 100 * float(adversarial.mean()), 100 * float((clean & adversarial).mean())
 

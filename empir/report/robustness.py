@@ -123,7 +123,7 @@ def markdown(record: dict) -> str:
     if record.get("left_out"):
         lines += ["", *("- " + escape.plain(line) for line in _left_out(record))]
     for part, curve in CURVES.items():
-        points = few(record["curves"].get(part))
+        points = few(record["curves"].get(part, ()))
         along = curve.along.format(norm=NORMS[record["norm"]])
         if points and not any(share for _, share in points):
             ends = ("%.4g" % points[0][0], "%.4g" % points[-1][0])

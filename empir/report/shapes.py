@@ -147,7 +147,7 @@ ROBUSTNESS = {
     "curves": Every([POINT]),
     "verdicts": [{"name": TEXT, "title": TEXT, "passed": maybe(FLAG), "reason": TEXT, "see": TEXT}],
     "left_out": [{"attack": TEXT, "reason": TEXT}],
-    "data": {"split": maybe(TEXT), "sha256": TEXT},
+    "data": {"split": maybe(TEXT), "sha256": TEXT, "subset": maybe(TEXT)},
     "seconds": AMOUNT,
     "versions": Every(maybe(TEXT)),
     "git_commit": maybe(TEXT),

@@ -73,7 +73,7 @@ def _images(notes, all_images):
         for column, count in examples.items():
             counts.setdefault(count, []).append(HEADS[column])
     parts = [
-        "%s: first %d test images" % (", ".join(h for h in HEADS.values() if h in columns), count)
+        "%s: %d test images" % (", ".join(h for h in HEADS.values() if h in columns), count)
         for count, columns in sorted(counts.items(), reverse=True)
     ]
     return "; ".join(parts) + ". The paper's figures are for all {:,}.".format(all_images)

@@ -110,6 +110,16 @@ def test_head_states_the_finding():
     assert "L\N{SUBSCRIPT TWO} radius 0.3" in Parsed(PAGES["colour"]).texts("h1")[0]
 
 
+@pytest.mark.parametrize(
+    "subset, told",
+    [("stratified", "drawn at random with each class's share"), (None, "the first ones")],
+)
+def test_setting_says_how_the_images_were_chosen(subset, told):
+    data = dict(RECORD["data"], subset=subset)
+    setting = Parsed(page(record(data=data), [])).texts("section")[-1]
+    assert "1,000 of mnist, split test, %s, sha256" % told in setting
+
+
 def test_same_record_gives_the_same_bytes(tmp_path):
     (tmp_path / "record.json").write_text(json.dumps(record()))
     code = (

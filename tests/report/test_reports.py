@@ -110,6 +110,11 @@ def test_a_curve_of_nothing_is_a_sentence():
     assert "| 160 | 0.00 |" not in page and "| 2 | 39.00 |" in page
 
 
+def test_a_record_without_curves_has_none_in_its_report():
+    page = report.markdown(record(curves={}))
+    assert "Accuracy against" not in page and "Members:" in page
+
+
 def result(count):
     """What `attack.report` reads of a record of an ensemble of so many networks."""
     accuracy = {"clean": 0.9, "adversarial": 0.125, "clean_top5": 1.0, "adversarial_top5": 0.5}

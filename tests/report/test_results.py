@@ -154,7 +154,7 @@ def test_the_terminal_table_has_measured_and_reported_side_by_side(folder):
     ]
     assert lines[4] == ""
     assert lines[5] == (
-        "clean, FGSM: first 10000 test images; CW, BIM, PGD: first 1000 test images. "
+        "clean, FGSM: 10000 test images; CW, BIM, PGD: 1000 test images. "
         "The paper's figures are for all 10,000."
     )
     assert len(lines) == 6
