@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 
 from empir import runtime
+from empir.commands import main
 from empir.runtime import tf
-from tests.support.in_process import logging_as_before
+from tests.support import ROOT
+from tests.support.in_process import logging_as_before, run_here
 
 
 @pytest.fixture(autouse=True)
@@ -35,6 +37,17 @@ def signals_as_usual():
     yield
     for number in ignored:
         signal.signal(number, signal.SIG_IGN)
+
+
+@pytest.fixture
+def empir_command(monkeypatch, capfd):
+    """Run `empir LINE` in this process: (line, folder=the checkout) -> as of a process."""
+
+    def run(line, folder=ROOT):
+        monkeypatch.chdir(folder)
+        return run_here(lambda: main.main(["empir"] + line.split()), capfd)
+
+    return run
 
 
 @pytest.fixture

@@ -12,20 +12,18 @@ import empir
 from empir import runtime
 from empir.commands import main as console
 from tests.support import ROOT
-from tests.support.in_process import run_here
 from tests.support.released import save_members
 from tests.support.scripts import RESULT, run_module
 
 
 @pytest.fixture
-def call(monkeypatch, capfd, tmp_path):
+def call(empir_command, monkeypatch, tmp_path):
     """Run `empir LINE` in this process: line -> (status, standard output, standard error)."""
-    monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # no download: the embedded sample
     monkeypatch.setenv("no_proxy", "")
 
     def run(line):
-        done = run_here(lambda: console.main(["empir"] + line.split()), capfd)
+        done = empir_command(line, tmp_path)
         return done.returncode, done.stdout, done.stderr
 
     return run

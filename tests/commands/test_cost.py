@@ -12,14 +12,15 @@ from empir.nn import architecture, cost
 from empir.nn.precision import FULL, Precision
 from empir.report import cost as report
 from tests.support import ROOT
-from tests.support.scripts import assert_refused, run_module
+from tests.support.scripts import assert_refused
 
 RECORD = os.path.join(ROOT, "results", "cost.json")
 
 
-def run(line):
-    """Run the command in a new process."""
-    return run_module("empir cost", line)
+@pytest.fixture
+def run(empir_command):
+    """Run the command in this process: line -> as of a process."""
+    return lambda line: empir_command("cost " + line)
 
 
 def network(name, layers_precision=FULL, nb_filters=None):
@@ -148,7 +149,7 @@ def test_a_members_path_is_ignored():
     assert [text for text, _ in parse_members(items)] == ["w2a4", "w2a4/fp", "fp"]
 
 
-def test_the_command_prints_tables_and_writes_the_same_numbers(tmp_path):
+def test_the_command_prints_tables_and_writes_the_same_numbers(run, tmp_path):
     folder = str(tmp_path / "new")
     members = "w4a2:some/path,w2a2/fp/w1a3,w4a2,fp"
     line = "--dataset=cifar10 --members=%s --nb_filters=4 --layers --out=%s" % (members, folder)
@@ -197,7 +198,7 @@ def test_the_paper_s_claim_stands_beside_the_overhead(paper):
         ("mnist", "unexpected argument 'mnist'"),
     ],
 )
-def test_bad_input_is_one_line(line, says):
+def test_bad_input_is_one_line(run, line, says):
     assert_refused(run(line), says)
 
 

@@ -21,7 +21,7 @@ from empir.nn.layers import QuantDense
 from empir.nn.quantizers import DoReFaActivations, DoReFaWeights
 from empir.runtime import keras, tf
 from tests.support import ROOT, one_hot
-from tests.support.scripts import assert_refused, run_module
+from tests.support.scripts import assert_refused
 
 LAYERS = keras.layers
 
@@ -218,13 +218,14 @@ def test_what_is_no_such_classifier_is_refused(tmp_path, sample, make, says):
             load_keras(str(tmp_path / "m.h5"), sample)
 
 
-def test_the_command_evaluates_it(tmp_path):
+@pytest.mark.slow
+def test_the_command_evaluates_it(empir_command, tmp_path):
     saved(tmp_path / "m1.h5", body() + head("softmax layer"))
     bits = dict(input_quantizer=DoReFaActivations(4), kernel_quantizer=DoReFaWeights(2))
     saved(tmp_path / "m2.h5", body() + [QuantDense(10, name="low", **bits)])
     line = "--dataset=mnist --sample --nb_samples=6 --eps=0.02 --noprogress --noanalyses "
     line += "--checkpoint=m1.h5,m2.h5 --outside= --nb_iter=20 --restarts=1 --out=out"
-    process = run_module("empir robustness", line, str(tmp_path))
+    process = empir_command("robustness " + line, tmp_path)
     assert process.returncode == 0, process.stderr
     with open(str(tmp_path / "out" / "result.json")) as file:
         record = json.load(file)
@@ -251,6 +252,6 @@ def test_the_command_evaluates_it(tmp_path):
         ("--checkpoint=setup.py --nb_samples=5", "setup.py is no model that keras.Model.save"),
     ],
 )
-def test_bad_input_is_one_line(line, says):
-    assert_refused(run_module("empir robustness", "--out=runs/none --sample " + line), says)
+def test_bad_input_is_one_line(empir_command, line, says):
+    assert_refused(empir_command("robustness --out=runs/none --sample " + line), says)
     assert not os.path.exists(os.path.join(ROOT, "runs", "none"))
