@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 
 import numpy as np
 import pytest
@@ -45,7 +46,10 @@ def empir_command(monkeypatch, capfd):
 
     def run(line, folder=ROOT):
         monkeypatch.chdir(folder)
-        return run_here(lambda: main.main(["empir"] + line.split()), capfd)
+        # Records name the process's command.
+        monkeypatch.setattr(sys, "argv", ["empir"] + line.split())
+        monkeypatch.setattr(sys.modules["__main__"], "__spec__", None)
+        return run_here(main.main, capfd)
 
     return run
 
