@@ -33,9 +33,9 @@ TABLE_ATTACKS = ("cw", "fgsm", "bim", "pgd")
 
 @dataclass(frozen=True)
 class Distilling:
-    """Defensive distillation's settings: temperature, weights of hard and soft labels."""
+    """Defensive distillation's settings, see `empir.training.objectives.Distillation`."""
 
-    temperature: float
+    logit_divisor: float
     hard: float
     soft: float
 
@@ -137,7 +137,7 @@ EXPERIMENTS = {
             ("model2-w2a4", Precision(2, 4)),
             ("model3-fp", FULL),
         ),
-        distilling=Distilling(temperature=100.0, hard=0.5, soft=0.5),
+        distilling=Distilling(logit_divisor=100.0, hard=0.5, soft=0.5),
     ),
     "cifar10": Experiment(
         dataset="cifar10",
@@ -159,7 +159,7 @@ EXPERIMENTS = {
             ("model2-w2a2", Precision(2, 2)),
             ("model3-fp", FULL),
         ),
-        distilling=Distilling(temperature=10.0, hard=0.3, soft=0.7),
+        distilling=Distilling(logit_divisor=10.0, hard=0.3, soft=0.7),
     ),
     "imagenet": Experiment(
         dataset="imagenet",

@@ -48,51 +48,61 @@ def define(experiment: Experiment):
     flags.DEFINE_string(
         "objective",
         None,
-        "what a training minimises: cross-entropy, pgd-adversarial, fgsm-adversarial, "
-        "input-gradient, or a class of your own, as FILE.py:CLASS or MODULE:CLASS; default: "
-        "cross-entropy, unless --adv, --distill or --inpgradreg say otherwise",
+        "What a training minimises: cross-entropy, pgd-adversarial, fgsm-adversarial, "
+        "input-gradient, or a class of your own, as FILE.py:CLASS or MODULE:CLASS. By default it "
+        "is what --adv, --distill or --inpgradreg say, or else cross-entropy.",
     )
     flags.DEFINE_list(
         "objective_parameters",
         None,
-        "parameters of --objective: NAME=VALUE,...; default: the dataset's for clip_range, eps, "
-        "eps_iter and nb_iter, else the objective's own",
+        "The parameters of --objective, as NAME=VALUE,... By default clip_range, eps, eps_iter and "
+        "nb_iter are the dataset's, and others the objective's own.",
     )
-    text = "checkpoint whose weights a training starts from; default: weights drawn at random"
-    flags.DEFINE_string("initial_path", None, text)
-    flags.DEFINE_integer(
-        "adv", 0, "adversarial training: 0 none, 1 PGD, 2 FGSM", lower_bound=0, upper_bound=2
+    flags.DEFINE_string(
+        "initial_path",
+        None,
+        "The checkpoint whose weights a training starts from. By default they are drawn at random.",
     )
-    text = "plain epochs before adversarial ones"
+    _define_adversarial(experiment)
+    if experiment.distilling is not None:
+        _define_distillation()
+        flags.DEFINE_bool("inpgradreg", False, "Train with input-gradient regularisation.")
+        define_number("l2dbl", 0, "The weight of the loss's gradient in --inpgradreg, e.g. 1000.")
+        define_number("l2cs", 0, "The weight of the certainty's gradient in --inpgradreg, e.g. 1.")
+
+
+def _define_adversarial(experiment):
+    text = "Adversarial training: 0 is none, 1 is with PGD, 2 with FGSM."
+    flags.DEFINE_integer("adv", 0, text, lower_bound=0, upper_bound=2)
+    text = "The number of epochs without adversarial images before those of --adv."
     flags.DEFINE_integer("delay", DELAY, text, lower_bound=0, upper_bound=MOST)
     define_number(
         "adv_eps",
         None,
-        f"radius of --adv; default: {experiment.eps:g}, or with --adv_radius=released the "
-        f"original's {RELEASED_EPS:g}",
+        f"The radius of --adv. By default it is {experiment.eps:g}, or with --adv_radius=released "
+        f"the original's {RELEASED_EPS:g}.",
         zero=False,
     )
-    define_number("adv_eps_iter", experiment.eps_iter, "step of --adv=1", zero=False)
+    define_number("adv_eps_iter", experiment.eps_iter, "The step of PGD in --adv=1.", zero=False)
     flags.DEFINE_string(
         "adv_radius",
         "scaled",
-        "how --adv=2 draws its radius: scaled = at most --adv_eps; released = as the original, "
-        "which drives nearly every pixel to 0 or 1",
+        "How --adv=2 draws its radius: scaled draws at most --adv_eps; released draws as the "
+        "original, which drives nearly every pixel to 0 or 1.",
     )
-    if experiment.distilling is None:
-        return
-    flags.DEFINE_bool("distill", False, "defensive distillation")
-    text = "the student's epochs; --nb_epochs are the teacher's"
+
+
+def _define_distillation():
+    text = "Train by defensive distillation. Its temperature divides the logits."
+    flags.DEFINE_bool("distill", False, text)
+    text = "The number of the student's epochs in --distill. --nb_epochs are the teacher's."
     define_count("student_epochs", STUDENT_EPOCHS, text)
     flags.DEFINE_string(
         "teacher_path",
         None,
-        "folder of the teacher, taken if it is there, else trained; default: teacher in "
-        "--model_path",
+        "The folder of the teacher of --distill. A teacher that is there is taken, else one is "
+        "trained. By default it is the folder teacher in --model_path.",
     )
-    flags.DEFINE_bool("inpgradreg", False, "input-gradient regularisation")
-    define_number("l2dbl", 0, "its weight of the loss's gradient, e.g. 1000")
-    define_number("l2cs", 0, "its weight of the certainty's gradient, e.g. 1")
 
 
 def asked(name: str) -> bool:
@@ -203,7 +213,7 @@ def train(settings, experiment: Experiment, data, directory, **arguments):
         settings,
         precisions=(FULL,) * len(settings.precisions),
         options={k: v for k, v in settings.options.items() if k == "nb_filters"},
-        objective=objectives.CrossEntropy(experiment.distilling.temperature),
+        objective=objectives.CrossEntropy(experiment.distilling.logit_divisor),
     )
     kept = FLAGS.teacher_path or (directory and os.path.join(directory, TEACHER))
     return distillation.distill(student, teacher, data, kept, directory=directory, **arguments)

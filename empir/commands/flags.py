@@ -205,7 +205,10 @@ def _define_view():
         "What an attack on an ensemble differentiates: decision, full_precision, majority_probs or "
         "released. By default the protocol decides.",
     )
-    text = "The factor on the members' logits inside the softmax of an ensemble."
+    text = (
+        "The factor on the members' logits inside the softmax of an ensemble, as in the original: "
+    )
+    text += "the inverse of what is usually called temperature."
     define_number("temperature", 1.0, text, zero=False)
     flags.DEFINE_bool(
         "engine",

@@ -34,7 +34,7 @@ def distill(
 
     Args:
       student: settings whose objective is an `objectives.Distillation`; its `teacher` is filled in.
-      teacher: settings whose objective is an `objectives.CrossEntropy` of the same temperature.
+      teacher: settings whose objective is an `objectives.CrossEntropy` of the same T.
       data: training images and labels.
       teacher_directory: where the teacher is kept. One that is there already is taken, whatever it
         was trained with and of whatever width, unless the settings name one. None = it is not
@@ -69,7 +69,7 @@ def probabilities(
     """softmax(logits / T) of every image, float32 [n, classes], in the order of `data`.
 
     Args:
-      teacher: how it was trained; T is its objective's temperature.
+      teacher: how it was trained; T is its objective's `logit_divisor`.
       arrays: its weights, under their released names.
       data: the images.
       path: where the weights came from, for errors.
@@ -86,7 +86,7 @@ def probabilities(
             network, teacher.precisions, arrays, session, path, **teacher.options
         )
         images = tf.placeholder(tf.float32, (None,) + network.input_shape)
-        soft = tf.nn.softmax(member.get_logits(images) / teacher.objective.temperature)
+        soft = tf.nn.softmax(member.get_logits(images) / teacher.objective.logit_divisor)
         with progress_bar(count, "soft labels", "image", progress) as bar:
             for start in range(0, count, loop.EVALUATION_BATCH):
                 rows = np.arange(start, min(start + loop.EVALUATION_BATCH, count))

@@ -109,24 +109,31 @@ def smoothed(labels, classes: int, label_smoothing: float):
 
 @dataclass(frozen=True)
 class CrossEntropy(Objective):
-    """Plain training: the mean cross-entropy of softmax(logits / temperature).
+    """Plain training: the mean cross-entropy of softmax(logits / T).
 
-    A temperature other than 1 makes a distillation's teacher (docs/original.md, Training).
+    Attributes:
+      logit_divisor: T. One that is not 1 makes a distillation's teacher (docs/original.md,
+        Training). Records call it temperature, as the literature does; here that word is kept for
+        the factor on the logits that --temperature sets.
     """
 
-    temperature: float = 1.0
+    logit_divisor: float = 1.0
     name = "cross-entropy"
 
     def check(self, epochs: int):
         """See `Objective.check`."""
-        check_positive("temperature", self.temperature)
+        check_positive("logit_divisor", self.logit_divisor)
 
     def loss(self, batch: Batch) -> tf.Tensor:
         """See `Objective.loss`."""
         logits = batch.logits
-        if self.temperature != 1:
-            logits = logits / self.temperature
+        if self.logit_divisor != 1:
+            logits = logits / self.logit_divisor
         return mean_cross_entropy(batch.targets, logits)
+
+    def describe(self) -> dict:
+        """See `Objective.describe`."""
+        return _with_temperature(super().describe())
 
 
 @dataclass(frozen=True)
@@ -265,12 +272,12 @@ class Distillation(Objective):
     hard * CE(labels, logits) + soft * CE(teacher's softmax(logits / T), student's logits / T).
 
     Attributes:
-      temperature: T.
+      logit_divisor: T, see `CrossEntropy`.
       hard, soft: weights of the two terms.
       teacher: sha256 of the teacher's weights, for the record.
     """
 
-    temperature: float
+    logit_divisor: float
     hard: float
     soft: float
     teacher: str = ""
@@ -278,15 +285,24 @@ class Distillation(Objective):
 
     def check(self, epochs: int):
         """See `Objective.check`."""
-        check_positive("temperature", self.temperature)
+        check_positive("logit_divisor", self.logit_divisor)
         for field in ("hard", "soft"):
             _check_weight(field, getattr(self, field))
 
     def loss(self, batch: Batch) -> tf.Tensor:
         """See `Objective.loss`; the batch must have soft labels."""
         hard = mean_cross_entropy(batch.targets, batch.logits)
-        soft = mean_cross_entropy(batch.soft_labels, batch.logits / self.temperature)
+        soft = mean_cross_entropy(batch.soft_labels, batch.logits / self.logit_divisor)
         return self.hard * hard + self.soft * soft
+
+    def describe(self) -> dict:
+        """See `Objective.describe`."""
+        return _with_temperature(super().describe())
+
+
+def _with_temperature(plain):
+    """A description as records have it, in which the divisor of the logits is the temperature."""
+    return dict(plain, temperature=plain.pop("logit_divisor"))
 
 
 class _Evaluated(Member):

@@ -15,7 +15,8 @@ import json
 import logging
 import os
 import shutil
-from typing import List, NamedTuple, Optional
+from dataclasses import dataclass
+from typing import List, Optional
 
 from empir.errors import EmpirError, ResumeError
 from empir.models import checkpoint_files, identity
@@ -26,9 +27,11 @@ log = logging.getLogger(__name__)
 FINAL = "final-state"
 _REMOVED = ".removed-state"  # a state that is being deleted
 _PROGRESS = "state.json"
+_AGAIN = "the training starts from the beginning"
 
 
-class Progress(NamedTuple):
+@dataclass(frozen=True)
+class Progress:
     """How far a training is.
 
     Attributes:
@@ -89,7 +92,7 @@ def _remove_litter(folder):
             else:
                 os.remove(path)
     except OSError as error:
-        raise EmpirError("cannot write to %s: %s" % (folder, error.strerror))
+        raise EmpirError(f"cannot write to {folder}: {error.strerror}")
 
 
 class Folder:
@@ -108,8 +111,7 @@ class Folder:
         self._state = os.path.join(path, runs.TRAINING)
         self._final = os.path.join(path, FINAL)
         self._description = json.loads(json.dumps(description))
-        run = {key: value for key, value in self._description.items() if key != "epochs"}
-        self._run = runs.digest(run)
+        self._run = {k: v for k, v in self._description.items() if k != "epochs"}
         self._goes_on = False
         self.is_over = False
 
@@ -128,26 +130,22 @@ class Folder:
         record = identity.training_record(self.path)
         if record is None:
             raise ResumeError(
-                "%s holds a checkpoint that was not trained there: use another folder" % self.path
+                f"{self.path} holds a checkpoint that was not trained there: use another folder"
             )
         if not resume:
             raise ResumeError(
-                "%s holds a trained network: --resume with more epochs trains it on; for another "
-                "one use another folder" % self.path
+                f"{self.path} holds a trained network: --resume with more epochs trains it on; for "
+                "another one use another folder"
             )
         before = {key: record.get(key, defaults.get(key)) for key in self._description}
         done, wanted = before.pop("epochs"), self._description["epochs"]
-        now = {key: value for key, value in self._description.items() if key != "epochs"}
-        changed = runs.differences(before, now)
+        changed = "; ".join(runs.differences(before, self._run))
         if changed:
-            raise ResumeError(
-                "%s holds another training (%s): use another folder"
-                % (self.path, "; ".join(changed))
-            )
+            raise ResumeError(f"{self.path} holds another training ({changed}): use another folder")
         if not isinstance(done, int) or done > wanted:
             raise ResumeError(
-                "%s was trained for %s epochs, more than the %d that are asked for: use another "
-                "folder" % (self.path, done, wanted)
+                f"{self.path} was trained for {done} epochs, more than the {wanted} that are asked "
+                "for: use another folder"
             )
         self.is_over = done == wanted
         self._goes_on = True
@@ -183,34 +181,28 @@ class Folder:
         """
         path = os.path.join(self._state, _PROGRESS)
         if os.path.lexists(path) and not os.path.isfile(path):
-            raise ResumeError("%s is not a regular file: remove it" % path)
+            raise ResumeError(f"{path} is not a regular file: remove it")
         try:
             content = self._read(path)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            log.warning(
-                "%s is damaged (%s): the training starts from the beginning",
-                path,
-                " ".join(str(error).split()),
-            )
+            log.warning("%s is damaged (%s): %s", path, " ".join(str(error).split()), _AGAIN)
             return None
         if content is None:
             return None
-        if content["run"] != self._run:
+        if content["run"] != runs.digest(self._run):
             raise ResumeError(
-                "%s is the state of another training: use another folder, or remove it" % path
+                f"{path} is the state of another training: use another folder, or remove it"
             )
-        epochs = self._description["epochs"]
-        if len(content["history"]) > epochs:
+        done, epochs = len(content["history"]), self._description["epochs"]
+        if done > epochs:
             raise ResumeError(
-                "%s is of %d finished epochs, more than the %d that are asked for: use another "
-                "folder, or remove it" % (path, len(content["history"]), epochs)
+                f"{path} is of {done} finished epochs, more than the {epochs} that are asked for: "
+                "use another folder, or remove it"
             )
         for name, sha256 in content["files"].items():
             file = os.path.join(self._state, name)
             if runs.file_digest_or_none(file) != sha256:
-                log.warning(
-                    "%s is missing or damaged: the training starts from the beginning", file
-                )
+                log.warning("%s is missing or damaged: %s", file, _AGAIN)
                 return None
         prefix = os.path.join(self._state, content["prefix"])
         return Progress(content["step"], content["history"], content["sums"], prefix)
@@ -219,7 +211,7 @@ class Folder:
         """The content of state.json; None if there is none. Raises what a damaged one causes."""
         if not os.path.lexists(path):
             if set(os.listdir(self._state)) - {runs.DESCRIPTION}:
-                log.warning("%s is missing: the training starts from the beginning", path)
+                log.warning("%s is missing: %s", path, _AGAIN)
             return None
         content = json.loads(runs.read_regular(path).decode("utf8"))
         if content.pop("sha256") != runs.digest(content):
@@ -239,11 +231,11 @@ class Folder:
         Raises:
           OSError, tf.errors.OpError: if it cannot be written; the state before it is still whole.
         """
-        prefix = "state-%d" % step
+        prefix = f"state-{step}"
         write(os.path.join(self._state, prefix))
         files = sorted(n for n in os.listdir(self._state) if n.startswith(prefix + "."))
         content = {
-            "run": self._run,
+            "run": runs.digest(self._run),
             "step": step,
             "history": history,
             "sums": sums,

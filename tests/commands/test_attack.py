@@ -214,12 +214,12 @@ BAD = [
     ),
     (TRAIN + "--objective=input-gradient", ["missing a required argument: 'l2dbl'"]),
     (
-        TRAIN + "--objective=cross-entropy --objective_parameters=temperature",
-        ["--objective_parameters: 'temperature' is not NAME=VALUE"],
+        TRAIN + "--objective=cross-entropy --objective_parameters=logit_divisor",
+        ["--objective_parameters: 'logit_divisor' is not NAME=VALUE"],
     ),
     (
-        TRAIN + "--objective=cross-entropy --objective_parameters=temperature=0",
-        ["temperature=0 must be positive"],
+        TRAIN + "--objective=cross-entropy --objective_parameters=logit_divisor=0",
+        ["logit_divisor=0 must be positive"],
     ),
     (TRAIN + "--adv=1 --nb_epochs=6", ["delay=10 leaves none of 6 epochs"]),
     (TRAIN + "--adv=2 --delay=0 --adv_radius=small", ["radius='small'", "scaled, released"]),

@@ -72,13 +72,13 @@ def network(session, precision=FULL, seed=3):
 TARGETS = 0.8 * one_hot([7, 2, 1, 0, 4, 1]) + 0.02  # smoothed
 
 
-@pytest.mark.parametrize("temperature", [1.0, 100.0])
-def test_plain_loss_is_the_cross_entropy_at_a_temperature(session, data, temperature):
+@pytest.mark.parametrize("divisor", [1.0, 100.0])
+def test_plain_loss_is_the_cross_entropy_of_divided_logits(session, data, divisor):
     member = network(session)
-    plain = objectives.CrossEntropy(temperature)
+    plain = objectives.CrossEntropy(divisor)
     made = batch(member, data.images[:6], TARGETS)
     logits, loss = session.run([made.logits, plain.loss(made)])
-    assert loss == pytest.approx(cross_entropy(TARGETS, logits / temperature), rel=1e-5)
+    assert loss == pytest.approx(cross_entropy(TARGETS, logits / divisor), rel=1e-5)
 
 
 def test_smoothed_targets(session):
@@ -426,7 +426,7 @@ def test_a_training_starts_from_given_weights(data):
         (replace(PENALTY, l2dbl=float("inf")), "l2dbl=inf must be finite"),
         (replace(PENALTY, l2cs=float("nan")), "l2cs=nan must be finite"),
         (objectives.Distillation(1.0, float("nan"), 1), "hard=nan must be finite"),
-        (objectives.Distillation(0.0, 1, 1), "temperature=0.0 must be positive"),
+        (objectives.Distillation(0.0, 1, 1), "logit_divisor=0.0 must be positive"),
     ],
 )
 def test_bad_parameters_are_named(data, goal, says):
