@@ -12,7 +12,7 @@ index of each example (`index`), and the parameters that the experiment and the 
 import importlib
 import inspect
 import math
-from typing import Dict, NamedTuple, Optional, Tuple, Union
+from typing import Any, Dict, NamedTuple, Optional, Tuple, Union
 
 from empir.errors import EmpirError
 
@@ -49,7 +49,7 @@ class Row(NamedTuple):
 
     def defaults(self) -> dict:
         """The parameters that the class has, with their defaults."""
-        cls = self.load()
+        cls: Any = self.load()
         if hasattr(cls, "defaults"):
             return dict(cls.defaults)
         parameters = inspect.signature(cls.parse_params).parameters.values()

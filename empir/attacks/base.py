@@ -1,6 +1,7 @@
 """What all attacks share: CleverHans' interface, labels, and the loop of FGSM, BIM and PGD."""
 
 import functools
+from typing import Tuple
 
 import numpy as np
 from cleverhans import attacks as cleverhans_attacks
@@ -31,7 +32,7 @@ class Attack(cleverhans_attacks.Attack):
     """
 
     defaults: dict = {}
-    feedable = ("y", "y_target", "clip_min", "clip_max")
+    feedable: Tuple[str, ...] = ("y", "y_target", "clip_min", "clip_max")
 
     def __init__(self, model, back="tf", sess=None, dtypestr="float32"):
         if isinstance(model, keras.models.Model):

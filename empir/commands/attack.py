@@ -51,7 +51,7 @@ def run(experiment: Experiment):
     if request.out is not None or (request.draw and not request.train_only):
         runs.check_writable("." if request.out is None else request.out)
     path, precisions = request.members[0].path, request.precisions
-    if request.train_only and not request.training:
+    if path and request.train_only and not request.training:
         identity.check_record(path, request.network, precisions[0])
         training_folder.tidy(path)
     data = None if request.train_only else _test_data(request)

@@ -21,8 +21,16 @@ FLAGS = flags.FLAGS
 
 #: Flags that some attacks read. One that is given with another attack is warned about.
 ATTACK_FLAGS = ("eps", "eps_iter", "nb_iter", "attack_iterations")
-EVALUATION_FLAGS = ("attack", "nb_samples", "subset", "subset_seed", "targeted", "out", "protocol")
-EVALUATION_FLAGS += ("engine",)
+EVALUATION_FLAGS = (
+    "attack",
+    "nb_samples",
+    "subset",
+    "subset_seed",
+    "targeted",
+    "out",
+    "protocol",
+    "engine",
+)
 SHOWING_FLAGS = ("save_adversarial", "viz_enabled")
 TRAINING_FLAGS = ("nb_epochs", "batch_size", "test", "logdir", "keep_state", "train_label_offset")
 

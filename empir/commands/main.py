@@ -38,7 +38,7 @@ class Command:
         module, _, name = self.function.partition(":")
         return getattr(importlib.import_module(module), name)
 
-    def help(self) -> str:
+    def help(self) -> Optional[str]:
         """What --help prints before the flags: the docstring of the function's module."""
         return sys.modules[self.load().__module__].__doc__
 
@@ -98,8 +98,8 @@ def main(argv: Optional[Sequence[str]] = None):
     line = [program, *command.before, *words[1:]]
     if command.words:
         # A command that has words before it, such as argparse's, prints its own help.
-        about = None if command.before else command.help
-        commandline.run_words(lambda rest: command.load()(rest), about, line)
+        shown = None if command.before else command.help
+        commandline.run_words(lambda rest: command.load()(rest), shown, line)
     elif command.by_dataset:
         about = f"{program}: {command.about}."
         commandline.run_main(lambda: _setup_by_dataset(command, line), line, about)

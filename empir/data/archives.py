@@ -8,12 +8,13 @@ import lzma
 import pickle
 import pickletools
 import tarfile
+from typing import Callable, Dict
 
 from empir.data.files import open_regular
 from empir.errors import DataError
 
 #: How a compressed file starts -> what opens it.
-_UNPACKERS = {
+_UNPACKERS: Dict[bytes, Callable] = {
     b"\x1f\x8b": lambda file: gzip.GzipFile(fileobj=file),
     b"BZh": bz2.BZ2File,
     b"\xfd7zXZ": lzma.LZMAFile,
@@ -37,7 +38,9 @@ def open_tarball(path: str, limit: int):
         file.seek(0)
         openers = [opener for magic, opener in _UNPACKERS.items() if start.startswith(magic)]
         stream = openers[0](file) if openers else file
-        with tarfile.open(fileobj=_AtMost(stream, limit, path), mode="r|") as archive:
+        limited = _AtMost(stream, limit, path)
+        # A stream is only read, in order, and that is what `_AtMost` can do.
+        with tarfile.open(fileobj=limited, mode="r|") as archive:  # type: ignore[arg-type]
             yield archive
 
 

@@ -316,7 +316,9 @@ class Distorter(Decoder):
         )[0]
         return tf.cond(self._flip, lambda: image[:, ::-1], lambda: image) + self._light
 
-    def __call__(self, encoded: bytes, random: np.random.RandomState) -> np.ndarray:
+    def __call__(  # type: ignore[override]  # what a distortion draws is its second argument
+        self, encoded: bytes, random: np.random.RandomState
+    ) -> np.ndarray:
         """Decode one image, distorted as `random` draws; ValueError as of `Decoder`."""
         pictures.check_size(encoded)
         height, width, _ = self._run(self._shape, {self._encoded: encoded})

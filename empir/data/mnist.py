@@ -58,8 +58,8 @@ def load(
     if sample and split != "test":
         raise DataError("the embedded sample is of the test split; there is none of %r" % split)
     if sample:
-        pair = [_read_idx(SAMPLES, name, 1000, True) for name in _names(split)]
-        return _dataset(split, *pair, source="sample", is_sample=True)
+        images, labels = (_read_idx(SAMPLES, name, 1000, True) for name in _names(split))
+        return _dataset(split, images, labels, source="sample", is_sample=True)
     if data_dir:
         return _from_folder(split, data_dir, any_data)
     try:

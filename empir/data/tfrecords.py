@@ -95,7 +95,7 @@ def find_shards(folder: str, split: str) -> Shards:
 
 def _shards_in(folder, name) -> Dict[int, Dict[str, str]]:
     """Number of shards -> base name -> path, of the files of that name in a folder."""
-    found = {}
+    found: Dict[int, Dict[str, str]] = {}
     if os.path.isdir(folder):
         for base in listing(folder):
             match = re.fullmatch(r"%s-\d{5}-of-(\d{5})" % name, base)
@@ -181,7 +181,7 @@ class Records:
 
 def _positions(path) -> np.ndarray:
     """Start, length and checksum of the data of each record of a file: int64 [n, 3]."""
-    positions = []
+    positions: List[tuple] = []
     with open_regular(path) as file:
         size, position = os.fstat(file.fileno()).st_size, 0
         while position < size:

@@ -18,7 +18,7 @@ An `Ensemble` is any number of networks, of any precision. The decision rules an
 
 import copy
 import math
-from typing import List, Sequence
+from typing import List, Optional, Sequence
 
 from empir.errors import EmpirError
 from empir.models.model import Model
@@ -149,7 +149,7 @@ class Ensemble(Model):
             "vote": vote(votes, logits[0].shape[-1].value, self.reference),
         }
 
-    def tempered(self, logits: Sequence) -> List:
+    def tempered(self, logits: Sequence) -> Sequence:
         """Members' logits, each float32 [n, classes], as their softmax takes them."""
         return logits if self.temperature == 1 else [self.temperature * one for one in logits]
 
@@ -157,7 +157,7 @@ class Ensemble(Model):
         """Predicted class of each image under this ensemble's rule, int64 [n]."""
         return self.decisions(self.member_logits(x))[self.combine]
 
-    def target(self, attack: str = None) -> "View":
+    def target(self, attack: Optional[str] = None) -> "View":
         """The view of this ensemble that an attack differentiates.
 
         Args:

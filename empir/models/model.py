@@ -1,7 +1,7 @@
 """The interface of everything that is attacked or evaluated."""
 
 import abc
-from typing import List, Sequence
+from typing import Any, List, Sequence
 
 import cleverhans.model
 
@@ -22,7 +22,7 @@ class Model(cleverhans.model.Model, metaclass=abc.ABCMeta):
     """
 
     precisions: Sequence = ()
-    engine = None
+    engine: Any = None
     nb_filters = None
     usual_width = True
 

@@ -1,7 +1,7 @@
 """The networks of the paper, one file each, and the table that names them."""
 
 import numbers
-from typing import Callable, Dict, NamedTuple, Tuple
+from typing import Any, Callable, Dict, NamedTuple, Tuple
 
 from empir.errors import EmpirError
 from empir.nn.precision import FULL
@@ -95,7 +95,7 @@ def family(precisions) -> str:
     return "fp" if all(p.is_full for p in precisions) else "lp"
 
 
-def weights(model) -> Dict[str, object]:
+def weights(model) -> Dict[str, Any]:
     """Latent weights of a model: name ("conv1/kernel") -> variable, in layer order."""
     return {
         "%s/%s" % (layer.name, v.op.name.rsplit("/", 1)[-1]): v

@@ -18,8 +18,15 @@ HEADS = {
 }
 #: What the paper's figure may be about; how it was counted is not known.
 CLAIMED = ("weight_bytes", "bit_operations", "scaled_multiplications")
-LAYER_COLUMNS = ("kind", "output_shape", "parameters", "weight_bits", "activation_bits")
-LAYER_COLUMNS += ("multiplications", "weight_bytes")
+LAYER_COLUMNS = (
+    "kind",
+    "output_shape",
+    "parameters",
+    "weight_bits",
+    "activation_bits",
+    "multiplications",
+    "weight_bytes",
+)
 LAYER_SUMS = ("parameters", "multiplications", "weight_bytes")
 
 

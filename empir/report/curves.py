@@ -167,10 +167,9 @@ def _draw(curve: Curve, points, record) -> Figure:
         axes.minorticks_off()
     else:
         axes.locator_params(axis="x", nbins=6)
-    line = dict(drawstyle="steps-post") if curve.stairs else {}
-    if len(x) <= MOST_NUMBERS:
-        line.update(marker="o", ms=4.5)
-    axes.plot(x, y, color=ACCENT, lw=2, clip_on=False, **line)
+    style = "steps-post" if curve.stairs else "default"
+    marker = "o" if len(x) <= MOST_NUMBERS else None
+    axes.plot(x, y, color=ACCENT, lw=2, clip_on=False, drawstyle=style, marker=marker, ms=4.5)
     for i in {len(x) - 1} if curve.stairs else sorted({0, len(x) - 1}):
         axes.annotate(
             "%.3g" % y[i],

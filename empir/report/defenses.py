@@ -33,9 +33,11 @@ def markdown(folder: str, experiment: Experiment) -> str:
             model = MODELS[row.model]
             if row.model != "baseline":
                 model += ", " + row.protocol
-            values = {column: score.percent for column, score in scores.items()}
-            values["average"] = average(scores)
-            cells = ["-" if values.get(c) is None else "%.1f" % values[c] for c in COLUMNS]
+            percents = {column: score.percent for column, score in scores.items()}
+            mean = average(scores)
+            if mean is not None:
+                percents["average"] = mean
+            cells = [f"{percents[c]:.1f}" if c in percents else "-" for c in COLUMNS]
             rows.append([title, model, *cells])
             title = ""
     return pipe_table(rows, "ll")

@@ -5,6 +5,7 @@ The template is page.html beside this file. The same record and images give the 
 
 import base64
 import io
+import itertools
 import os
 from typing import NamedTuple, Optional, Sequence, Tuple
 
@@ -169,7 +170,7 @@ def _card(image: Shown, clip_range, channels):
         adversarial=_picture(visible(image.adversarial, clip_range, channels)),
         difference=_picture(change),
         scale="%.2g" % scale,
-        rows=list(zip(image.clean_members, image.members or [None] * len(image.clean_members))),
+        rows=list(zip(image.clean_members, image.members or itertools.repeat(None))),
     )
     return card
 

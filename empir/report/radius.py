@@ -2,6 +2,7 @@
 
 import glob
 import os
+from typing import Dict, Tuple
 
 import matplotlib
 from matplotlib.figure import Figure
@@ -13,12 +14,15 @@ from empir.report import shapes
 #: Records of the adaptive suite by the kind in their file names: title, marker and side of the
 #: radius on which the marker is drawn. Colours are those of Okabe and Ito, which colour-blind
 #: readers can tell apart; the markers differ too.
-SUITES = {
+SUITES: Dict[str, Tuple[str, dict, int]] = {
     "ensemble": ("EMPIR, adaptive suite", dict(color="#0072B2", marker="o"), -1),
     "baseline": ("baseline, adaptive suite", dict(color="#D55E00", marker="s"), 1),
 }
-PAPER = ("EMPIR, PGD, protocol paper", dict(color="#009E73", marker="^"))
-CURVE = ("EMPIR, Auto-PGD on 200 images", dict(color="#0072B2", alpha=0.6, linewidth=1.2))
+PAPER: Tuple[str, dict] = ("EMPIR, PGD, protocol paper", dict(color="#009E73", marker="^"))
+CURVE: Tuple[str, dict] = (
+    "EMPIR, Auto-PGD on 200 images",
+    dict(color="#0072B2", alpha=0.6, linewidth=1.2),
+)
 MARKER = 6  # points
 WIDTH, HEIGHT = 4.9, 2.8  # inches of a panel; text stays readable on a telephone
 
@@ -35,7 +39,7 @@ def points(folder: str, experiment: Experiment) -> dict:
       has the ensemble's accuracy under PGD and the protocol paper, and "curve" has the ensemble's
       curve of accuracy against the radius, from its record of the largest radius.
     """
-    found = {name: [] for name in ("ensemble", "baseline", "curve", "paper")}
+    found: Dict[str, list] = {name: [] for name in ("ensemble", "baseline", "curve", "paper")}
     largest = 0.0
     for path in glob.glob(os.path.join(folder, experiment.dataset + "-*.json")):
         kind = os.path.basename(path).split("-")[1]

@@ -81,7 +81,7 @@ def still_correct(folder: str, row: Row, attack: str) -> Tuple[float, float]:
       EmpirError: if examples.npz is missing or damaged.
     """
     path = os.path.join(folder, row.folder, attack)
-    combine = load_record(path)["combine"]
+    combine = shapes.read(os.path.join(path, "result.json"), shapes.RESULT)["combine"]
     path = os.path.join(path, "examples.npz")
     try:
         with np.load(path, allow_pickle=False) as archive:

@@ -92,9 +92,10 @@ def train(
     run = Run(settings, data, **arguments)
     with contextlib.ExitStack() as stack:
         if directory:
-            run.folder = stack.enter_context(training_folder.opened(directory, description))
-            run.folder.inspect(resume, settings.defaults())
-            if run.folder.is_over:
+            folder = stack.enter_context(training_folder.opened(directory, description))
+            folder.inspect(resume, settings.defaults())
+            run.folder = folder
+            if folder.is_over:
                 log.info("%s holds this network, trained to its end", directory)
                 return checkpoints.read_member(directory, settings.network, settings.precisions)
         if logdir:
