@@ -301,7 +301,7 @@ def provenance():
       checkout; "-dirty" appended when tracked files differ from it).
     """
     import numpy
-    import pkg_resources
+    import pkg_resources  # type: ignore[import]  # setuptools has no types
 
     tf, keras = _loaded()
     gpus = [device.name for device in tf.config.experimental.list_physical_devices("GPU")]

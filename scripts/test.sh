@@ -23,6 +23,7 @@ fi
 .venv/bin/isort --check -q . || { echo "error: run .venv/bin/isort ." >&2; exit 1; }
 .venv/bin/flake8
 .venv/bin/lint-imports --no-cache
+.venv/bin/mypy
 # Up to four processes: each takes up to 3 GB.
 .venv/bin/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile \
   ${fast:+-m "not slow"} "$@"

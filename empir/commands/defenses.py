@@ -14,6 +14,7 @@ import ast
 import dataclasses
 import os
 from fractions import Fraction
+from typing import Any
 
 from absl import flags
 
@@ -153,7 +154,8 @@ def objective(experiment: Experiment):
     if kind == "inpgradreg":
         return objectives.InputGradientRegularisation(FLAGS.l2dbl, FLAGS.l2cs)
     if kind == "distill":
-        return objectives.Distillation(**dataclasses.asdict(experiment.distilling))
+        distilling: Any = experiment.distilling  # without them there is no --distill
+        return objectives.Distillation(**dataclasses.asdict(distilling))
     if kind is None:
         return objectives.CrossEntropy()
     name = FLAGS.objective
@@ -208,12 +210,13 @@ def train(settings, experiment: Experiment, data, directory, **arguments):
         )
     if not asked("distill"):
         return loop.train(settings, data, directory, **arguments)
+    distilling: Any = experiment.distilling
     student = dataclasses.replace(settings, epochs=FLAGS.student_epochs)
     teacher = dataclasses.replace(
         settings,
         precisions=(FULL,) * len(settings.precisions),
         options={k: v for k, v in settings.options.items() if k == "nb_filters"},
-        objective=objectives.CrossEntropy(experiment.distilling.logit_divisor),
+        objective=objectives.CrossEntropy(distilling.logit_divisor),
     )
     kept = FLAGS.teacher_path or (directory and os.path.join(directory, TEACHER))
     return distillation.distill(student, teacher, data, kept, directory=directory, **arguments)

@@ -1,7 +1,7 @@
 """The table of datasets: what --dataset names. A program adds a row with `register`."""
 
 from dataclasses import dataclass, field
-from typing import Any, Callable, Dict, Mapping, Tuple
+from typing import Any, Callable, Dict, Mapping, Optional, Tuple
 
 import numpy as np
 
@@ -37,7 +37,7 @@ class Row:
     options: Tuple[str, ...]
     defaults: Mapping[str, Any] = field(default_factory=dict)
 
-    def open(self, split: str, folder: str = None, **options) -> Dataset:
+    def open(self, split: str, folder: Optional[str] = None, **options) -> Dataset:
         """Load a split.
 
         Args:
@@ -96,9 +96,9 @@ def register(
     row = Row(
         name=name,
         load=load,
-        shape=tuple(shape),
+        shape=tuple(shape),  # type: ignore[arg-type]  # its length is the caller's
         num_classes=num_classes,
-        clip_range=tuple(clip_range),
+        clip_range=tuple(clip_range),  # type: ignore[arg-type]  # and so is this one's
         title=title or name,
         channels=channels,
         options=tuple(options),

@@ -56,7 +56,7 @@ def differences(before: str, after: str) -> list:
                 found.append(claim.group())
     for old, new in zip(FIGURE.finditer(before), FIGURE.finditer(after)):
         if old.group("number") != new.group("number"):
-            found.append(CLAIM.search(old.group("comment")).group())
+            found += [claim.group() for claim in CLAIM.finditer(old.group("comment"))]
     return found
 
 

@@ -8,7 +8,7 @@ teacher, of the right images.
 
 import logging
 from dataclasses import replace
-from typing import Optional
+from typing import Any, Optional, cast
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from empir.models.loading import member_from_arrays
 from empir.runtime import progress_bar, tf
 from empir.training import loop, training_folder
 from empir.training.graph import Settings
+from empir.training.objectives import CrossEntropy
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +59,8 @@ def distill(
         teacher, arrays, data, teacher_directory, arguments.get("progress", True)
     )
     log.info("the teacher is %s", teacher_directory or "not kept")
-    objective = replace(student.objective, teacher=checkpoints.digest(arrays))
+    distillation: Any = student.objective
+    objective = replace(distillation, teacher=checkpoints.digest(arrays))
     student = replace(student, objective=objective)
     return loop.train(student, data, soft_labels=soft_labels, **arguments)
 
@@ -78,7 +80,7 @@ def probabilities(
     Raises:
       CheckpointError: if the weights are of another network.
     """
-    network = teacher.network
+    network, objective = teacher.network, cast(CrossEntropy, teacher.objective)
     count = len(data.labels)
     found = np.empty((count, network.num_classes), np.float32)
     with tf.Graph().as_default(), runtime.session(operations=1) as session:
@@ -86,7 +88,7 @@ def probabilities(
             network, teacher.precisions, arrays, session, path, **teacher.options
         )
         images = tf.placeholder(tf.float32, (None,) + network.input_shape)
-        soft = tf.nn.softmax(member.get_logits(images) / teacher.objective.logit_divisor)
+        soft = tf.nn.softmax(member.get_logits(images) / objective.logit_divisor)
         with progress_bar(count, "soft labels", "image", progress) as bar:
             for start in range(0, count, loop.EVALUATION_BATCH):
                 rows = np.arange(start, min(start + loop.EVALUATION_BATCH, count))

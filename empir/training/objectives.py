@@ -90,7 +90,8 @@ class Objective(abc.ABC):
 
     def describe(self) -> dict:
         """The name and the parameters as plain data."""
-        return dict(dataclasses.asdict(self), name=self.name)
+        # Every objective is a dataclass; `make` refuses others.
+        return dict(dataclasses.asdict(self), name=self.name)  # type: ignore[call-overload]
 
 
 def mean_cross_entropy(targets, logits):
@@ -357,8 +358,10 @@ def _check_weight(name, value):
 #: Objectives by the name that --objective takes: functions of parameters to an `Objective`.
 #: `Distillation` is not among them, as it needs a teacher (`empir.training.distillation`).
 OBJECTIVES: Dict[str, Callable[..., Objective]] = {
-    objective.name: objective
-    for objective in (CrossEntropy, PGDTraining, FGSMTraining, InputGradientRegularisation)
+    CrossEntropy.name: CrossEntropy,
+    PGDTraining.name: PGDTraining,
+    FGSMTraining.name: FGSMTraining,
+    InputGradientRegularisation.name: InputGradientRegularisation,
 }
 
 
@@ -391,7 +394,7 @@ def make(factory: Callable[..., Objective], parameters: dict, defaults: dict) ->
     except (TypeError, ValueError) as error:
         raise EmpirError(f"the parameters of {getattr(factory, '__name__', factory)}: {error}")
     objective = factory(**arguments)
-    if not isinstance(objective, Objective) or not dataclasses.is_dataclass(objective):
+    if not dataclasses.is_dataclass(objective) or not isinstance(objective, Objective):
         raise EmpirError(
             f"{objective!r} is no training objective: derive a frozen dataclass from "
             "empir.training.Objective"
