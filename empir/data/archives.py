@@ -56,7 +56,7 @@ class _AtMost:
         self._left -= len(data)
         if self._left < 0:
             raise DataError(
-                "%s unpacks to more than a tarball of its kind: fetch it again" % self._path
+                f"{self._path} unpacks to more than a tarball of its kind: fetch it again"
             )
         return data
 
@@ -75,11 +75,11 @@ def unpickle(data: bytes, where: str):
         _check_memo(data)
         return _ArraysOnly(io.BytesIO(data), encoding="latin1").load()
     except DataError as error:
-        raise DataError("%s: %s" % (where, error))
+        raise DataError(f"{where}: {error}")
     except Exception as error:  # a damaged pickle raises whatever its bytes happen to mean
         raise DataError(
-            "%s cannot be read as a pickle of arrays (%s: %s): fetch it again"
-            % (where, type(error).__name__, " ".join(str(error).split()))
+            f"{where} cannot be read as a pickle of arrays ({type(error).__name__}:"
+            f" {' '.join(str(error).split())}): fetch it again"
         )
 
 
@@ -87,13 +87,13 @@ def _check_memo(data):
     """Refuse a place in the unpickler's table of objects that would fill the memory."""
     for opcode, argument, _ in pickletools.genops(data):
         if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and argument > len(data):
-            raise DataError("a pickle that numbers its objects up to %d is none" % argument)
+            raise DataError(f"a pickle that numbers its objects up to {argument} is none")
 
 
 def _latin1(text, encoding):
     """Bytes as Python 3 writes them with protocol 2: as text, and this call."""
     if type(text) is not str or encoding != "latin1":
-        raise DataError("a pickle that calls _codecs.encode with %r is not of arrays" % (encoding,))
+        raise DataError(f"a pickle that calls _codecs.encode with {encoding!r} is not of arrays")
     return text.encode("latin1")
 
 
@@ -114,7 +114,6 @@ class _ArraysOnly(pickle.Unpickler):
             return lambda text, encoding: _latin1(text, encoding)  # its own: pickles can set state
         if name not in self.ALLOWED.get(module, ()):
             raise DataError(
-                "a pickle that asks for %s.%s is not of arrays alone, and was not run"
-                % (module, name)
+                f"a pickle that asks for {module}.{name} is not of arrays alone, and was not run"
             )
         return super().find_class(module, name)

@@ -22,6 +22,11 @@ class Header(NamedTuple):
     dtype: np.dtype
     shape: Tuple[int, ...]
 
+    @property
+    def count(self) -> int:
+        """The number of numbers in the array."""
+        return functools.reduce(operator.mul, self.shape, 1)  # Python's integers do not wrap
+
 
 @contextlib.contextmanager
 def open_arrays(path: str):
@@ -39,7 +44,7 @@ def open_arrays(path: str):
             raise
         except Exception as error:  # zipfile, zlib and NumPy raise whatever damaged bytes mean
             text = " ".join(str(error).split()) or type(error).__name__
-            raise DataError("%s cannot be read as an .npz file (%s)" % (path, text))
+            raise DataError(f"{path} cannot be read as an .npz file ({text})")
 
 
 class Arrays:
@@ -75,18 +80,18 @@ class Arrays:
             are there, or there are more than it claims.
         """
         with self._member(name) as (member, header, fortran):
-            count = functools.reduce(operator.mul, header.shape, 1)  # Python's do not wrap
-            where = "%s: %s" % (self._path, name)
+            count = header.count
+            where = f"{self._path}: {name}"
             check_memory(where, count * header.dtype.itemsize)
             array = np.empty(count, header.dtype)
             left = memoryview(array.view(np.uint8))
             while len(left):
                 got = member.readinto(left[: 1 << 24])
                 if not got:
-                    raise DataError("%s holds fewer numbers than it claims" % where)
+                    raise DataError(f"{where} holds fewer numbers than it claims")
                 left = left[got:]
             if member.read(1):
-                raise DataError("%s holds more numbers than it claims" % where)
+                raise DataError(f"{where} holds more numbers than it claims")
         array = array.reshape(header.shape, order="F" if fortran else "C")
         return array.astype(header.dtype.newbyteorder("="), order="C", copy=False)
 
@@ -95,18 +100,15 @@ class Arrays:
         """An array's data as an open file, its header, and whether it is in Fortran's order."""
         if name not in self.names:
             raise DataError(
-                "%s has no array %s; it has %s"
-                % (self._path, name, ", ".join(self.names) or "none")
+                f"{self._path} has no array {name}; it has {', '.join(self.names) or 'none'}"
             )
         info = self._archive.getinfo(name + ".npy")
         if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            raise DataError("%s: %s is compressed as NumPy compresses none" % (self._path, name))
+            raise DataError(f"{self._path}: {name} is compressed as NumPy compresses none")
         with self._archive.open(info) as member:
             dtype, shape, fortran = self._parse(name, member)
             if dtype.kind not in "biufc" or any(length < 0 for length in shape):
-                raise DataError(
-                    "%s: %s is %s %s, no array of numbers" % (self._path, name, dtype, shape)
-                )
+                raise DataError(f"{self._path}: {name} is {dtype} {shape}, no array of numbers")
             yield member, Header(dtype, shape), fortran
 
     def _parse(self, name, member):
@@ -116,7 +118,7 @@ class Arrays:
         size = member.read(4 if version[0] > 1 else 2)
         length = int.from_bytes(size, "little")
         if length > LONGEST_HEADER:
-            raise DataError("%s: %s has a header of %d bytes" % (self._path, name, length))
+            raise DataError(f"{self._path}: {name} has a header of {length} bytes")
         text = size[:2] + member.read(length)  # version 1, whose length takes two bytes
         shape, fortran, dtype = np.lib.format.read_array_header_1_0(io.BytesIO(text))
         return dtype, shape, fortran

@@ -15,7 +15,7 @@ from empir.data.files import listing, read_regular
 from empir.errors import DataError
 
 #: Files of each split, without the binary version's ".bin".
-FILES = {"train": ["data_batch_%d" % i for i in (1, 2, 3, 4, 5)], "test": ["test_batch"]}
+FILES = {"train": [f"data_batch_{i}" for i in (1, 2, 3, 4, 5)], "test": ["test_batch"]}
 PER_FILE = 10000
 IMAGE = (3, 32, 32)
 RECORD = 1 + 3 * 32 * 32  # the binary version's bytes per image: label, then the colour planes
@@ -85,7 +85,7 @@ def load(
         than arrays and containers; for an unknown split, or `sample`.
     """
     if split not in FILES:
-        raise DataError("split %r: choose from %s" % (split, ", ".join(FILES)))
+        raise DataError(f"split {split!r}: choose from {', '.join(FILES)}")
     if sample:
         raise DataError("no sample of CIFAR-10 is embedded: pass --data_dir=FOLDER with its files")
     if data_dir:
@@ -94,10 +94,10 @@ def load(
         return _read(split, KERAS_FOLDER)
     try:
         path = keras_file("cifar-10-batches-py.tar.gz", URL)
-    except Exception as error:  # Keras raises whatever the download met
+    except DataError as error:
         raise DataError(
-            "CIFAR-10 could not be downloaded (%s): pass --data_dir=FOLDER with the files or the "
-            "tarball of its binary or Python version" % str(error).split("\n")[0]
+            f"CIFAR-10 could not be downloaded ({error}): pass --data_dir=FOLDER with the files or "
+            "the tarball of its binary or Python version"
         )
     return _read(split, path)
 
@@ -111,9 +111,8 @@ def _read(split, path, any_data=False):
             official = False
             if not any_data:
                 raise DataError(
-                    "%s is not the official CIFAR-10 file (the sha256 of its images and labels "
-                    "differs): fetch it again, "
-                    "or %s" % (where, WAYS)
+                    f"{where} is not the official CIFAR-10 file (the sha256 of its images and"
+                    f" labels differs): fetch it again, or {WAYS}"
                 )
         if any_data:
             files[name + version.suffix] = _sha256(data)
@@ -127,8 +126,7 @@ def _read(split, path, any_data=False):
 def _check_count(records, where, any_data):
     if len(records) != PER_FILE and not any_data:
         raise DataError(
-            "%s holds %d images, expected %d: fetch it again, or %s"
-            % (where, len(records), PER_FILE, WAYS)
+            f"{where} holds {len(records)} images, expected {PER_FILE}: fetch it again, or {WAYS}"
         )
 
 
@@ -139,7 +137,7 @@ def _contents(split, path, any_data):
     elif os.path.exists(path):
         return _from_tarball(split, path, any_data)
     else:
-        raise DataError("--data_dir=%s is neither a folder nor a tarball" % path)
+        raise DataError(f"--data_dir={path} is neither a folder nor a tarball")
     for version in VERSIONS:
         for folder in (path, os.path.join(path, version.folder)):
             if any(os.path.exists(os.path.join(folder, n + version.suffix)) for n in FILES[split]):
@@ -149,8 +147,8 @@ def _contents(split, path, any_data):
             if os.path.exists(os.path.join(path, tarball)):
                 return _from_tarball(split, os.path.join(path, tarball), any_data)
     raise DataError(
-        "%s holds no CIFAR-10: neither %s.bin nor %s, nor a folder or tarball of them"
-        % (path, FILES[split][0], FILES[split][0])
+        f"{path} holds no CIFAR-10: neither {FILES[split][0]}.bin nor {FILES[split][0]}, nor a"
+        " folder or tarball of them"
     )
 
 
@@ -164,7 +162,7 @@ def _from_folder(split, folder, version, any_data):
 def _from_tarball(split, path, any_data):
     found = {}
     wanted = {
-        "%s/%s%s" % (version.folder, name, version.suffix): (name, version)
+        f"{version.folder}/{name}{version.suffix}": (name, version)
         for version in VERSIONS
         for name in FILES[split]
     }
@@ -174,19 +172,19 @@ def _from_tarball(split, path, any_data):
             for entry in archive:
                 if entry.isfile() and entry.name in wanted:
                     name, version = wanted[entry.name]
-                    where = "%s in %s" % (entry.name, path)
+                    where = f"{entry.name} in {path}"
                     if entry.size > most:
-                        raise DataError("%s claims %d bytes" % (where, entry.size))
+                        raise DataError(f"{where} claims {entry.size} bytes")
                     found[name] = (name, version, archive.extractfile(entry).read(), where)
                 if len(found) == len(FILES[split]):
                     break
     except (OSError, EOFError, zlib.error, lzma.LZMAError, tarfile.TarError) as error:
-        raise DataError("%s cannot be read as a tarball (%s): fetch it again" % (path, error))
+        raise DataError(f"{path} cannot be read as a tarball ({error}): fetch it again")
     missing = [name for name in FILES[split] if name not in found]
     if missing:
         raise DataError(
-            "%s holds no %s of CIFAR-10's binary or Python version: fetch it again"
-            % (path, ", ".join(missing))
+            f"{path} holds no {', '.join(missing)} of CIFAR-10's binary or Python version: fetch it"
+            " again"
         )
     return [found[name] for name in FILES[split]]
 
@@ -194,8 +192,8 @@ def _from_tarball(split, path, any_data):
 def _parse_binary(data, where):
     if not data or len(data) % RECORD:
         raise DataError(
-            "%s holds %d bytes, expected %d, or with --any_data a multiple of %d: fetch it again"
-            % (where, len(data), PER_FILE * RECORD, RECORD)
+            f"{where} holds {len(data)} bytes, expected {PER_FILE * RECORD}, or with --any_data a"
+            f" multiple of {RECORD}: fetch it again"
         )
     return np.frombuffer(data, np.uint8).reshape(-1, RECORD)
 
@@ -207,8 +205,8 @@ def _parse_pickle(data, where):
         images, labels = np.asarray(content["data"]), np.asarray(content["labels"])
     except Exception as error:  # whatever is no such dictionary raises something of its own
         raise DataError(
-            "%s is no batch of CIFAR-10 (%s: %s): fetch it again"
-            % (where, type(error).__name__, " ".join(str(error).split()))
+            f"{where} is no batch of CIFAR-10 ({type(error).__name__}:"
+            f" {' '.join(str(error).split())}): fetch it again"
         )
     valid = images.dtype == np.uint8 and images.ndim == 2 and images.shape[1] == RECORD - 1
     valid = valid and labels.dtype.kind in "iu" and labels.shape == images.shape[:1]

@@ -79,9 +79,9 @@ def _parse(argv):
         raise EmpirError("usage: empir convert (see --help)")
     flags.shards = SHARDS[flags.split] if flags.shards is None else flags.shards
     if not 1 <= flags.shards <= 99999:
-        raise EmpirError("--shards=%d: write 1..99999" % flags.shards)
+        raise EmpirError(f"--shards={flags.shards}: write 1..99999")
     if not 0 <= flags.seed < 2**32:
-        raise EmpirError("--seed=%d: write 0..2^32 - 1" % flags.seed)
+        raise EmpirError(f"--seed={flags.seed}: write 0..2^32 - 1")
     return flags
 
 
@@ -97,14 +97,14 @@ def find_sources(folder: str, labels=None, seed: int = 0) -> List[Source]:
       DataError: if there are no images, or a name is no synset of ImageNet's 1,000.
     """
     if not os.path.isdir(folder):
-        raise DataError("--source=%s is not a folder" % folder)
+        raise DataError(f"--source={folder} is not a folder")
     classes = {synset: label for label, synset in enumerate(synsets())}
     if labels:
         return _flat(folder, labels, classes)
     folders = [name for name in listing(folder) if os.path.isdir(os.path.join(folder, name))]
     unknown = [name for name in folders if name not in classes]
     if unknown:
-        raise DataError("%s is no synset of ImageNet's 1,000" % os.path.join(folder, unknown[0]))
+        raise DataError(f"{os.path.join(folder, unknown[0])} is no synset of ImageNet's 1,000")
     sources = [
         Source(os.path.join(folder, synset, name), classes[synset])
         for synset in folders
@@ -112,8 +112,7 @@ def find_sources(folder: str, labels=None, seed: int = 0) -> List[Source]:
     ]
     if not sources:
         raise DataError(
-            "%s holds no folders of images, one per synset; for a flat folder give --labels"
-            % folder
+            f"{folder} holds no folders of images, one per synset; for a flat folder give --labels"
         )
     order = np.random.RandomState(seed).permutation(len(sources))
     return [sources[index] for index in order]
@@ -126,28 +125,27 @@ def _images(folder):
 def _flat(folder, labels, classes):
     names = _images(folder)
     if not names:
-        raise DataError("%s has no images" % folder)
+        raise DataError(f"{folder} has no images")
     try:
         text = read_regular(labels, LONGEST).decode("utf8")
     except (DataError, UnicodeDecodeError) as error:
-        raise DataError("--labels=%s: %s" % (labels, error))
+        raise DataError(f"--labels={labels}: {error}")
     lines = [line.replace(",", " ").split() for line in text.splitlines() if line.strip()]
     if all(len(words) == 1 for words in lines):
         if len(lines) != len(names):
             raise DataError(
-                "--labels=%s has %d lines, but %s has %d images"
-                % (labels, len(lines), folder, len(names))
+                f"--labels={labels} has {len(lines)} lines, but {folder} has {len(names)} images"
             )
         lines = [(name, words[0]) for name, words in zip(names, lines)]
     pairs = dict(words[:2] for words in lines if len(words) > 1)
     missing = [name for name in names if name not in pairs]
     if missing:
-        raise DataError("--labels=%s has no line for %s" % (labels, missing[0]))
+        raise DataError(f"--labels={labels} has no line for {missing[0]}")
     for name in names:
         if pairs[name] not in classes:
             raise DataError(
-                "--labels=%s: %r of %s is no synset of ImageNet's 1,000 (numbers differ between "
-                "lists; write synsets like %s)" % (labels, pairs[name], name, next(iter(classes)))
+                f"--labels={labels}: {pairs[name]!r} of {name} is no synset of ImageNet's 1,000"
+                f" (numbers differ between lists; write synsets like {next(iter(classes))})"
             )
     return [Source(os.path.join(folder, name), classes[pairs[name]]) for name in names]
 
@@ -185,9 +183,7 @@ def convert(sources, out: str, split: str, naming: str, shards: int, progress: b
     wanted = [file_name(name, shard, shards) for shard in range(shards)]
     others = sorted(set(os.listdir(folder)) - set(wanted)) if os.path.isdir(folder) else []
     if others or (os.path.isdir(folder) and not os.path.isdir(state)):
-        raise DataError(
-            "%s exists and holds %s" % (folder, others[0] if others else "a conversion")
-        )
+        raise DataError(f"{folder} exists and holds {others[0] if others else 'a conversion'}")
     with runs.lock(state):
         runs.claim(state, head, True, "conversion")
         os.makedirs(folder, exist_ok=True)
@@ -218,7 +214,7 @@ def _write_shard(encoder, sources, path, state, bar):
                 part = sources[start : start + AT_ONCE]
                 for source, (example, problem) in zip(part, pool.map(encoder.example, part)):
                     if problem:
-                        problems.append("%s: %s" % (source.path, problem))
+                        problems.append(f"{source.path}: {problem}")
                     if example is not None:
                         writer.write(example.SerializeToString(deterministic=True))
                     bar.update()
@@ -289,7 +285,7 @@ class _Encoder:
             else:
                 shape = self._session.run(self._shape, feed)
         except ValueError as error:
-            return None, "left out, %s" % error
+            return None, f"left out, {error}"
         except self._tf.errors.InvalidArgumentError as error:
             return None, "left out, cannot be decoded (%s)" % error.message.split("\n")[0]
         return self._features(source, data, shape), problem

@@ -51,8 +51,7 @@ class Dataset(NamedTuple):
         """The first n examples; `EmpirError` if there are fewer than n, or n < 1."""
         if not 1 <= n <= len(self.labels):
             raise EmpirError(
-                "nb_samples=%d: %s has 1..%d %s images"
-                % (n, self.source, len(self.labels), self.split)
+                f"nb_samples={n}: {self.source} has 1..{len(self.labels)} {self.split} images"
             )
         chosen = dict(self.chosen, first=n) if self.chosen and n < len(self.labels) else self.chosen
         images, labels = _first(self.images, n), _first(self.labels, n)
@@ -120,28 +119,27 @@ def _first(array, n):
 def check(dataset: Dataset) -> Dataset:
     """Return the dataset if its shapes, values and labels are valid; else raise `DataError`."""
     images, labels = dataset.images, dataset.labels
-    where = "%s %s images of %s" % (dataset.name, dataset.split, dataset.source)
+    where = f"{dataset.name} {dataset.split} images of {dataset.source}"
     if images.ndim != 4 or images.dtype != np.float32:
         raise DataError(
-            "%s: expected float32 [n, h, w, c], got %s %s" % (where, images.dtype, images.shape)
+            f"{where}: expected float32 [n, h, w, c], got {images.dtype} {images.shape}"
         )
     if not len(images):
-        raise DataError("%s: there are none" % where)
+        raise DataError(f"{where}: there are none")
     if len(images) != len(labels):
-        raise DataError("%s: %d images but %d labels" % (where, len(images), len(labels)))
+        raise DataError(f"{where}: {len(images)} images but {len(labels)} labels")
     low, high = dataset.clip_range
     bad = ~((images >= low) & (images <= high)).reshape(len(images), -1).all(axis=1)
     if bad.any():
         raise DataError(
-            "%s: image %d holds NaN or values outside [%g, %g]"
-            % (where, int(np.argmax(bad)), low, high)
+            f"{where}: image {np.argmax(bad)} holds NaN or values outside [{low:g}, {high:g}]"
         )
     wrong = (labels < 0) | (labels >= dataset.num_classes)
     if wrong.any():
         index = int(np.argmax(wrong))
         raise DataError(
-            "%s: label %d of example %d is not in 0..%d"
-            % (where, labels[index], index, dataset.num_classes - 1)
+            f"{where}: label {labels[index]} of example {index} is not in"
+            f" 0..{dataset.num_classes - 1}"
         )
     return dataset
 
@@ -167,9 +165,12 @@ def keras_file(name: str, url: str) -> str:
     """Path of a file in the Keras cache (~/.keras/datasets), downloaded if it is not there.
 
     Raises:
-      Exception: whatever the download met.
+      DataError: if it cannot be downloaded; the text is the reason.
     """
     from empir.runtime import keras
 
-    with contextlib.redirect_stdout(sys.stderr):  # Keras prints its progress to standard output
-        return keras.utils.get_file(name, origin=url)
+    try:
+        with contextlib.redirect_stdout(sys.stderr):  # Keras prints its progress to standard output
+            return keras.utils.get_file(name, origin=url)
+    except Exception as error:  # Keras raises whatever the download met
+        raise DataError(str(error).split("\n")[0])

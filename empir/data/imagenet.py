@@ -76,14 +76,12 @@ def load(
             "ImageNet cannot be downloaded or embedded: pass --imagenet_path=FOLDER with TFRecords"
         )
     if split not in ("train", "test"):
-        raise DataError("split %r: choose from train, test" % split)
+        raise DataError(f"split {split!r}: choose from train, test")
     shards = find_shards(data_dir, split)
     if shards.missing:
-        text = "%s: %d of %d files are missing, the first is %s" % (
-            data_dir,
-            len(shards.missing),
-            len(shards.missing) + len(shards.paths),
-            shards.missing[0],
+        text = (
+            f"{data_dir}: {len(shards.missing)} of {len(shards.missing) + len(shards.paths)} files"
+            f" are missing, the first is {shards.missing[0]}"
         )
         if not allow_missing_shards:
             raise DataError(text + ": fetch them, or pass --allow_missing_shards")
@@ -120,7 +118,7 @@ class _OnDemand:
     @property
     def digest(self) -> str:
         """A digest of which examples these are and how they are read."""
-        return "%s:%d" % (self._reader.digest, self._count)
+        return f"{self._reader.digest}:{self._count}"
 
     def __getitem__(self, rows):
         """Rows, as of an array, by an index along the first axis; one row by a number."""
@@ -171,7 +169,7 @@ class _Reader:
 
     def __init__(self, records, label_offset, correct_channels):
         self.records = records
-        self.digest = "%s:%d:%d" % (records.digest, label_offset, correct_channels)
+        self.digest = f"{records.digest}:{label_offset}:{int(correct_channels)}"
         self._label_offset = label_offset
         self._decoder = Decoder(correct_channels)
         self._distorter = None  # made when training asks for it
@@ -233,14 +231,14 @@ class _Reader:
         label = stored - self._label_offset
         if not 0 <= label < NUM_CLASSES:
             raise DataError(
-                "%s: label %d less the offset %d is not in 0..999: the original's Val files hold "
-                "0..999 (--val_label_offset=0), all others 1..1000 (offset 1)"
-                % (self.records.where(row), stored, self._label_offset)
+                f"{self.records.where(row)}: label {stored} less the offset {self._label_offset} is"
+                " not in 0..999: the original's Val files hold 0..999 (--val_label_offset=0), all"
+                " others 1..1000 (offset 1)"
             )
         try:
             return decode(encoded), label
         except ValueError as error:
-            raise DataError("%s: %s" % (self.records.where(row), error))
+            raise DataError(f"{self.records.where(row)}: {error}")
 
 
 def _stack(examples):

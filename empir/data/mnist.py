@@ -54,9 +54,9 @@ def load(
         an unknown split, or a sample of the train split.
     """
     if split not in SIZES:
-        raise DataError("split %r: choose from %s" % (split, ", ".join(SIZES)))
+        raise DataError(f"split {split!r}: choose from {', '.join(SIZES)}")
     if sample and split != "test":
-        raise DataError("the embedded sample is of the test split; there is none of %r" % split)
+        raise DataError(f"the embedded sample is of the test split; there is none of {split!r}")
     if sample:
         images, labels = (_read_idx(SAMPLES, name, 1000, True) for name in _names(split))
         return _dataset(split, images, labels, source="sample", is_sample=True)
@@ -64,11 +64,11 @@ def load(
         return _from_folder(split, data_dir, any_data)
     try:
         path = keras_file("mnist.npz", KERAS_URL)
-    except Exception as error:  # Keras raises whatever the download met
+    except DataError as error:
         if split != "test":
             raise DataError(
-                "MNIST could not be downloaded (%s): put its four files or mnist.npz into a folder "
-                "and pass --data_dir=FOLDER" % str(error).split("\n")[0]
+                f"MNIST could not be downloaded ({error}): put its four files or mnist.npz into a "
+                "folder and pass --data_dir=FOLDER"
             )
         log.warning(
             "MNIST could not be downloaded: USING THE EMBEDDED SAMPLE, the first 1,000 of the "
@@ -85,7 +85,7 @@ def _dataset(split, images, labels, source, is_sample=False, files=None):
 
 def _names(split):
     """Names of a split's idx files: images, labels."""
-    return ["%s-%s" % (FILES[split], kind) for kind in ("images-idx3-ubyte", "labels-idx1-ubyte")]
+    return [f"{FILES[split]}-{kind}" for kind in ("images-idx3-ubyte", "labels-idx1-ubyte")]
 
 
 def _shape(name, count):
@@ -94,7 +94,7 @@ def _shape(name, count):
 
 def _from_folder(split, folder, any_data):
     if not os.path.isdir(folder):
-        raise DataError("--data_dir=%s is not a folder" % folder)
+        raise DataError(f"--data_dir={folder} is not a folder")
     listing(folder)  # an error if it may not be read
     npz = os.path.join(folder, "mnist.npz")
     if os.path.exists(npz) and not any(_find(folder, name) for name in _names(split)):
@@ -108,15 +108,15 @@ def _from_folder(split, folder, any_data):
     for name in digests:
         if not any_data and digests[name] != SHA256[name]:
             raise DataError(
-                "%s is not the official MNIST file (sha256 differs): fetch it again, or %s"
-                % (_find(folder, name), WAYS)
+                f"{_find(folder, name)} is not the official MNIST file (sha256 differs): fetch it"
+                f" again, or {WAYS}"
             )
     return _dataset(split, *pair, source=folder, files=None if official else digests)
 
 
 def _header(shape):
     """The start of an idx file of bytes."""
-    return struct.pack(">BBBB%dI" % len(shape), 0, 0, 8, len(shape), *shape)
+    return struct.pack(f">BBBB{len(shape)}I", 0, 0, 8, len(shape), *shape)
 
 
 def _digest(array):
@@ -138,7 +138,7 @@ def _read_idx(folder, name, count, any_data):
     """
     path = _find(folder, name)
     if path is None:
-        raise DataError("%s holds neither %s nor %s.gz (nor mnist.npz)" % (folder, name, name))
+        raise DataError(f"{folder} holds neither {name} nor {name}.gz (nor mnist.npz)")
     try:
         with open_regular(path) as file:
             if path.endswith(".gz"):
@@ -146,28 +146,28 @@ def _read_idx(folder, name, count, any_data):
                     return _parse_idx(path, unpacked, _shape(name, count), any_data)
             return _parse_idx(path, file, _shape(name, count), any_data)
     except (EOFError, zlib.error) as error:
-        raise DataError("%s cannot be read (%s): fetch it again" % (path, error))
+        raise DataError(f"{path} cannot be read ({error}): fetch it again")
 
 
 def _parse_idx(path, file, expected, any_data):
     magic = file.read(4)
     wanted = _header(expected)[:4]
     if len(magic) < 4:
-        raise DataError("%s holds %d bytes, no idx file: fetch it again" % (path, len(magic)))
+        raise DataError(f"{path} holds {len(magic)} bytes, no idx file: fetch it again")
     if magic != wanted:
         raise DataError(
-            "%s starts with the bytes %s, expected %s of an idx file of bytes in %d dimensions: "
-            "fetch it again" % (path, magic.hex(), wanted.hex(), len(expected))
+            f"{path} starts with the bytes {magic.hex()}, expected {wanted.hex()} of an idx file of"
+            f" bytes in {len(expected)} dimensions: fetch it again"
         )
     lengths = file.read(4 * len(expected))
     if len(lengths) < 4 * len(expected):
-        raise DataError("%s ends inside its header: fetch it again" % path)
-    shape = struct.unpack(">%dI" % len(expected), lengths)
+        raise DataError(f"{path} ends inside its header: fetch it again")
+    shape = struct.unpack(f">{len(expected)}I", lengths)
     if shape[1:] != expected[1:] or (shape[0] != expected[0] and not any_data):
         hint = "" if shape[1:] != expected[1:] else ", or " + WAYS
         raise DataError(
-            "%s holds %s, expected %s: fetch it again%s"
-            % (path, "x".join(map(str, shape)), "x".join(map(str, expected)), hint)
+            f"{path} holds {'x'.join(map(str, shape))}, expected {'x'.join(map(str, expected))}:"
+            f" fetch it again{hint}"
         )
     size = int(np.prod(shape, dtype=np.int64))
     check_memory(path, 5 * size)  # as bytes, then as float32
@@ -176,8 +176,7 @@ def _parse_idx(path, file, expected, any_data):
         start = len(magic) + len(lengths)
         held = "more" if len(data) > size else start + len(data)
         raise DataError(
-            "%s holds %s bytes uncompressed, expected %d: fetch it again"
-            % (path, held, start + size)
+            f"{path} holds {held} bytes uncompressed, expected {start + size}: fetch it again"
         )
     return np.frombuffer(data, np.uint8).reshape(shape)
 
@@ -187,21 +186,20 @@ def _from_npz(split, path, any_data):
     with open_arrays(path) as archive:
         digests = {os.path.basename(path): archive.sha256()}
         for key, name in zip("xy", _names(split)):
-            key = "%s_%s" % (key, split)
+            key = f"{key}_{split}"
             dtype, shape = archive.header(key)
             expected = _shape(name, SIZES[split])
             fits = dtype == np.uint8 and shape[1:] == expected[1:] and len(shape) == len(expected)
             if not fits or (shape != expected and not any_data):
                 raise DataError(
-                    "%s: %s is %s %s, expected uint8 %s; fetch it again, or %s"
-                    % (path, key, dtype, shape, expected, WAYS)
+                    f"{path}: {key} is {dtype} {shape}, expected uint8 {expected}; fetch it again,"
+                    f" or {WAYS}"
                 )
             pair.append(archive.read(key))
             if _digest(pair[-1]) != SHA256[name]:
                 official = False
                 if not any_data:
                     raise DataError(
-                        "%s: %s is not MNIST's (sha256 differs): fetch it again, or %s"
-                        % (path, key, WAYS)
+                        f"{path}: {key} is not MNIST's (sha256 differs): fetch it again, or {WAYS}"
                     )
     return _dataset(split, *pair, source=path, files=None if official else digests)

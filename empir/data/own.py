@@ -13,8 +13,6 @@ for a training `x_train` and `y_train` too. What is accepted:
 Nothing else may be in the file, so that no misspelt name is passed over.
 """
 
-import functools
-import operator
 import os
 from typing import Optional, Tuple
 
@@ -66,10 +64,10 @@ def load(
         label_type, label_shape = archive.header(names[1])
         if label_type.kind not in "iu" or label_shape != dimensions[:1]:
             raise DataError(
-                "%s: %s is %s %s, expected integers %s, one label for each image"
-                % (path, names[1], label_type, label_shape, dimensions[:1])
+                f"{path}: {names[1]} is {label_type} {label_shape}, expected integers"
+                f" {dimensions[:1]}, one label for each image"
             )
-        check_memory("%s: %s" % (path, names[0]), 5 * _count(dimensions))
+        check_memory(f"{path}: {names[0]}", 5 * archive.header(names[0]).count)
         images, labels = archive.read(names[0]), archive.read(names[1])
         files = {os.path.basename(path): archive.sha256()}
     if images.dtype == np.uint8:
@@ -85,23 +83,22 @@ def load(
 def _names(path, split, present):
     """Names of the split's images and labels; an error if it has none, two, or unknown arrays."""
     if split not in PAIRS:
-        raise DataError("split %r: choose from %s" % (split, ", ".join(PAIRS)))
+        raise DataError(f"split {split!r}: choose from {', '.join(PAIRS)}")
     known = [name for pairs in PAIRS.values() for pair in pairs for name in pair]
     unknown = sorted(set(present) - set(known) - set(OPTIONS))
     if unknown:
         raise DataError(
-            "%s has an array %s; known are %s"
-            % (path, unknown[0], ", ".join(known + list(OPTIONS)))
+            f"{path} has an array {unknown[0]}; known are {', '.join(known + list(OPTIONS))}"
         )
     found = [pair for pair in PAIRS[split] if set(pair) & set(present)]
     if not found:
         texts = " or ".join(" and ".join(pair) for pair in PAIRS[split])
         raise DataError(
-            "%s has no %s images: name them %s; it has %s"
-            % (path, split, texts, ", ".join(present) or "no arrays")
+            f"{path} has no {split} images: name them {texts}; it has"
+            f" {', '.join(present) or 'no arrays'}"
         )
     if len(found) > 1:
-        raise DataError("%s has both %s and %s: leave one out" % (path, found[0][0], found[1][0]))
+        raise DataError(f"{path} has both {found[0][0]} and {found[1][0]}: leave one out")
     return found[0]
 
 
@@ -110,13 +107,9 @@ def _options(path, archive):
     options = {}
     for name in set(OPTIONS) & set(archive.names):
         if archive.header(name).shape not in ((), (2,)):
-            raise DataError("%s: %s is of shape %s" % (path, name, archive.header(name).shape))
+            raise DataError(f"{path}: {name} is of shape {archive.header(name).shape}")
         options[name] = archive.read(name)
     return options
-
-
-def _count(dimensions):
-    return functools.reduce(operator.mul, dimensions, 1)  # Python's integers do not wrap
 
 
 def _range(path, options, default, fixed):
@@ -126,8 +119,8 @@ def _range(path, options, default, fixed):
     given = options["clip_range"]
     if given.shape != (2,) or not np.isfinite(given).all() or not given[0] < given[1]:
         raise DataError(
-            "%s: clip_range is %s, expected the lowest and the highest value of an image"
-            % (path, " ".join(str(given.tolist()).split()))
+            f"{path}: clip_range is {' '.join(str(given.tolist()).split())}, expected the lowest"
+            " and the highest value of an image"
         )
     given = tuple(float(value) for value in given)
     if fixed and given != tuple(default):
@@ -146,14 +139,14 @@ def _check_images(path, name, dtype, dimensions, shape, clip_range):
         )
     if dtype not in (np.uint8, np.float32) or len(dimensions) not in (3, 4) or 0 in dimensions:
         raise DataError(
-            "%s: %s is %s %s, expected float32 or uint8 [n, height, width, channels]"
-            % (path, name, dtype, dimensions)
+            f"{path}: {name} is {dtype} {dimensions}, expected float32 or uint8 [n, height, width,"
+            " channels]"
         )
     found = (tuple(dimensions[1:]) + (1,))[:3]
     if shape is not None and found != tuple(shape):
         raise DataError(
-            "%s: %s holds images of %s, but the network takes %s"
-            % (path, name, "x".join(map(str, found)), "x".join(map(str, shape)))
+            f"{path}: {name} holds images of {'x'.join(map(str, found))}, but the network takes"
+            f" {'x'.join(map(str, shape))}"
         )
 
 
@@ -163,7 +156,7 @@ def _classes(path, options, network, labels):
         return int(labels.max()) + 1 if network is None else network
     given = options["num_classes"]
     if given.shape != () or given.dtype.kind not in "iu" or not given > 0:
-        raise DataError("%s: num_classes is %s, expected an integer" % (path, given.tolist()))
+        raise DataError(f"{path}: num_classes is {given.tolist()}, expected an integer")
     if network not in (None, int(given)):
-        raise DataError("%s: num_classes is %d, but the network has %d" % (path, given, network))
+        raise DataError(f"{path}: num_classes is {given}, but the network has {network}")
     return int(given)

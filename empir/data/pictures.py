@@ -45,6 +45,6 @@ def check_size(encoded: bytes):
     width, height = size(encoded) or (0, 0)
     if width * height > MOST_PIXELS:
         raise ValueError(
-            "the image claims %d x %d pixels; at most %d million are decoded"
-            % (width, height, MOST_PIXELS // 10**6)
+            f"the image claims {width} x {height} pixels; at most {MOST_PIXELS // 10 ** 6} million"
+            " are decoded"
         )

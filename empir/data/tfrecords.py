@@ -57,7 +57,7 @@ class Shards(NamedTuple):
 
 def file_name(name: str, shard: int, shards: int) -> str:
     """Base name of a file, e.g. Val-00000-of-00128."""
-    return "%s-%05d-of-%05d" % (name, shard, shards)
+    return f"{name}-{shard:05}-of-{shards:05}"
 
 
 def find_shards(folder: str, split: str) -> Shards:
@@ -71,21 +71,21 @@ def find_shards(folder: str, split: str) -> Shards:
       DataError: if there are none, or those of two namings or of two numbers of shards.
     """
     if not os.path.isdir(folder):
-        raise DataError("--imagenet_path=%s is not a folder" % folder)
+        raise DataError(f"--imagenet_path={folder} is not a folder")
     found = {}
     for name in NAMES[split]:
         for place in (os.path.join(folder, name), folder):
             for total, paths in _shards_in(place, name).items():
                 found[name, place, total] = paths
     if not found:
-        names = ["%s/%s" % (name, file_name(name, 0, 128)) for name in NAMES[split]]
+        names = [f"{name}/{file_name(name, 0, 128)}" for name in NAMES[split]]
         raise DataError(
-            "%s holds no TFRecords of ImageNet's %s split: neither %s"
-            % (folder, split, " nor ".join(names))
+            f"{folder} holds no TFRecords of ImageNet's {split} split: neither"
+            f" {' nor '.join(names)}"
         )
     if len(found) > 1:
-        texts = [os.path.join(place, "%s-*-of-%05d" % (n, total)) for n, place, total in found]
-        raise DataError("%s holds several sets of files: %s" % (folder, ", ".join(texts)))
+        texts = [os.path.join(place, f"{n}-*-of-{total:05}") for n, place, total in found]
+        raise DataError(f"{folder} holds several sets of files: {', '.join(texts)}")
     [((name, _, total), paths)] = found.items()
     wanted = [file_name(name, shard, total) for shard in range(total)]
     return Shards(
@@ -161,7 +161,7 @@ class Records:
     def where(self, index: int) -> str:
         """A record's place, for messages: its number in its file, from 0."""
         path, number = self._place(index)
-        return "record %d of %s" % (number, path)
+        return f"record {number} of {path}"
 
     def read(self, index: int) -> bytes:
         """A record's data; `DataError` if they are cut or have not the record's checksum."""
@@ -170,11 +170,11 @@ class Records:
             file.seek(start)
             data = file.read(length)
         if len(data) != length:
-            raise DataError("%s is truncated: fetch or convert it again" % self.where(index))
+            raise DataError(f"{self.where(index)} is truncated: fetch or convert it again")
         if masked_crc(data) != checksum:
             raise DataError(
-                "%s is damaged (its data have not the checksum stored with them): fetch or convert "
-                "the file again" % self.where(index)
+                f"{self.where(index)} is damaged (its data have not the checksum stored with them):"
+                " fetch or convert the file again"
             )
         return data
 
@@ -205,19 +205,18 @@ def _length(path, header, position, number) -> int:
         if number == 0:
             raise _truncated(path, position)
         raise DataError(
-            "record %d of %s is damaged (its length has not the checksum stored with it): fetch or "
-            "convert the file again" % (number, path)
+            f"record {number} of {path} is damaged (its length has not the checksum stored with"
+            " it): fetch or convert the file again"
         )
     if length > LONGEST:
         raise DataError(
-            "record %d of %s claims %d bytes: an image's record has at most %d"
-            % (number, path, length, LONGEST)
+            f"record {number} of {path} claims {length} bytes: an image's record has at most"
+            f" {LONGEST}"
         )
     return length
 
 
 def _truncated(path, position):
     return DataError(
-        "%s is truncated or no TFRecord file (at byte %d): fetch or convert it again"
-        % (path, position)
+        f"{path} is truncated or no TFRecord file (at byte {position}): fetch or convert it again"
     )

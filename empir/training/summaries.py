@@ -24,7 +24,7 @@ class Writer:
 
     def __init__(self, logdir: str):
         self._logdir = logdir
-        name = "events.out.tfevents.%d.%s.%d" % (time.time(), socket.gethostname(), os.getpid())
+        name = f"events.out.tfevents.{int(time.time())}.{socket.gethostname()}.{int(os.getpid())}"
         try:
             os.makedirs(logdir, exist_ok=True)
             self._file = tf.io.TFRecordWriter(os.path.join(logdir, name))
@@ -62,4 +62,4 @@ class Writer:
 
     def _cannot(self, error):
         reason = getattr(error, "strerror", None) or str(error).split("\n")[0]
-        return EmpirError("--logdir=%s cannot be written to (%s)" % (self._logdir, reason))
+        return EmpirError(f"--logdir={self._logdir} cannot be written to ({reason})")
