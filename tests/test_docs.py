@@ -198,6 +198,7 @@ def run(words, folder, text=""):
     assert process.returncode == 0, "%s\n%s" % (words[-1], process.stderr)
 
 
+@pytest.mark.slow
 def test_the_blocks_that_are_marked_so_run(folder):
     marked = [block for block in blocks() if block.marker == "run"]
     assert {block.page for block in marked} >= {"README.md", "docs/extending.md"}

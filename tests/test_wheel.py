@@ -17,6 +17,8 @@ from empir.runtime import VERSION
 from tests.support import MEMBERS, ROOT
 from tests.support.released import WIDTH, save_members
 
+pytestmark = pytest.mark.slow  # it starts processes
+
 SHARED_PACKAGES = sysconfig.get_paths()["purelib"]
 
 

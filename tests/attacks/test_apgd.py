@@ -133,6 +133,7 @@ def test_results_do_not_depend_on_the_batch(session, data):
     assert np.mean(np.abs(whole[part] - alone) > 1e-5) < 0.02
 
 
+@pytest.mark.slow
 def test_seeds_and_indices_decide_the_start(session, data):
     attack = AutoPGD(ensemble(session).target(), sess=session)
 
@@ -147,6 +148,7 @@ def test_seeds_and_indices_decide_the_start(session, data):
     assert (first != start(1, [4, 5, 6, 7])).any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("targeted", [False, True])
 def test_it_beats_pgd_of_as_many_steps(session, data, targeted):
     target = ensemble(session).target()

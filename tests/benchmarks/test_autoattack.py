@@ -23,6 +23,8 @@ from tests.support import MEMBERS, ROOT
 from tests.support.released import save_members
 from tests.support.scripts import assert_refused, run_module
 
+pytestmark = pytest.mark.slow  # it starts processes
+
 COUNT = 5
 EPS = 0.1
 MEMBER = {"path": "b/x", "sha256": "0", "weight_bits": 2, "activation_bits": 4}

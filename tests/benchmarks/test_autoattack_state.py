@@ -22,6 +22,8 @@ from tests.benchmarks.test_autoattack import (
 )
 from tests.support.kills import killed_runs
 
+pytestmark = pytest.mark.slow  # it starts processes
+
 __all__ = ["checked", "data"]  # fixtures
 
 

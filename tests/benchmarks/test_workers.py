@@ -12,6 +12,8 @@ import pytest
 from benchmarks import protocol
 from tests.support import ROOT
 
+pytestmark = pytest.mark.slow  # it starts processes
+
 PYTORCH = os.path.join(ROOT, ".venv-pytorch", "bin", "python")
 OWN = [sys.executable, "-B", "-m", "benchmarks.tensorflow_worker"]
 OTHER = [PYTORCH, "-B", "-m", "benchmarks.pytorch_worker"]

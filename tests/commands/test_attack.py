@@ -299,6 +299,7 @@ def test_layer_wise_bits_are_kept_per_layer(run, tmp_path):
     assert member["activation_bits"] == [4, 3, 2]
 
 
+@pytest.mark.slow
 def test_ensembles_of_any_number_of_members(run, tmp_path):
     listed = "w2a4:model1,w2a4/w2a4/w2a4:model2,fp:model3,fp:model3,w2a4:model1"
     line = "--members=%s --protocol=paper --out=%s" % (listed, tmp_path)
@@ -310,6 +311,7 @@ def test_ensembles_of_any_number_of_members(run, tmp_path):
     assert len(record["member_accuracy"]) == 5 and record["combine"] == "vote"
 
 
+@pytest.mark.slow
 def test_widths_are_the_checkpoints(run, tmp_path):
     widths = "--data_dir=data --nb_samples=5 --attack=fgsm --out=%s"
     retyped = run("--members=w2a4:told,fp:model3" + FAST)
@@ -323,6 +325,7 @@ def test_widths_are_the_checkpoints(run, tmp_path):
     assert [member["nb_filters"] for member in records[1]["members"]] == [4, 6]
 
 
+@pytest.mark.slow
 def test_a_finished_training_is_trained_on(run, workspace, tmp_path):
     (tmp_path / "member").mkdir()
     (tmp_path / "once").mkdir()
@@ -349,11 +352,13 @@ def test_a_training_starts_at_the_width_of_its_first_weights(run, tmp_path):
         assert json.load(file)["options"] == {"nb_filters": 6}
 
 
+@pytest.mark.slow
 def test_three_listed_members_are_ensemble_three(run):
     listed = run("--members=w2a4:model1,w2a4:model2,fp:model3" + FAST)
     assert listed.returncode == 0 and listed.stdout == run(ENSEMBLE + FAST).stdout
 
 
+@pytest.mark.slow
 def test_a_temperature_is_kept_in_the_record(run, tmp_path):
     line = ENSEMBLE + FAST + "--combine=mean_probs --temperature=%s --out=%s"
     outs = [run(line % (t, tmp_path / str(t))).stdout for t in (1, 0.01)]
@@ -375,6 +380,7 @@ DEFENSES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("line", DEFENSES)
 def test_the_originals_other_trainings(run, workspace, monkeypatch, tmp_path, line):
     folder = tmp_path / "member"

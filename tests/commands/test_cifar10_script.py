@@ -43,6 +43,7 @@ README = {
 BITS = {"ensemble": [(4, 2), (2, 2), (None, None)], "baseline": [(None, None)]}
 
 
+@pytest.mark.slow
 @needs_cifar10
 @pytest.mark.parametrize("name", README)
 def test_the_originals_commands(script, members, tmp_path, name):
@@ -59,6 +60,7 @@ def test_the_originals_commands(script, members, tmp_path, name):
     )
 
 
+@pytest.mark.slow
 @needs_cifar10
 @pytest.mark.parametrize("option", ["--stocRound", "--stocRound --engine"])
 def test_networks_that_draw_at_random_are_attacked(script, members, option):
@@ -117,6 +119,7 @@ def small_cifar10(monkeypatch, folder):
         monkeypatch.setitem(cifar10.SHA256, name, hashlib.sha256(data).hexdigest())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", [Precision(), Precision(4, 2)], ids=str)
 def test_a_member_is_trained_on_smoothed_labels(tmp_path, monkeypatch, precision):
     small_cifar10(monkeypatch, str(tmp_path))

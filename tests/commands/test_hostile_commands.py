@@ -120,6 +120,7 @@ def test_a_signal_ends_it_in_order(call, command, monkeypatch):
     assert signal.getsignal(signal.SIGTERM) == before
 
 
+@pytest.mark.slow
 @each
 def test_output_that_is_lost_is_no_success(command, workspace, tmp_path):
     """Of a process, once for each command, the cheapest that prints: its help."""

@@ -140,11 +140,13 @@ STREAMS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("line, expected", STREAMS, ids=[row[0] for row in STREAMS])
 def test_output_that_is_lost_is_told_by_the_status(line, expected):
     assert run_shell(line) == expected
 
 
+@pytest.mark.slow
 def test_a_path_that_the_output_cannot_encode_is_escaped(tmp_path):
     folder = str(tmp_path / "m\u00e9moire\n")
     os.mkdir(folder)
@@ -169,6 +171,7 @@ def test_a_path_that_the_output_cannot_encode_is_escaped(tmp_path):
     assert done.stdout.count(b"\n") == 1
 
 
+@pytest.mark.slow
 def test_a_killed_attack_says_how_to_go_on_and_does(tmp_path):
     """Of a process: a signal while TensorFlow computes."""
     save_members(str(tmp_path))

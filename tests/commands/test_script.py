@@ -17,6 +17,8 @@ from tests.support import ROOT
 from tests.support.released import MEMBERS, narrow, save_members
 from tests.support.scripts import MNIST_SCRIPT, RESULT, assert_refused, assert_result, run_script
 
+pytestmark = pytest.mark.slow  # it starts processes
+
 # The original's README commands with short paths, and the sizes that keep tests fast.
 ENSEMBLE = (
     "--wbits=2 --abits=4 --wbits2=2 --abits2=4 --ensembleThree "

@@ -79,6 +79,7 @@ def test_mnist_stays_in_blocks_from_one_convolution_to_the_next(session, random)
     assert not {"Tanh", "GatherV2"} & set(added)  # kernels are prepared
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("attack", ["fgsm", "bim", "pgd", "cw"])
 def test_attacks_through_the_engine_find_the_same(attack, session, random):
     plain, fast = build("MNISTconv", FULL, session)

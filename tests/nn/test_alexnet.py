@@ -21,6 +21,8 @@ from empir.runtime import tf
 from tests.golden import recipe
 from tests.support import GOLDEN, resident_megabytes
 
+pytestmark = pytest.mark.slow  # AlexNet is large
+
 ALEXNET = architecture("AlexNet")
 PRECISIONS = (Precision(2, 2), Precision(4, 4), FULL)
 CLIP = dict(clip_min=-2.2, clip_max=2.7)

@@ -209,6 +209,7 @@ def test_vote_and_probabilities(network, golden, images):
         np.testing.assert_allclose(session.run(found), golden[key], rtol=0, atol=5e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["ensemble", "model1", "model3"])
 @pytest.mark.parametrize("attack", ["fgsm", "bim", "pgd", "cw"])
 def test_attack(network, dataset, levels, golden, images, attack, name):
@@ -226,6 +227,7 @@ def test_attack(network, dataset, levels, golden, images, attack, name):
     assert abs(norm - 1) < bound.norm
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dataset", ["mnist"], indirect=True)
 @pytest.mark.parametrize("levels", ["reciprocal"], indirect=True)
 def test_pgd_differs_from_the_original_by_the_scale_of_its_loss_only(

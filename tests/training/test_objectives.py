@@ -232,6 +232,7 @@ def test_penalty_is_differentiated_as_finite_differences_say(
     assert slope == pytest.approx((values[0] - values[1]) / 2e-5, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_regularised_networks_have_smaller_input_gradients(session, data):
     trained = [
         train(settings(objective=goal, epochs=4), data, progress=False)
