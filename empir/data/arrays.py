@@ -23,7 +23,7 @@ class Header(NamedTuple):
     shape: Tuple[int, ...]
 
     @property
-    def count(self) -> int:
+    def size(self) -> int:
         """The number of numbers in the array."""
         return functools.reduce(operator.mul, self.shape, 1)  # Python's integers do not wrap
 
@@ -80,7 +80,7 @@ class Arrays:
             are there, or there are more than it claims.
         """
         with self._member(name) as (member, header, fortran):
-            count = header.count
+            count = header.size
             where = f"{self._path}: {name}"
             check_memory(where, count * header.dtype.itemsize)
             array = np.empty(count, header.dtype)

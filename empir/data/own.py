@@ -67,7 +67,7 @@ def load(
                 f"{path}: {names[1]} is {label_type} {label_shape}, expected integers"
                 f" {dimensions[:1]}, one label for each image"
             )
-        check_memory(f"{path}: {names[0]}", 5 * archive.header(names[0]).count)
+        check_memory(f"{path}: {names[0]}", 5 * archive.header(names[0]).size)
         images, labels = archive.read(names[0]), archive.read(names[1])
         files = {os.path.basename(path): archive.sha256()}
     if images.dtype == np.uint8:
