@@ -117,7 +117,7 @@ class TensorFlowSystem(protocol.System):
         for precisions, filters, own in zip(
             self._precisions, self._filters, self._workload.weights
         ):
-            names = self._network.released_names[family(precisions)]
+            names = self._network.names(family(precisions))
             arrays = {names[name]: array for name, array in own.items()}
             members.append(
                 member_from_arrays(

@@ -177,7 +177,7 @@ def _attack_adaptively(request, data, arrays):
     source = subjects.Source(
         architecture=setting.architecture,
         members=request.members,
-        outside=() if FLAGS.rand else subjects.independent(setting),
+        outside=subjects.independent(setting),
         combine=request.protocol.combine,
         temperature=request.temperature,
         options=request.options,

@@ -7,7 +7,7 @@ from typing import Iterator, List, Optional, Tuple
 from absl import flags
 
 from empir import attacks
-from empir.commands import defenses
+from empir.commands import defenses, extensions
 from empir.commands.data_flags import given
 from empir.errors import EmpirError
 from empir.experiments import ADAPTIVE, PROTOCOLS, Experiment
@@ -60,7 +60,7 @@ class Request:
     """A training, an attack, or one after the other.
 
     Attributes:
-      experiment: the dataset's experiment, with the network of --rand if that is asked for.
+      experiment: the experiment, with the network of --network or --rand if one is asked for.
       setting: the same with the values of the flags for the attack, the training and the seed.
       members: the networks to attack, or the one to train.
       training: whether the network is trained first.
@@ -130,7 +130,7 @@ def read(experiment: Experiment) -> Request:
       EmpirError: for flags that are missing, or contradict each other.
     """
     specs = members()
-    chosen = with_rand(experiment, specs)
+    chosen = with_network(experiment, specs)
     is_single = not given("members") and len(specs) == 1
     request = Request(
         experiment=chosen,
@@ -192,12 +192,17 @@ def listed_members() -> Tuple[MemberSpec, ...]:
     return tuple(MemberSpec.parse(text, "--members") for text in FLAGS.members)
 
 
-def with_rand(experiment: Experiment, specs) -> Experiment:
-    """The experiment with the network that --rand asks for; the same one without the flag.
+def with_network(experiment: Experiment, specs) -> Experiment:
+    """The experiment with the network of --network or --rand; the same one without these flags.
 
     Raises:
-      EmpirError: if the dataset has no such network, or if a member is quantized.
+      EmpirError: if there is no such network, or of --rand if a member is quantized.
     """
+    if FLAGS.network is not None:
+        if FLAGS.rand:
+            raise EmpirError("--network and --rand exclude each other")
+        network = _network(FLAGS.network)
+        return replace(experiment, architecture=network.name, nb_filters=network.nb_filters)
     if not FLAGS.rand:
         return experiment
     if experiment.random_architecture is None:
@@ -209,6 +214,16 @@ def with_rand(experiment: Experiment, specs) -> Experiment:
                 "--rand is a network of full precision: drop bits, or name members fp:CHECKPOINT"
             )
     return replace(experiment, architecture=experiment.random_architecture)
+
+
+def _network(text):
+    """The network of --network: a name of `nn.architectures`, or that of an object in a file."""
+    if ":" not in text:
+        return architecture(text)
+    network = extensions.load(text, "--network")
+    if not isinstance(network, Architecture):
+        raise EmpirError(f"--network={text} is no network: name what nn.register returns")
+    return architecture(network.name)
 
 
 def protocol() -> Protocol:

@@ -11,7 +11,7 @@ from empir.commands.data_flags import dataset_help, define_data, define_own_data
 from empir.commands.flag_types import define_count, define_number, define_seed
 from empir.data import subsets
 from empir.experiments import Experiment
-from empir.nn import MOST_FILTERS
+from empir.nn import MOST_FILTERS, architectures
 
 FLAGS = flags.FLAGS
 
@@ -68,8 +68,14 @@ def define_members(default: str):
     )
 
 
-def define_drawing():
-    """Define --stocRound and --rand, with which networks draw at random."""
+def define_kinds():
+    """Define --network, and --stocRound and --rand, with which networks draw at random."""
+    flags.DEFINE_string(
+        "network",
+        None,
+        f"The members' network: {', '.join(architectures())}, or FILE.py:NAME of one of your own "
+        "(docs/extending.md). By default it is the dataset's.",
+    )
     flags.DEFINE_bool("stocRound", False, "Quantize with stochastic rounding.")
     flags.DEFINE_bool(
         "rand",
@@ -144,7 +150,7 @@ def _define_networks(experiment):
         "checkpoint.",
         MOST_FILTERS,
     )
-    define_drawing()
+    define_kinds()
 
 
 def _define_training(experiment):

@@ -57,7 +57,7 @@ def setup():
         "The width of the members. By default it is that of their checkpoints.",
         MOST_FILTERS,
     )
-    empir_flags.define_drawing()
+    empir_flags.define_kinds()
     text = "The radius, e.g. 0.1 or 8/255. By default it is the paper's for the norm linf."
     define_number("eps", None, text, zero=False)
     flags.DEFINE_string("norm", "linf", "The norm of the radius: linf or l2.")
@@ -94,12 +94,12 @@ def run(_):
     models = subjects.keras_files(FLAGS.checkpoint)
     options = _options(models)
     members = () if models else _members(chosen)
-    chosen = attack_flags.with_rand(chosen, members)
+    chosen = attack_flags.with_network(chosen, members)
     source = subjects.Source(
         architecture=chosen.architecture,
         members=members,
         models=models,
-        outside=_outside(() if FLAGS.rand else subjects.independent(chosen)),
+        outside=_outside(subjects.independent(chosen)),
         combine=FLAGS.combine,
         options=options,
         seed=FLAGS.seed,
@@ -162,7 +162,7 @@ def _options(models):
         options["nb_filters"] = FLAGS.nb_filters
     if FLAGS.stocRound:
         options["stochastic_rounding"] = True
-    for name in ("members", "nb_filters", "stocRound", "rand"):
+    for name in ("members", "nb_filters", "stocRound", "rand", "network"):
         if models and FLAGS[name].value:
             raise EmpirError(f"--{name} and --checkpoint exclude each other")
     if FLAGS.trust and not models:

@@ -7,7 +7,7 @@ from typing import NamedTuple, Optional, Sequence, Tuple
 from empir import runtime
 from empir.data import Dataset
 from empir.errors import EmpirError
-from empir.experiments import Experiment
+from empir.experiments import Experiment, experiment
 from empir.models.specs import MemberSpec
 from empir.nn import architecture
 from empir.nn.precision import FULL, per_layer
@@ -95,7 +95,9 @@ def shipped(chosen: Experiment) -> Tuple[MemberSpec, ...]:
 
 
 def independent(chosen: Experiment) -> Tuple[MemberSpec, ...]:
-    """The network outside the ensembles in this repository, if there is one."""
+    """The network outside the ensembles in this repository, if there is one of this kind."""
+    if chosen.architecture != experiment(chosen.dataset).architecture:
+        return ()
     try:
         path = clone.shipped(os.path.join("checkpoints", INDEPENDENT, chosen.dataset), "--outside")
     except EmpirError:  # `trials.left_out` tells what is missing then

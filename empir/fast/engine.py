@@ -17,8 +17,18 @@ have an engine.
 from typing import Optional
 
 from empir import runtime
+from empir.errors import EmpirError
 from empir.fast.convolutions import Axis, Blocked, MatrixProduct, SubPixel
-from empir.nn.layers import BatchNorm, QuantConv2D, QuantDense
+from empir.nn.layers import (
+    BatchNorm,
+    PositionBias,
+    QuantConv2D,
+    QuantDense,
+    ScaledReLU,
+    Softmax,
+    draws,
+    layers_of,
+)
 from empir.runtime import keras, tf
 
 
@@ -26,15 +36,15 @@ class Engine:
     """Logits of a network, for the gradient with respect to its input.
 
     Args:
-      model: a `keras.Sequential` with a layer "logits" (`empir.nn`). The kernels of layers with
-        `trainable=False` are rearranged when `prepare(session)` is called, those of others in
-        every session call, outside of loops.
+      model: a Keras model of layers one after another, with a layer "logits" (`empir.nn`). The
+        kernels of layers with `trainable=False` are rearranged when `prepare(session)` is called,
+        those of others in every session call, outside of loops.
     """
 
     def __init__(self, model):
         self.model = model
         self._cached = []
-        layers = [layer for layer in model.layers if not isinstance(layer, keras.layers.InputLayer)]
+        layers = layers_of(model)
         names = [layer.name for layer in layers]
         layers = layers[: names.index("logits") + 1]
         formulations = _formulations(layers)
@@ -94,17 +104,49 @@ class Engine:
         return self._cached[-1]
 
 
-def engine_for(model, draws: bool, choice: Optional[bool] = None) -> Optional[Engine]:
-    """The engine of a network, or None if it is to be computed layer by layer.
+#: Layers that an engine computes as they are, or faster.
+KNOWN_LAYERS = (
+    BatchNorm,
+    PositionBias,
+    QuantConv2D,
+    QuantDense,
+    ScaledReLU,
+    Softmax,
+    keras.layers.Activation,
+    keras.layers.AveragePooling2D,
+    keras.layers.Flatten,
+    keras.layers.MaxPooling2D,
+)
+
+
+def engine_for(model, wanted: Optional[bool] = None) -> Optional[Engine]:
+    """The engine that computes a network for attacks; None = its layers are called one by one.
+
+    This is the one place that decides it, for networks that are evaluated and for those that are
+    attacked while they are trained.
 
     Args:
-      model: see `Engine`.
-      draws: whether the network draws at random.
-      choice: whether it gets an engine; None = unless it draws at random or there is a GPU.
+      model: as `Engine` takes it.
+      wanted: True = an engine, False = none. None = an engine unless there is a GPU, the network
+        draws at random, or it has branches or a layer that is not one of `KNOWN_LAYERS`.
+
+    Raises:
+      EmpirError: if an engine is wanted of a network with branches or other layers.
     """
-    if choice is None:
-        choice = not (draws or runtime.gpus())
-    return Engine(model) if choice else None
+    if wanted is False or wanted is None and (draws(model) or runtime.gpus()):
+        return None
+    layers = layers_of(model)
+    chain = all(isinstance(layer, KNOWN_LAYERS) for layer in layers) and all(
+        layer.input is before.output for before, layer in zip(layers, layers[1:])
+    )
+    if chain:
+        return Engine(model)
+    if wanted:
+        raise EmpirError(
+            f"{model.name} has branches or layers that the engine does not compute: leave out "
+            "--engine (from Python engine=True)"
+        )
+    return None
 
 
 class _Flow:

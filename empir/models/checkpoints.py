@@ -110,7 +110,7 @@ def assign(
       CheckpointError: if their names or shapes are not this network's, and then all differences
         are listed, or if no training ends with them (`identity.check_weights`).
     """
-    names = network.released_names[family(precisions)]
+    names = network.names(family(precisions))
     variables = weights(model)
     expected = {released: tuple(variables[own].shape.as_list()) for own, released in names.items()}
     differences = compare(arrays, expected)
@@ -154,7 +154,7 @@ def _hint(network, arrays, expected):
 def released_arrays(network: Architecture, precisions, model, session) -> Dict[str, np.ndarray]:
     """A model's weights under their released names, ready for `save`."""
     variables = weights(model)
-    names = network.released_names[family(precisions)]
+    names = network.names(family(precisions))
     values = session.run({own: variables[own] for own in names})
     return {released: values[own] for own, released in names.items()}
 
@@ -212,8 +212,8 @@ def describe(path: str) -> str:
 def _recognised(path, arrays):
     """(architecture, family) that weights are of, by their names."""
     for network in architectures().values():
-        for kind, names in network.released_names.items():
-            if set(names.values()) == set(arrays):
+        for kind in network.families:
+            if set(network.names(kind).values()) == set(arrays):
                 return network, kind
     raise CheckpointError(
         "%s is of no network that this project knows; its variables: %s"

@@ -89,7 +89,7 @@ def width(network: Architecture, shapes: Dict[str, tuple]) -> Optional[int]:
       network: its architecture.
       shapes: released name -> shape.
     """
-    for names in network.released_names.values():
+    for names in map(network.names, network.families):
         shape = shapes.get(next(iter(names.values())))
         if shape and set(shapes) == set(names.values()):
             filters, rest = divmod(shape[-1], network.first_filters)
@@ -117,7 +117,7 @@ def check_weights(network: Architecture, kind: str, arrays: Dict[str, np.ndarray
     Raises:
       CheckpointError: if a kernel is all zero, a weight is huge, or a variance is negative.
     """
-    for own, released in network.released_names[kind].items():
+    for own, released in network.names(kind).items():
         array = arrays[released]
         problem = None
         if own.endswith("/kernel") and not array.any():

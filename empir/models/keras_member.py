@@ -9,9 +9,15 @@ import numpy as np
 from empir.data import Dataset
 from empir.errors import CheckpointError
 from empir.models import checkpoints, keras_file
-from empir.models.member import Member, quantizers_of
+from empir.models.member import Member
 from empir.models.model import Model
-from empir.nn.layers import CUSTOM_OBJECTS, layers_within, quantize_once, with_quantizers
+from empir.nn.layers import (
+    CUSTOM_OBJECTS,
+    layers_within,
+    quantize_once,
+    quantizers_of,
+    with_quantizers,
+)
 from empir.nn.precision import FULL, Precision
 from empir.nn.quantizers import QUANTIZERS
 from empir.runtime import keras

@@ -86,8 +86,7 @@ def ready_member(model, precisions: Sequence, session, engine=None, **origin) ->
       **origin: path, sha256, nb_filters and usual_width, see `Member`.
     """
     quantize_once(model, session)
-    member = Member(model, precisions, **origin)
-    member.engine = engine_for(model, member.draws, engine)
+    member = Member(model, precisions, engine=engine_for(model, engine), **origin)
     if member.engine:
         member.engine.prepare(session)
     return member

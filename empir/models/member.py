@@ -3,8 +3,9 @@
 import copy
 
 from empir.models.model import Model
-from empir.nn.layers import layers_within, with_quantizers
+from empir.nn.layers import draws, layers_of, with_quantizers
 from empir.nn.quantizers import BACKWARD_PASSES, check_backward
+from empir.runtime import keras
 
 
 class Member(Model):
@@ -43,7 +44,7 @@ class Member(Model):
         self.engine = engine
         self.nb_filters = nb_filters
         self.usual_width = usual_width
-        self.layer_names = [layer.name for layer in model.layers]
+        self.layer_names = [layer.name for layer in layers_of(model)]
 
     @property
     def is_full_precision(self) -> bool:
@@ -53,11 +54,7 @@ class Member(Model):
     @property
     def draws(self) -> bool:
         """Whether a quantizer draws at random."""
-        return any(
-            getattr(quantizer, "stochastic", False)
-            for layer in layers_within(self.model)
-            for quantizer in quantizers_of(layer)
-        )
+        return draws(self.model)
 
     def with_backward(self, name: str) -> "Member":
         """See `Model.with_backward`."""
@@ -77,11 +74,10 @@ class Member(Model):
 
     def fprop(self, x):
         """Every layer's output, by the layer's name."""
-        outputs = {}
+        layers = layers_of(self.model)
+        inner = keras.models.Model(self.model.inputs, [layer.output for layer in layers])
         with with_quantizers(self.model, self.backward):
-            for layer in self.model.layers:
-                x = outputs[layer.name] = layer.call(x)
-        return outputs
+            return dict(zip(self.layer_names, inner.call(x)))
 
     def get_logits(self, x):
         """Logits, float32 [n, classes]."""
@@ -93,8 +89,3 @@ class Member(Model):
     def get_params(self):
         """The latent weights."""
         return self.model.weights
-
-
-def quantizers_of(layer) -> list:
-    """A layer's quantizers of weights and of activations; None = it does not quantize these."""
-    return [getattr(layer, name, None) for name in ("kernel_quantizer", "input_quantizer")]

@@ -11,20 +11,20 @@ network quantizes all three convolutions, weights and inputs, so also the image;
 from empir.nn import Architecture
 
 
-def layers(stack, f: int):
-    """Add the layers at width f to a `stack.Stack`."""
-    stack.conv("conv1", f, 5)
-    stack.max_pool("pool1", "valid")
-    stack.relu("relu1")
-    stack.conv("conv2", f, 5)
-    stack.relu("relu2")
-    stack.average_pool("pool2")
-    stack.conv("conv3", 2 * f, 5)
-    stack.relu("relu3")
-    stack.average_pool("pool3")
-    stack.flatten()
-    stack.linear("linear1", 64)
-    stack.linear("logits", 10)
+def layers(build, x, f: int):
+    """Logits of images x at width f, by a `builder.Builder`."""
+    x = build.conv(x, "conv1", f, 5)
+    x = build.max_pool(x, "pool1", "valid")
+    x = build.relu(x, "relu1")
+    x = build.conv(x, "conv2", f, 5)
+    x = build.relu(x, "relu2")
+    x = build.average_pool(x, "pool2")
+    x = build.conv(x, "conv3", 2 * f, 5)
+    x = build.relu(x, "relu3")
+    x = build.average_pool(x, "pool3")
+    x = build.flatten(x)
+    x = build.linear(x, "linear1", 64)
+    return build.linear(x, "logits", 10)
 
 
 #: Our weight name -> the released one without its prefix "fp_" or "lp_".

@@ -102,8 +102,10 @@ def _bits(layer, quantizer):
 
 
 def layer_costs(model) -> List[LayerCost]:
-    """Costs of a `keras.Sequential`, layer by layer."""
-    return [layer_cost(layer) for layer in model.layers]
+    """Costs of a Keras model, layer by layer."""
+    from empir.nn.layers import layers_of
+
+    return [layer_cost(layer) for layer in layers_of(model)]
 
 
 def total(costs: Sequence[Cost]) -> Cost:

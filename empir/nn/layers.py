@@ -307,6 +307,25 @@ def layers_within(model):
         left += [getattr(layer, name, None) for name in inner]
 
 
+def layers_of(model) -> list:
+    """The layers of a Keras model in the order in which they are computed, without its input."""
+    return [layer for layer in model.layers if not isinstance(layer, keras.layers.InputLayer)]
+
+
+def draws(model) -> bool:
+    """Whether a quantizer of a Keras model draws at random."""
+    return any(
+        getattr(quantizer, "stochastic", False)
+        for layer in layers_within(model)
+        for quantizer in quantizers_of(layer)
+    )
+
+
+def quantizers_of(layer) -> list:
+    """A layer's quantizers of weights and of activations; None = it does not quantize these."""
+    return [getattr(layer, name, None) for name in ("kernel_quantizer", "input_quantizer")]
+
+
 @contextlib.contextmanager
 def with_quantizers(model, backward: str):
     """Within this context, calls of a model have that backward pass (`DoReFaActivations`)."""

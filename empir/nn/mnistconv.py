@@ -10,16 +10,16 @@ stays at full precision.
 from empir.nn import Architecture
 
 
-def layers(stack, f: int):
-    """Add the layers at width f to a `stack.Stack`."""
-    stack.conv("conv1", f, 8, strides=2)
-    stack.relu("relu1")
-    stack.conv("conv2", 2 * f, 6, strides=2, padding="valid")
-    stack.relu("relu2")
-    stack.conv("conv3", 2 * f, 5, padding="valid")
-    stack.relu("relu3")
-    stack.flatten()
-    stack.linear("logits", 10)
+def layers(build, x, f: int):
+    """Logits of images x at width f, by a `builder.Builder`."""
+    x = build.conv(x, "conv1", f, 8, strides=2)
+    x = build.relu(x, "relu1")
+    x = build.conv(x, "conv2", 2 * f, 6, strides=2, padding="valid")
+    x = build.relu(x, "relu2")
+    x = build.conv(x, "conv3", 2 * f, 5, padding="valid")
+    x = build.relu(x, "relu3")
+    x = build.flatten(x)
+    return build.linear(x, "logits", 10)
 
 
 ARCHITECTURE = Architecture(

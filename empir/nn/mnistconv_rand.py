@@ -6,22 +6,25 @@ drawn from a normal distribution around the trained kernel, with a standard devi
 rectifier after it is multiplied by a trainable factor, which starts at 0.05.
 """
 
+from dataclasses import replace
+
 from empir.nn import mnistconv
 
 
-def layers(stack, f: int):
-    """Add the layers at width f to a `stack.Stack`."""
-    stack.conv("conv1", f, 8, strides=2)
-    stack.relu("relu1")
-    stack.conv("conv2", 2 * f, 6, strides=2, padding="valid")
-    stack.relu("relu2")
-    stack.random_conv("conv3", 2 * f, 5, padding="valid")
-    stack.scaled_relu("relu3", 0.05)
-    stack.flatten()
-    stack.linear("logits", 10)
+def layers(build, x, f: int):
+    """Logits of images x at width f, by a `builder.Builder`."""
+    x = build.conv(x, "conv1", f, 8, strides=2)
+    x = build.relu(x, "relu1")
+    x = build.conv(x, "conv2", 2 * f, 6, strides=2, padding="valid")
+    x = build.relu(x, "relu2")
+    x = build.random_conv(x, "conv3", 2 * f, 5, padding="valid")
+    x = build.scaled_relu(x, "relu3", 0.05)
+    x = build.flatten(x)
+    return build.linear(x, "logits", 10)
 
 
-ARCHITECTURE = mnistconv.ARCHITECTURE._replace(
+ARCHITECTURE = replace(
+    mnistconv.ARCHITECTURE,
     name="MNISTconvRand",
     layers=layers,
     released_names={

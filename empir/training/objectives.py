@@ -310,8 +310,7 @@ class _Evaluated(Member):
     """A network that is being trained, as it is evaluated: it normalises by moving statistics."""
 
     def __init__(self, member):
-        engine = engine_for(member.model, member.draws)
-        super().__init__(member.model, member.precisions, engine=engine)
+        super().__init__(member.model, member.precisions, engine=engine_for(member.model))
 
     def get_logits(self, x):
         """Logits, float32 [n, classes]."""

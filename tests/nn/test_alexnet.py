@@ -16,6 +16,7 @@ from empir import attacks, runtime
 from empir.models.ensemble import Ensemble, majority_probs
 from empir.models.loading import ready_member
 from empir.nn import architecture, family, quantizers, weights
+from empir.nn.layers import layers_of
 from empir.nn.precision import FULL, Precision, per_layer
 from empir.runtime import tf
 from tests.golden import recipe
@@ -145,7 +146,7 @@ def test_it_has_the_papers_number_of_weights(session):
 @pytest.mark.parametrize("f", [8, 32])
 def test_the_width_sets_the_convolutions_shapes(f, session):
     model = ALEXNET.build(nb_filters=f)
-    shapes = {layer.name: layer.output_shape[1:] for layer in model.layers}
+    shapes = {layer.name: layer.output_shape[1:] for layer in layers_of(model)}
     assert shapes["conv1"] == shapes["conv1_bias"] == (54, 54, 3 * f)
     assert (shapes["conv2"], shapes["pool2"]) == ((54, 54, 8 * f), (27, 27, 8 * f))
     assert (shapes["conv3"], shapes["pool3"]) == ((27, 27, 12 * f), (14, 14, 12 * f))

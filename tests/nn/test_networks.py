@@ -7,7 +7,7 @@ import pytest
 from empir import runtime
 from empir.errors import EmpirError
 from empir.nn import architecture, family, weights
-from empir.nn.layers import quantize_once
+from empir.nn.layers import layers_of, quantize_once
 from empir.nn.precision import FULL, Precision
 from empir.nn.quantizers import DoReFaActivations, DoReFaWeights
 from empir.runtime import keras, tf
@@ -122,7 +122,7 @@ SHAPES = {
 def test_the_width_sets_every_layers_shape(network, f, session):
     model = network.build(nb_filters=f)
     layers, kernels = SHAPES[network.name](f or network.nb_filters)
-    assert [(layer.name, layer.output_shape[1:]) for layer in model.layers] == layers
+    assert [(layer.name, layer.output_shape[1:]) for layer in layers_of(model)] == layers
     assert [(name, v.shape.as_list()) for name, v in weights(model).items()] == kernels
 
 
@@ -307,7 +307,7 @@ def test_the_architecture_is_found_by_the_papers_name(network, session):
     assert model.output_shape == (None, network.num_classes)
     assert model.get_layer("conv1").filters == network.nb_filters
     assert model.get_layer("logits").output_shape == model.output_shape
-    assert isinstance(model, keras.Sequential) and model.name == network.name
+    assert isinstance(model, keras.Model) and model.name == network.name
 
 
 def test_an_unknown_architecture_is_an_error_that_names_the_known():

@@ -146,11 +146,11 @@ def test_grappler_leaves_the_operations_of_the_rounding_in_the_graph(bits):
 # Networks
 
 
-def layers(stack, f):
+def layers(build, x, f):
     """A convolution and a linear layer, both quantized, and nothing else."""
-    stack.conv("conv1", f, 3)
-    stack.flatten()
-    stack.linear("logits", 10)
+    x = build.conv(x, "conv1", f, 3)
+    x = build.flatten(x)
+    return build.linear(x, "logits", 10)
 
 
 TINY = Architecture(

@@ -47,15 +47,15 @@ def difference(arrays, others) -> float:
     return max(np.abs(arrays[name] - others[name]).max() for name in arrays)
 
 
-def _normalised(stack, f):
-    stack.conv("conv1", f, 5, strides=3)
-    stack.position_bias("conv1_bias")
-    stack.batch_norm("bn1")
-    stack.relu("relu1")
-    stack.flatten()
-    stack.linear("fc1", 8, use_bias=True)
-    stack.batch_norm("bn2")
-    stack.linear("logits", 10, use_bias=True)
+def _normalised(build, x, f):
+    x = build.conv(x, "conv1", f, 5, strides=3)
+    x = build.position_bias(x, "conv1_bias")
+    x = build.batch_norm(x, "bn1")
+    x = build.relu(x, "relu1")
+    x = build.flatten(x)
+    x = build.linear(x, "fc1", 8, use_bias=True)
+    x = build.batch_norm(x, "bn2")
+    return build.linear(x, "logits", 10, use_bias=True)
 
 
 #: A small network with batch normalisation after a convolution and after a linear layer.
@@ -84,7 +84,7 @@ NORMALISED = Architecture(
 #: A network without a hidden layer, whose training is begun and ended in a moment.
 LINEAR = Architecture(
     name="linear",
-    layers=lambda stack, _: (stack.flatten(), stack.linear("logits", 10)),
+    layers=lambda build, x, _: build.linear(build.flatten(x), "logits", 10),
     input_shape=(28, 28, 1),
     num_classes=10,
     quantized_layers=(),

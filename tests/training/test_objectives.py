@@ -159,13 +159,13 @@ def test_fgsm_radii_stay_below_eps_unless_they_are_the_originals(session):
     assert np.mean(released > 1) > 0.9  # drives every pixel with a gradient to 0 or 1
 
 
-def linear(stack, f):
+def linear(build, x, f):
     """Logits = W x."""
-    stack.flatten()
-    stack.linear("logits", 10)
+    x = build.flatten(x)
+    return build.linear(x, "logits", 10)
 
 
-LINEAR = Architecture("linear", linear, (2, 3, 1), 10, (), 1, {"fp": {}})
+LINEAR = Architecture("linear", linear, (2, 3, 1), 10, (), 1)
 
 
 def test_penalty_of_a_linear_network_is_the_analytic_one(session, random):
@@ -193,20 +193,20 @@ def float64():
     keras.backend.set_floatx("float32")
 
 
-def pooled(stack, f):
+def pooled(build, x, f):
     """Every kind of layer of the paper's small networks."""
-    stack.conv("conv1", f, 3)
-    stack.max_pool("pool1", "valid")
-    stack.relu("relu1")
-    stack.conv("conv2", f, 3, strides=2)
-    stack.relu("relu2")
-    stack.average_pool("pool2")
-    stack.flatten()
-    stack.linear("linear1", 8)
-    stack.linear("logits", 10)
+    x = build.conv(x, "conv1", f, 3)
+    x = build.max_pool(x, "pool1", "valid")
+    x = build.relu(x, "relu1")
+    x = build.conv(x, "conv2", f, 3, strides=2)
+    x = build.relu(x, "relu2")
+    x = build.average_pool(x, "pool2")
+    x = build.flatten(x)
+    x = build.linear(x, "linear1", 8)
+    return build.linear(x, "logits", 10)
 
 
-POOLED = Architecture("pooled", pooled, (17, 17, 2), 10, ("conv1", "conv2"), 4, {"fp": {}})
+POOLED = Architecture("pooled", pooled, (17, 17, 2), 10, ("conv1", "conv2"), 4)
 
 
 @pytest.mark.parametrize("kernel", ["conv1", "conv2", "linear1", "logits"])
