@@ -149,22 +149,20 @@ def load_tensorflow():
             import keras
             import tensorflow as tf
     except ImportError as error:
-        raise UnsupportedEnvironment("cannot import TensorFlow and Keras (%s): %s" % (error, fix))
+        raise UnsupportedEnvironment(f"cannot import TensorFlow and Keras ({error}): {fix}")
     if not tf.__version__.startswith(TENSORFLOW + "."):
         raise UnsupportedEnvironment(
-            "EMPIR needs TensorFlow %s, found %s: %s" % (TENSORFLOW, tf.__version__, fix)
+            f"EMPIR needs TensorFlow {TENSORFLOW}, found {tf.__version__}: {fix}"
         )
     if keras.__version__ != KERAS:
-        raise UnsupportedEnvironment(
-            "EMPIR needs Keras %s, found %s: %s" % (KERAS, keras.__version__, fix)
-        )
+        raise UnsupportedEnvironment(f"EMPIR needs Keras {KERAS}, found {keras.__version__}: {fix}")
     backend = keras.backend
     found = (backend.backend(), backend.floatx(), backend.image_data_format())
     if found != KERAS_SETTINGS:
         raise UnsupportedEnvironment(
-            "Keras was imported with the settings %s, but EMPIR needs %s: import keras from "
-            "empir.runtime first, or change KERAS_BACKEND and keras.json"
-            % (", ".join(found), ", ".join(KERAS_SETTINGS))
+            f"Keras was imported with the settings {', '.join(found)}, but EMPIR needs "
+            f"{', '.join(KERAS_SETTINGS)}: import keras from empir.runtime first, or change "
+            "KERAS_BACKEND and keras.json"
         )
     tf.compat.v1.logging.set_verbosity(tf.compat.v1.logging.ERROR)
     return tf, keras
@@ -179,7 +177,7 @@ def __getattr__(name):
     """`tf` and `keras`, which are loaded when they are first asked for (PEP 562)."""
     if name in ("tf", "keras"):
         return _loaded()[("tf", "keras").index(name)]
-    raise AttributeError("module %r has no attribute %r" % (__name__, name))
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 @contextlib.contextmanager
@@ -282,7 +280,7 @@ def processor() -> str:
     with contextlib.suppress(OSError, KeyError), open("/proc/cpuinfo") as file:
         fields = dict(line.split(":", 1) for line in file if ":" in line)
         fields = {key.strip(): value.strip() for key, value in fields.items()}
-        name = "%(model name)s, family %(cpu family)s model %(model)s" % fields
+        name = f"{fields['model name']}, family {fields['cpu family']} model {fields['model']}"
     return "%s, %d threads" % (name, available_cpus())
 
 

@@ -91,7 +91,7 @@ def checked(words) -> list:
             word.encode("utf8")
         except UnicodeEncodeError:
             raise EmpirError(
-                "%r is not UTF-8, and TensorFlow opens no other paths: rename what it names" % word
+                f"{word!r} is not UTF-8, and TensorFlow opens no other paths: rename what it names"
             )
     return list(words)
 
@@ -103,11 +103,11 @@ def _parse(flags, words, own):
     except flags.Error as error:
         raise EmpirError(re.sub("^flag (?=--)", "", str(error)))
     if len(rest) > 1:
-        raise EmpirError("unexpected argument %r; flags are written --name=value" % rest[1])
+        raise EmpirError(f"unexpected argument {rest[1]!r}; flags are written --name=value")
     for name in own:
         flag = flags.FLAGS[name]
         if flag.present and flag.value == "" and name not in EMPTY:
-            raise EmpirError("--%s= is empty: give a value, or drop the flag" % name)
+            raise EmpirError(f"--{name}= is empty: give a value, or drop the flag")
     return rest
 
 
@@ -130,13 +130,13 @@ def _expanded(words, within):
             return
         name, equals, value = word.partition("=")
         if name in ("--undefok", "-undefok"):
-            raise EmpirError("%s: no flag is ignored here" % name)
+            raise EmpirError(f"{name}: no flag is ignored here")
         if name not in ("--flagfile", "-flagfile"):
             yield word
             continue
         path = value if equals else next(words, "")
         if path in within or len(within) == MOST_DEPTH:
-            raise EmpirError("--flagfile=%s is within itself, or too deep" % path)
+            raise EmpirError(f"--flagfile={path} is within itself, or too deep")
         yield from _expanded(_lines(path), within + (path,))
 
 
@@ -149,9 +149,9 @@ def _lines(path):
     except regular.NotRegularError:
         raise EmpirError(f"--flagfile={path} is not a regular file")
     except OSError as error:
-        raise EmpirError("--flagfile=%s cannot be read: %s" % (path, error.strerror))
+        raise EmpirError(f"--flagfile={path} cannot be read: {error.strerror}")
     except UnicodeDecodeError:
-        raise EmpirError("--flagfile=%s cannot be read: it is not UTF-8 text" % path)
+        raise EmpirError(f"--flagfile={path} cannot be read: it is not UTF-8 text")
     if len(content) > MOST_BYTES:
         raise EmpirError(f"--flagfile={path} is longer than 1 MiB")
     return [line for line in lines if line and not line.startswith(("#", "//"))]
@@ -185,11 +185,11 @@ def _entry(flag):
     name = "[no]" + flag.name if flag.boolean else flag.name
     text = flag.help.strip()
     if flag.default is not None:
-        text += " (default: %s)" % (flag.default_as_str or "''")
+        text += f" (default: {flag.default_as_str or repr('')})"
     elif "default" not in text:
         text += " (no default)"
     lines = textwrap.wrap(text, WIDTH - 4)
-    return "\n".join(["  --%s:" % name] + ["    " + line for line in lines])
+    return "\n".join([f"  --{name}:"] + ["    " + line for line in lines])
 
 
 _BIT_LIST = re.compile(r"--?(wbits2?List|abits2?List)$")

@@ -51,7 +51,7 @@ class Signalled(KeyboardInterrupt):
         self.number = number
 
     def __str__(self):
-        return "%s; %s" % (SIGNALS[signal.Signals(self.number).name], GO_ON)
+        return f"{SIGNALS[signal.Signals(self.number).name]}; {GO_ON}"
 
 
 def exit_with(run):
@@ -230,7 +230,7 @@ def _os_error(error):
 def _output_error(error):
     if error.errno == errno.EPIPE:
         return 128 + signal.SIGPIPE
-    return complain("standard output cannot be written: %s" % error.strerror)
+    return complain(f"standard output cannot be written: {error.strerror}")
 
 
 def _flush():

@@ -51,7 +51,7 @@ TABLES = {
     "checks": checks.text,
 }
 #: A table on a page: its kind, and its dataset.
-PATTERN = re.compile(r"<!-- (%s):(\w+) -->.*?<!-- end -->" % "|".join(TABLES), re.DOTALL)
+PATTERN = re.compile(rf"<!-- ({'|'.join(TABLES)}):(\w+) -->.*?<!-- end -->", re.DOTALL)
 
 
 def pages(root: str = ROOT) -> list:
@@ -70,7 +70,7 @@ def render(text: str) -> str:
     def replace(match):
         kind, dataset = match.group(1), match.group(2)
         table = TABLES[kind](os.path.join(RESULTS, dataset), EXPERIMENTS.get(dataset))
-        return "<!-- %s:%s -->\n%s\n<!-- end -->" % (kind, dataset, table)
+        return f"<!-- {kind}:{dataset} -->\n{table}\n<!-- end -->"
 
     return prose.render(PATTERN.sub(replace, text), RESULTS)
 

@@ -87,7 +87,7 @@ class ChunkStore:
         if stamp["run"] != self._run:
             return "is of another run"
         if (stamp["start"], stamp["rows"]) != (start, rows):
-            return "holds rows %s to %s" % (stamp["start"], stamp["start"] + stamp["rows"] - 1)
+            return f"holds rows {stamp['start']} to {stamp['start'] + stamp['rows'] - 1}"
         if stamp["sha256"] != _checksum(archive, set(archive.files) - {STAMP}):
             return "is damaged"
         if stamp["how"] != self._how and not self._told:
@@ -123,7 +123,7 @@ class ChunkStore:
             with opened(path) as archive:
                 yield archive
         except Exception as error:  # zipfile's, zlib's and NumPy's, of a file that is damaged
-            raise ResumeError("%s is damaged (%s)" % (path, " ".join(str(error).split())))
+            raise ResumeError(f"{path} is damaged ({' '.join(str(error).split())})")
 
     def _array(self, start, key):
         if self._folder is None:
@@ -170,7 +170,7 @@ class ChunkStore:
 
 
 def _linked(path):
-    return ResumeError("%s is a link: remove it, the state of a run lies in its folder" % path)
+    return ResumeError(f"{path} is a link: remove it, the state of a run lies in its folder")
 
 
 _OWN = re.compile(r"(chunk-\d{8,}\.npz|run\.json)(\.writing)?$")
@@ -187,7 +187,7 @@ def discard(folder: str):
     try:
         _discard(folder)
     except OSError as error:
-        raise EmpirError("cannot remove %s: %s" % (folder, error.strerror))
+        raise EmpirError(f"cannot remove {folder}: {error.strerror}")
 
 
 def _discard(folder):
@@ -220,6 +220,6 @@ def _checksum(arrays, names) -> str:
     whole = hashlib.sha256()
     for name in sorted(names):
         array = np.ascontiguousarray(arrays[name])
-        whole.update(("%s %s %s\n" % (name, array.dtype.str, array.shape)).encode("utf8"))
+        whole.update(f"{name} {array.dtype.str} {array.shape}\n".encode("utf8"))
         whole.update(array.data)
     return whole.hexdigest()

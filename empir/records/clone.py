@@ -26,8 +26,8 @@ def require(command: str) -> str:
     """
     if not root():
         raise EmpirError(
-            "%s works on the repository's own files, and this package is installed in %s: run it "
-            "from a clone" % (command, ROOT)
+            f"{command} works on the repository's own files, and this package is installed in "
+            f"{ROOT}: run it from a clone"
         )
     return root()
 
@@ -37,7 +37,7 @@ def shipped(folder: str, instead: str) -> str:
 
     Args:
       folder: relative to the clone, e.g. "checkpoints/mnist".
-      instead: the flag with which a user names something else, e.g. "--members=FOLDER".
+      instead: the flag with which a user names something else, e.g. "--members_dir=FOLDER".
 
     Raises:
       EmpirError: if the folder is in neither place.
@@ -45,8 +45,9 @@ def shipped(folder: str, instead: str) -> str:
     for path in (folder, os.path.join(root(), folder)):
         if os.path.isdir(path):
             return path
-    where = "this clone has no %s" if root() else "this installed package has no %s"
+    if root():
+        raise EmpirError(f"this clone has no {folder}: give {instead}")
     raise EmpirError(
-        "%s: give %s%s"
-        % (where % folder, instead, "" if root() else ", or run it from a clone of the repository")
+        f"this installed package has no {folder}: give {instead}, or run it from a clone of the "
+        "repository"
     )

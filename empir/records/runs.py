@@ -66,7 +66,7 @@ def replacing(path: str):
             os.unlink(temporary)
         if isinstance(error, EmpirError):
             raise
-        raise EmpirError("cannot write %s: %s" % (path, _reason(error)))
+        raise EmpirError(f"cannot write {path}: {_reason(error)}")
 
 
 class _Written:
@@ -112,7 +112,7 @@ def _target(path):
     """The regular file that is written as `path`, if there is one: itself, or a link's end."""
     if os.path.islink(path):
         if not os.path.exists(path):
-            raise EmpirError("cannot write %s: it is a link to nothing, remove it" % path)
+            raise EmpirError(f"cannot write {path}: it is a link to nothing, remove it")
         target = os.path.realpath(path)
     else:
         target = path
@@ -136,7 +136,7 @@ def make_folder(folder: str):
     try:
         os.makedirs(folder, exist_ok=True)
     except OSError as error:
-        raise EmpirError("cannot write to %s: %s" % (folder, _reason(error)))
+        raise EmpirError(f"cannot write to {folder}: {_reason(error)}")
 
 
 #: What a disk, a quota or `ulimit -f` answers that has no room left.
@@ -153,31 +153,31 @@ def temporary_folder():
     except FileNotFoundError as error:
         if error.filename is not None:
             raise
-        raise EmpirError("%s: %s" % (_reason(error), hint))
+        raise EmpirError(f"{_reason(error)}: {hint}")
     except OSError as error:
         if error.errno not in _FULL:
             raise
-        raise EmpirError("cannot write temporary files: %s: %s" % (_reason(error), hint))
+        raise EmpirError(f"cannot write temporary files: {_reason(error)}: {hint}")
 
 
 def check_writable(folder: str):
     """Raise `EmpirError` if `folder` is not, or could not be made, a folder to write to."""
     if not folder.strip():
-        raise EmpirError("--out=%s is empty: name a folder" % folder)
+        raise EmpirError(f"--out={folder} is empty: name a folder")
     path = os.path.abspath(folder)
     while not os.path.lexists(path):
         path = os.path.dirname(path)
     if not os.path.isdir(path) or not os.access(path, os.W_OK | os.X_OK):
-        raise EmpirError("cannot write to %s: %s is not a writable folder" % (folder, path))
+        raise EmpirError(f"cannot write to {folder}: {path} is not a writable folder")
 
 
 def check_file(path: str):
     """Raise `EmpirError` if a file cannot be written at `path`; its folder may be missing."""
     if not path.strip():
-        raise EmpirError("--out=%s is empty: name a file" % path)
+        raise EmpirError(f"--out={path} is empty: name a file")
     check_writable(os.path.dirname(path) or ".")
     if os.path.isdir(path):
-        raise EmpirError("--out=%s is a folder: name a file" % path)
+        raise EmpirError(f"--out={path} is a folder: name a file")
     _target(path)
 
 
@@ -212,9 +212,9 @@ def read_json(path: str) -> dict:
         content = json.loads(read_regular(path).decode("utf8"))
     except (OSError, ValueError, RecursionError) as error:
         reason = _reason(error) if isinstance(error, OSError) else " ".join(str(error).split())
-        raise ResumeError("%s is unreadable (%s): remove it" % (path, reason))
+        raise ResumeError(f"{path} is unreadable ({reason}): remove it")
     if not isinstance(content, dict):
-        raise ResumeError("%s is unreadable (no JSON object): remove it" % path)
+        raise ResumeError(f"{path} is unreadable (no JSON object): remove it")
     return content
 
 
@@ -250,19 +250,19 @@ def claim(folder: str, description: dict, resume: bool, what: str):
         changed = differences(read_json(record), description)
         if changed:
             raise ResumeError(
-                "%s is the state of another %s (%s): use another folder, or remove it to start over"
-                % (folder, what, "; ".join(changed))
+                f"{folder} is the state of another {what} ({'; '.join(changed)}): use another "
+                "folder, or remove it to start over"
             )
         if not resume:
             raise ResumeError(
-                "%s holds an unfinished %s: --resume continues it, removing it starts over"
-                % (folder, what)
+                f"{folder} holds an unfinished {what}: --resume continues it, removing it starts "
+                "over"
             )
         return
     if not resume and os.path.isdir(folder) and _kept(folder):
         raise ResumeError(
-            "%s holds an unfinished %s without its %s: --resume takes what is of this one, "
-            "removing it starts over" % (folder, what, DESCRIPTION)
+            f"{folder} holds an unfinished {what} without its {DESCRIPTION}: --resume takes what "
+            "is of this one, removing it starts over"
         )
     make_folder(folder)
     write_atomically(record, json.dumps(description, indent=1, sort_keys=True) + "\n")
@@ -299,9 +299,9 @@ def _locked(folder, lock_path, what):
         os.makedirs(folder, exist_ok=True)
         file = _lock_file(lock_path)
     except BlockingIOError:
-        raise ResumeError("%s is in use by another run: wait until it ends, or use another" % what)
+        raise ResumeError(f"{what} is in use by another run: wait until it ends, or use another")
     except OSError as error:
-        raise EmpirError("cannot write to %s: %s" % (folder, error.strerror))
+        raise EmpirError(f"cannot write to {folder}: {error.strerror}")
     try:
         yield
     finally:
