@@ -347,12 +347,21 @@ def test_adversarial_training_waits_for_its_delay(data):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("draws", [False, True], ids=["engine", "layers"])
 @pytest.mark.parametrize("goal", [PGD, FGSM], ids=lambda goal: goal.name)
-def test_networks_with_batch_normalisation_are_trained_adversarially(data, goal):
-    """Inside the attack's loop normalisation is by moving statistics, outside by the batch's."""
-    run = settings(network=NORMALISED, precisions=(FULL,), objective=goal, epochs=3)
+def test_networks_with_batch_normalisation_are_trained_adversarially(data, goal, draws):
+    """Inside the attack's loop normalisation is by moving statistics, outside by the batch's.
+
+    A network that draws at random is attacked layer by layer, as every network is on a GPU.
+    """
+    precision = Precision(2, 4) if draws else FULL
+    options = {"nb_filters": 4, "stochastic_rounding": draws}
+    run = settings(
+        network=NORMALISED, precisions=(precision,), options=options, objective=goal, epochs=3
+    )
     arrays = train(run, data, progress=False)
-    assert np.abs(arrays["fp_bn1/moving_mean"]).max() > 1e-3
+    family = "lp" if draws else "fp"
+    assert np.abs(arrays[f"{family}_bn1/moving_mean"]).max() > 1e-3
     assert all(np.isfinite(array).all() for array in arrays.values())
 
 
