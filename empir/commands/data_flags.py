@@ -3,6 +3,7 @@
 from absl import flags
 
 from empir.commands import extensions
+from empir.commands.flag_types import define_seed
 from empir.data import DATASETS, Dataset, Row, own, subsets
 from empir.errors import EmpirError
 from empir.experiments import Experiment, experiment
@@ -91,9 +92,7 @@ def define_subset(default: str):
         "Which images are attacked if not all are: stratified, drawn at random with each class's "
         f"share, or first, the first ones. By default it is {default}.",
     )
-    flags.DEFINE_integer(
-        "subset_seed", subsets.SEED, "The seed of --subset=stratified.", lower_bound=0
-    )
+    define_seed(subsets.SEED, "The seed of --subset=stratified.", "subset_seed")
 
 
 def take(data: Dataset, n: int, default: str) -> Dataset:

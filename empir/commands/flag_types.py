@@ -48,6 +48,6 @@ def define_count(name: str, default, text: str, most: int = MOST):
     flags.DEFINE_integer(name, default, text, lower_bound=1, upper_bound=most)
 
 
-def define_seed(default, text: str):
-    """Define --seed, an integer of 0..2^31 - 1."""
-    flags.DEFINE_integer("seed", default, text, lower_bound=0, upper_bound=MOST_SEED)
+def define_seed(default, text: str, name: str = "seed"):
+    """Define a flag for a seed, an integer of 0..2^31 - 1."""
+    flags.DEFINE_integer(name, default, text, lower_bound=0, upper_bound=MOST_SEED)
