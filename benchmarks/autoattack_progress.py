@@ -5,8 +5,9 @@ import os
 
 import numpy as np
 
-from benchmarks.robustness_run import Attacked, within
+from benchmarks.robustness_run import Attacked
 from empir.errors import EmpirError, ResumeError
+from empir.evaluation.threat import Threat
 from empir.records import runs
 from empir.runtime import progress_bar
 
@@ -135,7 +136,8 @@ class AutoAttack:
             "autoattack", attack=entry["name"], rows=rows.tolist(), out=self._path, **setting
         )
         images = np.load(self._path)
-        valid = within(data.images[rows], images, record["eps"], record["norm"], data.clip_range)
+        threat = Threat(record["norm"], record["eps"])
+        valid = threat.contains(data.images[rows], images, data.clip_range)
         if not valid.all():
             raise EmpirError(
                 f"AutoAttack's {entry['name']} gave an invalid image: example {rows[~valid][0]} is "

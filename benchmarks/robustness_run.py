@@ -8,7 +8,7 @@ import numpy as np
 
 from empir.data import Dataset
 from empir.errors import EmpirError
-from empir.evaluation.ball import NORMS, reach
+from empir.evaluation.threat import NORMS, Threat
 from empir.records import chunks, runs
 from empir.report import shapes
 
@@ -109,13 +109,14 @@ def read_images(folder: str, record: dict, data: Dataset, count: Optional[int] =
         )
     data = data if count is None else data.first(count)
     found, adversarial = np.zeros(len(data.labels), bool), data.images.copy()
+    threat = Threat(record["norm"], record["eps"])
     for trial in record["trials"]:
         path = os.path.join(folder, trial["name"], "examples.npz")
         row, images = _successes(path, data.images.shape[1:])
         new = row < len(found)
         new[new] = ~found[row[new]]
         row, images = row[new], images[new]
-        valid = within(data.images[row], images, record["eps"], record["norm"], data.clip_range)
+        valid = threat.contains(data.images[row], images, data.clip_range)
         found[row[valid]], adversarial[row[valid]] = True, images[valid]
     return Attacked(record, data, found, adversarial)
 
@@ -137,24 +138,3 @@ def _successes(path, shape):
         return row[success], images[success]
     except Exception as error:  # zipfile's, zlib's and NumPy's, for a damaged file
         raise EmpirError(f"{path} is unreadable: {' '.join(str(error).split())}")
-
-
-def within(images, adversarial, eps: float, norm: str, clip_range) -> np.ndarray:
-    """Which adversarial images are finite, in range and at most `eps` from the clean ones.
-
-    Args:
-      images, adversarial: float32 [n, h, w, c].
-      eps: radius, in units of the images.
-      norm: of `ball.NORMS`.
-      clip_range: lowest and highest value of an image.
-
-    Returns:
-      bool [n].
-    """
-    low, high = clip_range
-    flat = adversarial.reshape(len(images), images[0].size if len(images) else 1)
-    change = flat.astype(np.float64) - images.reshape(flat.shape)
-    with np.errstate(invalid="ignore"):
-        distance = np.linalg.norm(change, NORMS[norm], axis=1)
-        near = distance <= reach(eps, norm, clip_range, flat.shape[1])
-        return near & ((flat >= low) & (flat <= high)).all(axis=1)

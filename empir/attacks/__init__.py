@@ -32,12 +32,21 @@ class Row(NamedTuple):
       attack: the class, or "module:Class", which is imported when it is needed.
       parameters: parameters with fixed values; None = the class's defaults that are plain data.
       settings: other parameters, and for each the name in `SETTINGS` of what sets it.
+      released: what the authors' code differentiates on an ensemble (docs/original.md, Defects 11
+        to 14, and Attacks), a name of `empir.models.ensemble.ATTACK_TARGETS`; None = their code has
+        no such attack.
+      order: norm order of the ball of radius eps, where the class has no parameter `ord`.
+      cost: approximate cost of one step on one image, in steps of Auto-PGD. A suite predicts with
+        it how long it will take.
       number: the original's `--attack` number (docs/original.md, Flags), if it has one.
     """
 
     attack: Union[str, type]
     parameters: Optional[dict] = None
     settings: Optional[Dict[str, str]] = None
+    released: Optional[str] = None
+    order: Optional[float] = None
+    cost: float = 1.0
     number: Optional[str] = None
 
     def load(self) -> type:
@@ -90,9 +99,20 @@ class Row(NamedTuple):
         """
         return 1 if self.load().__module__.startswith("empir.") else 2
 
-    def has_ball(self, parameters: dict) -> bool:
-        """Whether no pixel may change by more than the parameter eps."""
-        return "eps" in parameters and self.defaults().get("ord") == math.inf
+    @property
+    def decision_only(self) -> bool:
+        """Whether the attack sees only decisions, so that it is no operation of a graph."""
+        return getattr(self.load(), "decision_only", False)
+
+    def is_fed(self, parameter: str) -> bool:
+        """Whether a tensor may be given for a parameter, so that one graph serves all values."""
+        return parameter in getattr(self.load(), "feedable", ())
+
+    def ball_order(self, parameters: dict) -> Optional[float]:
+        """Norm order of the ball of radius eps that the images stay in; None if there is none."""
+        if "eps" not in parameters:
+            return None
+        return parameters.get("ord", self.defaults().get("ord", self.order))
 
 
 def _is_plain(value):
@@ -102,6 +122,7 @@ def _is_plain(value):
 
 
 _LINF = {"eps": "eps", "eps_iter": "eps_iter", "nb_iter": "nb_iter"}
+_RANDOM = {"eps": "eps", "nb_iter": "nb_iter", "seed": "seed"}
 
 #: The attacks by name. The parameters are the paper's (docs/original.md, Attacks).
 TABLE = {
@@ -115,31 +136,47 @@ TABLE = {
             abort_early=True,
         ),
         {"max_iterations": "attack_iterations", "batch_size": "batch_size"},
+        released="full_precision",
+        cost=9,
         number="0",
     ),
     "fgsm": Row(
         "empir.attacks.fgsm:FastGradientMethod",
         {},
         {"eps": "eps"},
+        released="majority_probs",
+        cost=2,
         number="2",
     ),
     "bim": Row(
         "empir.attacks.bim:BasicIterativeMethod",
         {},
         _LINF,
+        released="full_precision",
         number="4",
     ),
     "pgd": Row(
         "empir.attacks.pgd:ProjectedGradientDescent",
         dict(rand_init=True),
         dict(_LINF, seed="seed"),
+        released="majority_probs",
         number="3",
     ),
     "jsma": Row(
         "cleverhans.attacks:SaliencyMapMethod",
         dict(theta=1.0, gamma=0.1),
         {},
+        released="majority_probs",
         number="1",
+    ),
+    "apgd": Row("empir.attacks.apgd:AutoPGD", {}, _RANDOM),
+    "square": Row("empir.attacks.square:SquareAttack", {}, _RANDOM, order=math.inf, cost=0.5),
+    "noise": Row("empir.attacks.noise:Noise", {}, {"eps": "eps", "seed": "seed"}, cost=0.5),
+    "hopskipjump": Row(
+        "empir.attacks.hopskipjump:HopSkipJump",
+        {},
+        {"eps": "eps", "iterations": "nb_iter", "seed": "seed"},
+        cost=150,
     ),
 }
 

@@ -1,4 +1,4 @@
-"""Auto-PGD: projected gradient ascent that sets its own steps. Croce and Hein 2020, 2003.01690.
+"""Auto-PGD: projected gradient steps that set their own size. Croce and Hein 2020, 2003.01690.
 
 The step starts at twice the radius. At checkpoints, which become more frequent, an example's step
 is halved, and it goes back to the best point that it met, if its loss rose in less than `rho` of
@@ -9,7 +9,18 @@ from typing import List, NamedTuple
 
 import numpy as np
 
-from empir.attacks.base import Attack, as_function, in_shares, noise, norm, project, unit
+from empir.attacks.base import (
+    Assessment,
+    Attack,
+    ModelWithLoss,
+    as_function,
+    in_shares,
+    noise,
+    norm,
+    project,
+    unit,
+)
+from empir.attacks.losses import LOSSES, loss
 from empir.errors import EmpirError
 from empir.runtime import DEFAULT_SEED, tf
 
@@ -19,25 +30,9 @@ STEP_SHARE = 0.75
 #: their least distance.
 FIRST, SOONER, LEAST = 0.22, 0.03, 0.06
 
-LOSSES = ("ce", "margin", "dlr")
-
-
-class Climb(NamedTuple):
-    """An image as an attack sees it.
-
-    Attributes:
-      loss: float32 [n], what the attack maximises.
-      gradient: with respect to the image, of its shape.
-      success: bool [n], whether the image is adversarial.
-    """
-
-    loss: tf.Tensor
-    gradient: tf.Tensor
-    success: tf.Tensor
-
 
 class _State(NamedTuple):
-    """One ascent; all but the first per example."""
+    """State of the loop; all but the first are per example."""
 
     iteration: tf.Tensor
     image: tf.Tensor
@@ -67,35 +62,20 @@ def checkpoints(nb_iter: int) -> List[int]:
     return table
 
 
-def margin(logits, labels):
-    """By how much the best other class leads: max_{j != y} z_j - z_y, float32 [n].
-
-    Args:
-      logits: float32 [n, classes].
-      labels: one-hot float32 [n, classes].
-    """
-    real = tf.reduce_sum(labels * logits, axis=1)
-    return tf.reduce_max(logits - 1e9 * labels, axis=1) - real
-
-
-def ratio_margin(logits, labels):
-    """The margin over the distance of the largest from the third largest logit (DLR), float32 [n].
-
-    It does not change if logits are scaled or shifted. At least three classes.
-    """
-    largest = tf.nn.top_k(logits, 3)[0]
-    return margin(logits, labels) / (largest[:, 0] - largest[:, 2] + 1e-12)
-
-
-class Ascent(Attack):
-    """Auto-PGD's ascent for ord = inf and 2, from a random start; subclasses say what it climbs.
+class AutoPGD(Attack):
+    """Auto-PGD for ord = inf and 2, from a random start.
 
     The result is the first adversarial image that is met, else the one of the highest loss. An
-    example's result does not depend on those it is batched with.
+    example's result does not depend on those that it is batched with.
+
+    The loss is taken of the model's logits. A `ModelWithLoss` brings a loss of its own, and `loss`
+    is then not read.
 
     Parameters: eps, radius; nb_iter, steps; ord; rho, see the module; rand_init, seed, index: as of
-    `pgd.ProjectedGradientDescent`; y or y_target, integers or one-hot; clip_min, clip_max, or
-    None for no clipping.
+    `pgd.ProjectedGradientDescent`; loss: one of `losses.LOSSES`; y or y_target, integers or
+    one-hot, where reaching y_target is the success; toward, for y of a `ModelWithLoss`: one-hot
+    classes to lead to, where any wrong class is a success; clip_min, clip_max, or None for no
+    clipping.
     """
 
     defaults = dict(
@@ -106,18 +86,24 @@ class Ascent(Attack):
         rand_init=True,
         seed=DEFAULT_SEED,
         index=None,
+        loss="ce",
         y=None,
         y_target=None,
+        toward=None,
         clip_min=None,
         clip_max=None,
     )
-    feedable = Attack.feedable + ("eps", "index")
+    feedable = Attack.feedable + ("eps", "index", "toward")
 
     def parse_params(self, **kwargs):
-        """See `Attack.parse_params`; the norm order is inf or 2."""
+        """See `Attack.parse_params`; the norm order is inf or 2, the loss one of `LOSSES`."""
         super().parse_params(**kwargs)
         if self.ord not in (np.inf, 2):
             raise EmpirError("ord=%r: choose from inf, 2" % (self.ord,))
+        if self.loss not in LOSSES:
+            raise EmpirError("loss=%r: choose from %s" % (self.loss, ", ".join(LOSSES)))
+        if self.toward is not None and not isinstance(self.model, ModelWithLoss):
+            raise EmpirError("toward: the model has no loss that leads to a class; use y_target")
         self._check_positive("eps", zero=True)
         self._check_counts("nb_iter")
         self._check_seed()
@@ -127,33 +113,28 @@ class Ascent(Attack):
         """Adversarial examples for float32 images x [n, ...], as a tensor of x's shape."""
         self.parse_params(**kwargs)
         labels, targeted = self._labels(x)
-        told = (labels,) + self.beside_labels()
-        climb = as_function(lambda *now: tuple(self.climb(*now, targeted=targeted)), x, *told)
+        told = (labels,) if self.toward is None else (labels, self.toward)
+        assess = as_function(lambda *now: tuple(self._assess(targeted, *now)), x, *told)
 
         def attack(x, start, *told):
-            return self._ascend(x, start, lambda image: Climb(*climb(image, *told)))
+            return self._loop(x, start, lambda image: Assessment(*assess(image, *told)))
 
         return tf.stop_gradient(in_shares(attack, x, x + self._start(x), *told))
 
-    def beside_labels(self) -> tuple:
-        """What `climb` is told beside labels: tensors [n, ...]."""
-        return ()
+    def _assess(self, targeted, image, labels, toward=None):
+        """`Assessment` of images; `labels` are to be reached if the attack is targeted."""
+        if isinstance(self.model, ModelWithLoss):
+            return self.model.assess(image, labels, toward)
+        logits = self._logits_for(image, labels)
+        value = loss(self.loss, logits, labels)
+        value = -value if targeted else value
+        hit = tf.equal(tf.argmax(logits, axis=1), tf.argmax(labels, axis=1))
+        return Assessment(value, tf.gradients(value, image)[0], hit if targeted else ~hit)
 
-    def climb(self, image, labels, *beside, targeted: bool) -> Climb:
-        """Loss, gradient and success at images.
-
-        Args:
-          image: float32 [n, ...].
-          labels: one-hot float32 [n, classes].
-          beside: see `beside_labels`.
-          targeted: whether labels are to be reached.
-        """
-        raise NotImplementedError
-
-    def _ascend(self, x, start, climb):
+    def _loop(self, x, start, assess):
         table = tf.constant(checkpoints(self.nb_iter))
         image = self._bounded(x, start)
-        first = climb(image)
+        first = assess(image)
         none = tf.zeros_like(first.loss)
         state = _State(
             iteration=tf.constant(0),
@@ -173,7 +154,7 @@ class Ascent(Attack):
         )
         (state,) = tf.while_loop(
             lambda s: (s.iteration < self.nb_iter) & ~tf.reduce_all(s.success),
-            lambda s: (self._adapt(self._advance(x, s, climb), table[s.iteration]),),
+            lambda s: (self._adapt(self._advance(x, s, assess), table[s.iteration]),),
             (state,),
             shape_invariants=(self._shapes(x),),
             parallel_iterations=1,
@@ -181,7 +162,7 @@ class Ascent(Attack):
         )
         return tf.where(state.success, state.adversarial, state.best_image)
 
-    def _advance(self, x, state, climb):
+    def _advance(self, x, state, assess):
         """A step with momentum."""
         share = tf.where(state.iteration > 0, STEP_SHARE, 1.0)
         if self.ord == np.inf:
@@ -191,7 +172,7 @@ class Ascent(Attack):
         ahead = self._bounded(x, state.image + _wide(state.step, x) * direction)
         blend = share * (ahead - state.image) + (1 - share) * (state.image - state.previous)
         image = self._bounded(x, state.image + blend)
-        now = climb(image)
+        now = assess(image)
         better = now.loss > state.best_loss
         return state._replace(
             iteration=state.iteration + 1,
@@ -244,34 +225,6 @@ class Ascent(Attack):
         images = ("image", "previous", "gradient", "best_image", "best_gradient", "adversarial")
         shapes = {name: x.shape if name in images else each for name in _State._fields}
         return _State(**dict(shapes, iteration=tf.TensorShape([])))
-
-
-class AutoPGD(Ascent):
-    """APGD on a model's logits.
-
-    Parameters: those of `Ascent`, and loss: "ce", cross-entropy, "margin" or "dlr" (`margin`,
-    `ratio_margin`). Towards y_target it is minimised, and reaching that class is the success.
-    """
-
-    defaults = dict(Ascent.defaults, loss="ce")
-
-    def parse_params(self, **kwargs):
-        """See `Ascent.parse_params`; the loss is one of `LOSSES`."""
-        super().parse_params(**kwargs)
-        if self.loss not in LOSSES:
-            raise EmpirError("loss=%r: choose from %s" % (self.loss, ", ".join(LOSSES)))
-        return True
-
-    def climb(self, image, labels, *_, targeted: bool) -> Climb:
-        """See `Ascent.climb`."""
-        logits = self._logits_for(image, labels)
-        if self.loss == "ce":
-            loss = tf.nn.softmax_cross_entropy_with_logits_v2(labels=labels, logits=logits)
-        else:
-            loss = (margin if self.loss == "margin" else ratio_margin)(logits, labels)
-        loss = -loss if targeted else loss
-        hit = tf.equal(tf.argmax(logits, axis=1), tf.argmax(labels, axis=1))
-        return Climb(loss, tf.gradients(loss, image)[0], hit if targeted else ~hit)
 
 
 def _wide(values, x):

@@ -1,7 +1,7 @@
 """What all attacks share: CleverHans' interface, labels, and the loop of FGSM, BIM and PGD."""
 
 import functools
-from typing import Tuple
+from typing import NamedTuple, Tuple
 
 import numpy as np
 from cleverhans import attacks as cleverhans_attacks
@@ -15,6 +15,41 @@ from empir.errors import EmpirError
 from empir.runtime import keras, tf
 
 NORMS = (np.inf, 1, 2)
+
+
+class Assessment(NamedTuple):
+    """What an attack learns of images.
+
+    Attributes:
+      loss: float32 [n], what the attack maximises.
+      gradient: of the loss at the image, of the image's shape.
+      success: bool [n], whether the image is adversarial.
+    """
+
+    loss: tf.Tensor
+    gradient: tf.Tensor
+    success: tf.Tensor
+
+
+class ModelWithLoss(Model):
+    """A model that brings the loss to attack it with, and its own criterion of success.
+
+    FGSM, Auto-PGD and the square attack follow it in place of a loss of the model's logits.
+    """
+
+    def assess(self, image, labels, toward=None) -> Assessment:
+        """Loss, gradient and success at images.
+
+        Args:
+          image: float32 [n, ...].
+          labels: true classes, one-hot float32 [n, classes].
+          toward: wrong classes that are to win, one-hot float32 [n, classes]; None means any.
+        """
+        raise NotImplementedError
+
+    def score(self, image, labels) -> tuple:
+        """Loss, float32 [n], and success, bool [n], for attacks that need no gradient."""
+        raise NotImplementedError
 
 
 class Attack(cleverhans_attacks.Attack):
@@ -335,6 +370,8 @@ class GradientAttack(Attack):
         return self._project(image - x)
 
     def _gradient(self, image, labels):
+        if isinstance(self.model, ModelWithLoss):
+            return self.model.assess(image, labels).gradient
         logits = self._logits_for(image, labels)
         loss = tf.nn.softmax_cross_entropy_with_logits_v2(labels=labels, logits=logits)
         (gradient,) = tf.gradients(loss, image)
@@ -345,6 +382,8 @@ class GradientAttack(Attack):
     def _direction(self, gradient):
         if self.ord == np.inf:
             return tf.sign(gradient)
+        if self.ord == 2 and isinstance(self.model, ModelWithLoss):
+            return unit(gradient)  # CleverHans' floor would shorten the steps of small gradients
         return gradient / norm(gradient, self.ord)
 
     def _clip(self, image):

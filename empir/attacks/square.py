@@ -7,8 +7,8 @@ is kept if the margin by which a wrong class leads rises.
 
 from typing import List, NamedTuple
 
-from empir.attacks.apgd import margin
-from empir.attacks.base import Attack, in_shares
+from empir.attacks.base import Attack, ModelWithLoss, in_shares
+from empir.attacks.losses import margin
 from empir.errors import EmpirError
 from empir.runtime import DEFAULT_SEED, tf
 
@@ -84,13 +84,13 @@ class SquareAttack(Attack):
         table = tf.constant(sides(self.nb_iter, self.p_init, height, width))
         stripes = self._signs(index, -1, width * channels)
         first = self._inside(x, x + self.eps * tf.reshape(stripes, [-1, 1, width, channels]))
-        lead, success = self.score(first, labels)
+        lead, success = self._score(first, labels)
 
         def query(state):
             side = table[state.iteration]
             square = self._square(index, state.iteration, side, (height, width, channels))
             candidate = self._inside(x, state.image + 2 * self.eps * square)
-            lead, success = self.score(candidate, labels)
+            lead, success = self._score(candidate, labels)
             better = ~state.success & ((lead > state.lead) | success)
             return _State(
                 state.iteration + 1,
@@ -110,13 +110,10 @@ class SquareAttack(Attack):
         )
         return state.image
 
-    def score(self, image, labels):
-        """(lead of a wrong class, whether it is adversarial), each [n]; subclasses may differ.
-
-        Args:
-          image: float32 [n, h, w, c].
-          labels: one-hot float32 [n, classes].
-        """
+    def _score(self, image, labels):
+        """Lead of a wrong class, float32 [n], and whether the image is adversarial, bool [n]."""
+        if isinstance(self.model, ModelWithLoss):
+            return self.model.score(image, labels)
         logits = self._logits_for(image, labels)
         wrong = tf.not_equal(tf.argmax(logits, axis=1), tf.argmax(labels, axis=1))
         return margin(logits, labels), wrong

@@ -9,6 +9,7 @@ import os
 import re
 import sys
 
+import numpy as np
 from absl import flags
 
 from empir import attacks, runtime
@@ -124,7 +125,10 @@ def _train(request):
 
 def _attack(request, data, arrays):
     """Run one attack on the members, or on the one of trained weights `arrays`."""
-    from empir.evaluation.runner import evaluate
+    from empir.evaluation.single import evaluate
+
+    if request.draw:
+        from empir.report import pairs  # noqa: F401 - if it cannot be imported, nothing is attacked
     from empir.models.loading import load_member, member_from_arrays
     from empir.runtime import tf
 
@@ -143,11 +147,15 @@ def _attack(request, data, arrays):
                 )
             members.append(member)
         job = _job(request, members, data)
-        report(evaluate(job, session, request.out, request.resume, request.progress))
+        was_finished = request.out and os.path.exists(os.path.join(request.out, "result.json"))
+        result = evaluate(job, session, request.out, request.resume, request.progress)
+        if request.draw and not (was_finished and os.path.exists(_figure_path(request))):
+            _draw(request, job, result)
+        report(result.record)
 
 
 def _job(request, members, data):
-    from empir.evaluation.runner import Job
+    from empir.evaluation.single import Job
     from empir.models.ensemble import Ensemble
 
     protocol, batch_size = request.protocol, request.batch_size(len(data.labels))
@@ -164,13 +172,15 @@ def _job(request, members, data):
         architecture=setting.architecture,
         protocol=protocol.name,
         options=request.recorded_options,
-        show=_drawer(request, data) if request.draw else None,
+        show=request.draw,
+        shares=runtime.share_count(),
     )
 
 
 def _attack_adaptively(request, data, arrays):
     """Run the suite of `empir robustness` on the members of the flags: --protocol=adaptive."""
-    from empir.evaluation import rounds, subjects, suite
+    from empir.evaluation import graph, subjects, suite
+    from empir.evaluation.threat import Threat
     from empir.report import robustness
 
     setting = request.setting
@@ -185,24 +195,25 @@ def _attack_adaptively(request, data, arrays):
         engine=request.engine,
         seed=setting.seed,
     )
-    asked = rounds.Setting(
+    asked = graph.Setting(
         open=lambda: source.open(data),
         data=data,
-        eps=setting.eps,
+        threat=Threat("linf", setting.eps),
         seed=setting.seed,
         batch_size=request.batch_size(len(data.labels)),
         architecture=setting.architecture,
         options=request.recorded_options,
+        shares=runtime.share_count(),
     )
     with contextlib.ExitStack() as stack:
         out = request.out or stack.enter_context(runs.temporary_folder())
-        outcome = suite.run(asked, out, progress=request.progress)
+        result = suite.run(asked, out, progress=request.progress)
         if request.out:
-            robustness.write(outcome, data, out)
+            robustness.write(result, data, out)
             log.info("%s holds the report", os.path.join(out, "report.html"))
-    record = outcome.record
+    record = result.record
     log.info("%s", robustness.terminal(record))
-    _print_result(record["clean_accuracy"], record["worst_case_accuracy"], outcome.l2.mean())
+    _print_result(record["clean_accuracy"], record["worst_case_accuracy"], result.l2.mean())
 
 
 def _figure_path(request):
@@ -210,15 +221,35 @@ def _figure_path(request):
     return os.path.join(request.out or "", f"{name}.png")
 
 
-def _drawer(request, data):
-    """`Job.show` of --viz_enabled: arrays of examples -> PNG file."""
-    from empir.report import pairs  # here: if matplotlib is missing, nothing has been attacked yet
+def _draw(request, job, result):
+    """Draw the first images of an attack, unless it was finished without keeping them."""
+    from empir.records import chunks
+    from empir.report import pairs
 
-    title = f"{request.attack.upper()} on {request.experiment.title}"
-    how = dict(targeted=request.targeted, clip_range=data.clip_range, channels=data.channels)
-    return lambda arrays: pairs.save(
-        pairs.Pairs(title=title, **how, **arrays), _figure_path(request)
+    arrays = result.arrays
+    if not arrays:
+        with chunks.opened(os.path.join(request.out, "examples.npz")) as kept:
+            arrays = dict(kept)
+    if "shown" not in arrays:
+        return
+    rows = np.flatnonzero(job.is_shown(np.arange(job.num_examples)))
+    images, place = np.unique(arrays["index"][rows], return_inverse=True)
+    shown = pairs.Pairs(
+        title=f"{request.attack.upper()} on {request.experiment.title}",
+        targeted=request.targeted,
+        clip_range=job.data.clip_range,
+        channels=job.data.channels,
+        clean=job.data.images[images][place],
+        adversarial=arrays["shown"],
+        image=arrays["index"][rows],
+        label=arrays["label"][rows],
+        clean_decision=arrays[f"clean_{job.ensemble.combine}"][rows],
+        decision=arrays[f"adversarial_{job.ensemble.combine}"][rows],
+        target=arrays["target"][rows] if job.has_targets else None,
+        l2=arrays["l2"][rows],
+        linf=arrays["linf"][rows],
     )
+    pairs.save(shown, _figure_path(request))
 
 
 def _show_figure(request):

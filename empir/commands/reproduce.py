@@ -100,7 +100,7 @@ def reproduce(chosen: Experiment, folder: str, fast, slow, out: str, progress: b
       out: folder of the records.
       progress: show progress bars.
     """
-    from empir.evaluation.runner import evaluate
+    from empir.evaluation.single import evaluate
     from empir.models.loading import load_member
     from empir.runtime import tf
 
@@ -116,7 +116,8 @@ def reproduce(chosen: Experiment, folder: str, fast, slow, out: str, progress: b
                 for name, precision in wanted
             ]
             job = _job(chosen, row, attack, members, data)
-            record = evaluate(job, session, os.path.join(out, row.folder, attack), True, progress)
+            result = evaluate(job, session, os.path.join(out, row.folder, attack), True, progress)
+            record = result.record
         log.info(
             "[%d/%d] %s, %s: clean %.4f, adversarial %.4f (%d images, %.0f s)",
             number,
@@ -131,7 +132,7 @@ def reproduce(chosen: Experiment, folder: str, fast, slow, out: str, progress: b
 
 
 def _job(chosen, row, attack, members, data):
-    from empir.evaluation.runner import Job
+    from empir.evaluation.single import Job
     from empir.models.ensemble import Ensemble
 
     batch_size = min(chosen.attack_batch or chosen.batch_size, len(data.labels))

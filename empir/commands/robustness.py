@@ -19,7 +19,7 @@ from empir.commands import flags as empir_flags
 from empir.commands.flag_types import define_count, define_number, define_seed
 from empir.data import subsets
 from empir.errors import EmpirError
-from empir.evaluation.ball import NORMS
+from empir.evaluation.threat import NORMS, Threat
 from empir.models import keras_file
 from empir.models.specs import MemberSpec
 from empir.nn import MOST_FILTERS
@@ -112,28 +112,28 @@ def run(_):
     data = data_flags.load_data(chosen, "test", FLAGS.sample, any_shape=bool(models))
     data = data_flags.take(data, FLAGS.nb_samples, _subset_of_run(FLAGS.out))
 
-    from empir.evaluation import rounds, suite, trials
+    from empir.evaluation import graph, suite, suites
     from empir.report import robustness as report
 
-    setting = rounds.Setting(
+    setting = graph.Setting(
         open=lambda: source.open(data),
         data=data,
-        eps=chosen.eps if FLAGS.eps is None else FLAGS.eps,
-        norm=FLAGS.norm,
+        threat=Threat(FLAGS.norm, chosen.eps if FLAGS.eps is None else FLAGS.eps),
         seed=FLAGS.seed,
         batch_size=min(FLAGS.batch_size, len(data.labels)),
         architecture="Keras" if models else chosen.architecture,
         options=source.options,
+        shares=runtime.share_count(),
     )
-    outcome = suite.run(
+    result = suite.run(
         setting,
         FLAGS.out,
         progress=FLAGS.progress,
         analyses=FLAGS.analyses,
-        effort=trials.Effort(FLAGS.nb_iter, FLAGS.restarts),
+        effort=suites.Effort(FLAGS.nb_iter, FLAGS.restarts),
     )
-    report.write(outcome, data, FLAGS.out)
-    print(report.terminal(outcome.record))
+    report.write(result, data, FLAGS.out)
+    print(report.terminal(result.record))
 
 
 def _subset_of_run(out):

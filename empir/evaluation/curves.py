@@ -1,32 +1,32 @@
 """Curves: accuracy against radius, iterations and restarts; success against CW's distance.
 
-All are of the first `trials.SAMPLE` images, except CW's, of a quarter as many.
+They are of the first `suites.SAMPLE` images, but for CW's, which is of a quarter as many.
 """
 
 import numpy as np
 
-from empir.evaluation import trials
+from empir.evaluation import suites
 
 
-def trials_of(setting, effort: trials.Effort) -> list:
-    """The trials of all curves of a `rounds.Setting`; those of larger radii may not be needed."""
-    counts = trials.doubled(trials.ITERATIONS, effort.nb_iter)
-    starts = trials.doubled(trials.RESTARTS, effort.restarts)
-    radii = [setting.eps * factor for factor in trials.RADII if factor != 1]
+def specs_of(setting, effort: suites.Effort) -> list:
+    """The attacks of all curves of a `Setting`; those of larger radii may not be needed."""
+    counts = suites.doubled(suites.ITERATIONS, effort.nb_iter)
+    starts = suites.doubled(suites.RESTARTS, effort.restarts)
+    radii = [setting.threat.eps * factor for factor in suites.RADII if factor != 1]
     return [
-        *(trials.radius(eps) for eps in radii if eps <= setting.whole),
-        *(trials.iterations(count) for count in counts),
-        trials.restarts(starts[-1]),
-        trials.distortion(),
+        *(suites.radius(eps) for eps in radii if eps <= setting.largest_radius),
+        *(suites.iterations(count) for count in counts),
+        suites.restarts(starts[-1]),
+        suites.distortion(setting.data.clip_range),
     ]
 
 
-def measure(evaluation, effort: trials.Effort) -> dict:
-    """All curves of a `suite.Evaluation` whose suite has been run: name -> points [x, share]."""
+def measure(evaluation, effort: suites.Effort) -> dict:
+    """All curves of a `suite.Evaluation` after its suite: name -> points [x, share]."""
     return {
         "radius": _radius(evaluation),
-        "steps": _iterations(evaluation, trials.doubled(trials.ITERATIONS, effort.nb_iter)),
-        "restarts": _restarts(evaluation, trials.doubled(trials.RESTARTS, effort.restarts)),
+        "steps": _iterations(evaluation, suites.doubled(suites.ITERATIONS, effort.nb_iter)),
+        "restarts": _restarts(evaluation, suites.doubled(suites.RESTARTS, effort.restarts)),
         "distortion": _distortion(evaluation),
     }
 
@@ -34,48 +34,49 @@ def measure(evaluation, effort: trials.Effort) -> dict:
 def _radius(evaluation):
     """[radius, accuracy] from 0 to where it is zero, or the whole range.
 
-    What breaks an image at a radius breaks it at every larger one, so only images that are left at
-    all smaller radii are attacked; at the evaluation's radius everything that it found counts.
+    An image that is misclassified at a radius is so at every larger one, so only the images that
+    remain at all smaller radii are attacked. At the evaluation's radius every success counts.
     """
     setting = evaluation.setting
-    labels = setting.data.labels[: trials.SAMPLE]
-    left = evaluation.clean["decision"][: len(labels)] == labels
-    points, clean = [[0.0, float(left.mean())]], left.copy()
-    for factor in trials.RADII:
-        eps = setting.eps * factor
-        if eps > setting.whole or not left.any():
+    labels = setting.data.labels[: suites.SAMPLE]
+    remaining = evaluation.clean["decision"][: len(labels)] == labels
+    points, clean = [[0.0, float(remaining.mean())]], remaining.copy()
+    for factor in suites.RADII:
+        eps = setting.threat.eps * factor
+        if eps > setting.largest_radius or not remaining.any():
             break
         if factor == 1:
-            left &= evaluation.correct[: len(labels)]
+            remaining &= evaluation.correct[: len(labels)]
         else:
-            found = evaluation.run(trials.radius(eps), np.flatnonzero(left))
-            left[found["row"][found["success"]]] = False
+            found = evaluation.run(suites.radius(eps), np.flatnonzero(remaining))
+            remaining[found["row"][found["success"]]] = False
         if len(points) == 1:
-            points += _smaller(evaluation, eps, clean, left)
-        points.append([eps, float(left.mean())])
+            points += _smaller(evaluation, eps, clean, remaining)
+        points.append([eps, float(remaining.mean())])
     return points
 
 
-def _smaller(evaluation, eps, clean, left):
-    """Points below the smallest radius of a curve, halved until half of the images are left.
+def _smaller(evaluation, eps, clean, remaining):
+    """Points below the smallest radius of a curve, halved until half of the images remain.
 
-    A curve that has lost most at its first point shows nothing of the radii at which the network
-    withstands anything. What a radius leaves, smaller ones leave: the others are attacked again.
+    A curve that has lost most images at its first point shows nothing of the radii at which the
+    network withstands attacks. An image that remains at a radius remains at every smaller one, so
+    only the others are attacked.
 
     Args:
       evaluation: a `suite.Evaluation`.
       eps: the smallest radius so far.
-      clean, left: bool [n], images that are correct when clean, and at that radius.
+      clean, remaining: bool [n], images that are correct when clean, and at that radius.
     """
     points = []
-    for _ in range(trials.HALVINGS):
-        if 2 * left.sum() >= clean.sum():
+    for _ in range(suites.HALVINGS):
+        if 2 * remaining.sum() >= clean.sum():
             break
         eps /= 2
-        found = evaluation.run(trials.radius(eps), np.flatnonzero(clean & ~left))
-        left = clean.copy()
-        left[found["row"][found["success"]]] = False
-        points.insert(0, [eps, float(left.mean())])
+        found = evaluation.run(suites.radius(eps), np.flatnonzero(clean & ~remaining))
+        remaining = clean.copy()
+        remaining[found["row"][found["success"]]] = False
+        points.insert(0, [eps, float(remaining.mean())])
     return points
 
 
@@ -83,14 +84,14 @@ def _iterations(evaluation, counts):
     """[iterations, accuracy]: runs of their own, as an Auto-PGD's steps depend on their number."""
     points = []
     for count in counts:
-        found = evaluation.run(trials.iterations(count))
+        found = evaluation.run(suites.iterations(count))
         points.append([count, float(1 - found["success"].mean())])
     return points
 
 
 def _restarts(evaluation, counts):
     """[random starts, accuracy]."""
-    found = evaluation.run(trials.restarts(counts[-1]))
+    found = evaluation.run(suites.restarts(counts[-1]))
     return [
         [count, float(1 - (found["success"] & (found["rounds"] <= count)).mean())]
         for count in counts
@@ -99,7 +100,7 @@ def _restarts(evaluation, counts):
 
 def _distortion(evaluation):
     """[L2 distance, share of images with an adversarial image at most that far], a step each."""
-    found = evaluation.run(trials.distortion())
+    found = evaluation.run(suites.distortion(evaluation.setting.data.clip_range))
     distances = np.sort(found["l2"][found["success"]])
     count = len(found["success"])
     return [[float(far), (number + 1) / count] for number, far in enumerate(distances)]

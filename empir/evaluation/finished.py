@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 
 RESULT, EXAMPLES = "result.json", "examples.npz"
 #: Arrays that records of earlier versions lack; a run that lacks them is accepted as it is.
-ADDED = ("index", "adversarial_logits", "clean_logits")
+ADDED = ("index", "adversarial_logits", "clean_logits", "shown")
 
 
 def evaluation_record(out: str, head: dict, columns: Sequence[str], resume: bool):

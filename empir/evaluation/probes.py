@@ -1,13 +1,13 @@
-"""What is measured of a model itself, for the verdicts: its gradients, logits and repeatability."""
+"""Measurements of a model itself, for the checks: its gradients, logits and repeatability."""
 
 from typing import NamedTuple
 
 import numpy as np
 
 from empir.attacks.base import as_function
-from empir.evaluation.goals import gradient_or_zero
-from empir.evaluation.rounds import Setting, Subject
-from empir.evaluation.trials import SAMPLE
+from empir.attacks.losses import gradient_or_zero
+from empir.evaluation.graph import Networks, Setting
+from empir.evaluation.suites import SAMPLE
 from empir.runtime import tf
 
 #: Images per call that logits in chunks of the evaluation's size are compared with, if they differ.
@@ -39,14 +39,14 @@ class Probe(NamedTuple):
     probabilities: tuple
 
 
-def probe(setting: Setting, subject: Subject) -> Probe:
+def probe(setting: Setting, networks: Networks) -> Probe:
     """Probe the ensemble on the first `SAMPLE` images."""
-    data, ensemble = setting.data, subject.ensemble
+    data, ensemble = setting.data, networks.ensemble
     images, labels = data.images[:SAMPLE], data.labels[:SAMPLE]
     image = tf.placeholder(tf.float32, (None,) + data.images.shape[1:])
     label = tf.placeholder(tf.int64, [None])
 
-    def climb(image, label):
+    def measured(image, label):
         loss = tf.nn.sparse_softmax_cross_entropy_with_logits(
             labels=label, logits=ensemble.target("pgd").get_logits(image)
         )
@@ -57,10 +57,10 @@ def probe(setting: Setting, subject: Subject) -> Probe:
         for start in range(0, len(labels), chunk):
             rows = slice(start, start + chunk)
             feed = {image: images[rows], label: labels[rows]}
-            parts.append(subject.session.run(fetches, feed))
+            parts.append(networks.session.run(fetches, feed))
         return [np.concatenate(arrays) for arrays in zip(*parts)]
 
-    loss, gradient, decision = run(as_function(climb, image, label)(image, label))
+    loss, gradient, decision = run(as_function(measured, image, label)(image, label))
     outputs = [tf.stack(ensemble.member_logits(image), axis=1)]
     whole = min(setting.batch_size, len(labels))
     other = OTHER_CHUNK if whole > OTHER_CHUNK else whole - 1 or 2

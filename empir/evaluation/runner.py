@@ -1,359 +1,202 @@
-"""Attack an ensemble on a dataset, chunk by chunk, resumably -> one result record.
+"""Runs attacks on chunks of images: restarts, targets, judging, and the finished chunks."""
 
-Per chunk there is one graph call for the clean images and one for the attack, which returns the
-adversarial images together with every member's logits on them. Nothing that grows with the number
-of images is held but the per-example results.
-"""
-
-import datetime
-import json
 import logging
-import os
 import time
-from typing import Callable, List, NamedTuple, Optional, Sequence
+from typing import Callable, Optional, Sequence
 
 import numpy as np
 
-from empir import attacks, runtime
-from empir.attacks.base import in_shares
-from empir.data import Dataset
-from empir.errors import EmpirError
-from empir.evaluation import finished
-from empir.evaluation.measures import (
-    SCORED_RULES,
-    distances,
-    label_ranks,
-    measure,
-    refuse,
-    require_valid,
-)
-from empir.models.ensemble import DECISION_RULES, Ensemble
-from empir.models.model import describe_members
-from empir.records import chunks, runs
-from empir.runtime import progress_bar, tf
+from empir import attacks
+from empir.evaluation.graph import AttackGraph, Setting
+from empir.evaluation.metrics import refuse, require_valid
+from empir.evaluation.specs import DECIDED, DRAWN, EVERY, LIKELY, AttackSpec
+from empir.records.chunks import ChunkStore
+from empir.runtime import progress_bar
 
 log = logging.getLogger(__name__)
 
-SCHEMA = 1
 
-#: Number of classes from which on top-5 accuracy is measured too.
-TOP5_CLASSES = 100
-
-#: Of how many images, and of how many targets of each, examples are shown.
-SHOWN_IMAGES, SHOWN_TARGETS = 10, 9
+def examples_per_image(spec: AttackSpec, num_classes: int) -> int:
+    """Number of examples that an attack makes of an image."""
+    return num_classes - 1 if spec.targets == EVERY else 1
 
 
-class Job(NamedTuple):
-    """What an evaluation computes: everything that determines its numbers.
-
-    Attributes:
-      ensemble: members, decision rule and attack target.
-      attack: canonical name of the attack.
-      parameters: its full parameters, by CleverHans' names.
-      data: clean images and true labels.
-      seed: of random starts and random targets.
-      batch_size: images per graph call; CW's batch.
-      targeted: attack towards every class but the true one: (classes - 1) examples per image.
-      save_adversarial: keep the adversarial images too.
-      architecture, protocol: names for the record; protocol None if the rule and target are no
-        named protocol's.
-      options: how the members were built, if not by default, e.g. {"nb_filters": 32}.
-      show: called with the arrays of the first examples (`_shown`) before the record is written;
-        None shows nothing.
-    """
-
-    ensemble: Ensemble
-    attack: str
-    parameters: dict
-    data: Dataset
-    seed: int
-    batch_size: int
-    targeted: bool = False
-    save_adversarial: bool = False
-    architecture: Optional[str] = None
-    protocol: Optional[str] = None
-    options: dict = {}
-    show: Optional[Callable[[dict], None]] = None
-
-    @property
-    def has_top5(self) -> bool:
-        """Whether the record holds top-5 accuracies."""
-        return self.data.num_classes >= TOP5_CLASSES
-
-    @property
-    def num_examples(self) -> int:
-        """Number of attacked examples."""
-        return len(self.data.labels) * self.per_image
-
-    @property
-    def per_image(self) -> int:
-        """Number of examples of an image."""
-        return self.data.num_classes - 1 if self.targeted else 1
-
-    def starts(self) -> Sequence[int]:
-        """Index of each chunk's first example."""
-        return range(0, self.num_examples, self.batch_size)
-
-    def rows(self, start: int) -> np.ndarray:
-        """Indices of the examples of the chunk at `start`."""
-        return np.arange(start, min(start + self.batch_size, self.num_examples))
-
-    def is_shown(self, rows) -> np.ndarray:
-        """Which examples are shown: the first targets of the first images; bool [n]."""
-        image, target = np.divmod(rows, self.per_image)
-        return (image < SHOWN_IMAGES) & (target < SHOWN_TARGETS) & (self.show is not None)
-
-    def columns(self) -> List[str]:
-        """Names of the arrays of examples.npz, in order."""
-        names = ("clean", "adversarial")
-        columns = ["index", "label"]
-        columns += ["%s_%s" % (n, r) for n in names for r in DECISION_RULES + ("members",)]
-        if self.has_top5:
-            columns += ["%s_rank_%s" % (n, r) for n in names for r in SCORED_RULES]
-        columns += ["l2", "linf", "changed"]
-        columns += ["target"] if self.has_targets else []
-        if self.save_adversarial:
-            columns += ["adversarial", "adversarial_logits", "clean_logits"]
-        return columns
-
-    @property
-    def has_targets(self) -> bool:
-        """Whether each example has a class that it is to become."""
-        return self.targeted or self.draws_targets
-
-    @property
-    def draws_targets(self) -> bool:
-        """Whether a run without targets draws them, as the attack takes nothing else (JSMA)."""
-        row = attacks.row(self.attack)
-        return not self.targeted and row.takes("y_target") and not row.takes("y")
-
-    def describe(self) -> dict:
-        """The head of the record: what is computed, as plain data."""
-        ensemble = self.ensemble
-        described = describe_members(ensemble.members, self.options)
-        return {
-            "schema": SCHEMA,
-            "dataset": self.data.name,
-            "architecture": self.architecture,
-            "options": described["options"],
-            "engine": any(member.engine is not None for member in ensemble.members),
-            "protocol": self.protocol,
-            "combine": ensemble.combine,
-            "members": described["members"],
-            "attack": dict(
-                self.parameters,
-                name=self.attack,
-                target=ensemble.attack_target,
-                targeted=self.targeted,
-            ),
-            "num_examples": self.num_examples,
-            "batch_size": self.batch_size,
-            "seed": self.seed,
-            "data": self.data.describe(),
-        }
-
-
-class _Graph:
-    """The operations of an evaluation; built once, run per chunk."""
-
-    def __init__(self, job: Job, session):
-        started = time.perf_counter()
-        ensemble, classes = job.ensemble, job.data.num_classes
-        self.session = session
-        self.images = tf.placeholder(tf.float32, (None,) + job.data.images.shape[1:], "images")
-        self.labels = tf.placeholder(tf.float32, [None, classes], "labels")
-        self.index = tf.placeholder(tf.int64, [None], "index")
-        self.clean = self._outputs(ensemble, self.images)
-        attack = attacks.create(job.attack, ensemble.target(job.attack), session)
-        feeds = _feeds(job, self.labels, self.index)
-        self.adversarial = attack.generate(self.images, **dict(job.parameters, **feeds))
-        self.adversarial.set_shape(self.images.shape)
-        self.attacked = self._outputs(ensemble, self.adversarial)
-        self.build_seconds = time.perf_counter() - started
-
-    @staticmethod
-    def _outputs(ensemble, images):
-        def outputs(images):
-            logits = ensemble.member_logits(images)
-            stacked = tf.stack(logits, axis=1)
-            members = tf.argmax(stacked, axis=2)
-            return dict(ensemble.decisions(logits), logits=stacked, members=members)
-
-        return in_shares(outputs, images)
-
-    def run(self, job: Job, start: int) -> dict:
-        """Per-example arrays of the chunk at `start`."""
-        rows = job.rows(start)
-        image_rows, target = rows, None
-        if job.targeted:
-            image_rows, target = _targets(rows, job.data)
-        images, labels = job.data.images[image_rows], job.data.labels[image_rows]
-        began = time.perf_counter()
-        clean = self.session.run(self.clean, {self.images: images})
-        cleaned = time.perf_counter()
-        if job.draws_targets:
-            target = _random_targets(rows, clean[job.ensemble.combine], job)
-        towards = clean[job.ensemble.combine] if target is None else target
-        feed = {
-            self.images: images,
-            self.labels: np.eye(job.data.num_classes, dtype=np.float32)[towards],
-            self.index: rows,
-        }
-        attacked, adversarial = self.session.run([self.attacked, self.adversarial], feed)
-        seconds = (cleaned - began, time.perf_counter() - cleaned)
-        _check(job, rows, images, adversarial, clean, attacked)
-        arrays = dict(distances(images, adversarial), label=labels, seconds=np.array([seconds]))
-        arrays["index"] = image_rows.astype(np.int64)
-        for name, outputs in (("clean", clean), ("adversarial", attacked)):
-            for rule in DECISION_RULES + ("members",):
-                arrays["%s_%s" % (name, rule)] = outputs[rule].astype(np.int16)
-            if job.has_top5:
-                ranked = label_ranks(outputs["logits"], labels, job.ensemble.temperature)
-                for rule, ranks in ranked.items():
-                    arrays["%s_rank_%s" % (name, rule)] = ranks
-        if target is not None:
-            arrays["target"] = target.astype(np.int64)
-        if job.save_adversarial:
-            arrays["adversarial"] = adversarial
-            arrays["adversarial_logits"] = attacked["logits"]
-            arrays["clean_logits"] = clean["logits"]
-        if job.is_shown(rows).any():
-            arrays["shown"] = adversarial[job.is_shown(rows)]
-        return arrays
-
-
-def _feeds(job, labels, index):
-    """What the attack is given beside the images: of labels, targets and index what it takes."""
-    row = attacks.row(job.attack)
-    name = "y_target" if job.has_targets else "y"
-    if job.has_targets and not row.takes(name):
-        raise EmpirError("--targeted: the attack %s takes no targets" % job.attack)
-    feeds = {name: labels, "index": index}
-    return {name: tensor for name, tensor in feeds.items() if row.takes(name)}
-
-
-def _targets(rows, data):
-    """Image and target class of targeted examples: every class but the true one, in order."""
-    others = data.num_classes - 1
-    image_rows, target = rows // others, rows % others
-    return image_rows, target + (target >= data.labels[image_rows])
-
-
-def _random_targets(rows, decided, job):
-    """A class other than the decided one per example, a function of (seed, example index)."""
-    shifts = [
-        np.random.RandomState([job.seed, row]).randint(1, job.data.num_classes) for row in rows
-    ]
-    return (decided + np.array(shifts)) % job.data.num_classes
-
-
-def _check(job, rows, images, adversarial, clean, attacked):
-    """An adversarial image counts only if it is finite, in range and inside its ball."""
-    outputs = dict(adversarial=adversarial, attacked=attacked["logits"], clean=clean["logits"])
-    require_valid(job.attack, rows, job.data.clip_range, **outputs)
-    if attacks.row(job.attack).has_ball(job.parameters):
-        radius = np.abs(adversarial - images).reshape(len(rows), -1).max(axis=1)
-        outside = radius > job.parameters["eps"] + 1e-6
-        refuse(job.attack, rows, "leaves the ball of radius eps", outside)
-
-
-def evaluate(job: Job, session, out=None, resume=False, progress=True) -> dict:
-    """Run an evaluation and return its record.
+def attack_examples(
+    graph: AttackGraph, setting: Setting, spec: AttackSpec, rows: np.ndarray, clean: dict
+) -> dict:
+    """Attack examples, with restarts for those on which the attack has not succeeded yet.
 
     Args:
-      job: what to compute.
-      session: session that holds the members' weights.
-      out: folder for result.json and examples.npz; while the run is under way it holds the
-        finished chunks. None keeps nothing.
-      resume: continue an unfinished run in `out`, or return the record of a finished one.
-      progress: show a progress bar.
+      graph: of the attack.
+      setting, spec: what is computed.
+      rows: int64 [n], numbers of the examples; the image of example i is i over
+        `examples_per_image`.
+      clean: what `AttackGraph.clean` gives of the images of these examples; with targets `LIKELY`
+        also "ranking" of `rank_wrong_classes`; for attacks that see decisions only also "starts".
 
     Returns:
-      The record, as in result.json (docs/commands.md, Records).
+      Per example what `AttackGraph.attack` gives; "success", bool [n], whether the image is
+      misclassified and inside the ball; "restarts", int16 [n], how many were made; and "target",
+      int64 [n], the class to lead to if there is one. Of several restarts it is the last one's.
 
     Raises:
-      ResumeError: if `out` holds another run, or this one and `resume` is False, or a finished one
-        without all that this one is to keep, or another process writes to it.
-      EmpirError: if `out` cannot be written, or the attack gives NaN, leaves the range of images or
-        its ball.
+      EmpirError: for an adversarial image that is not finite, not in range or not inside the ball,
+        or logits that are not finite.
     """
-    head = json.loads(json.dumps(job.describe()))
-    if out is None:
-        return _evaluate(job, session, head, None, resume, progress)
-    runs.check_writable(out)
-    asked = out, head, job.columns(), resume
-    record = finished.evaluation_record(*asked)
-    left = [os.path.lexists(os.path.join(out, name)) for name in (runs.PARTIAL, runs.LOCK)]
-    if record is not None and not any(left):
-        return record  # also from a folder that cannot be written
-    with runs.lock(out):
-        record = finished.evaluation_record(*asked)  # another process may have finished it
-        if record is None:
-            return _evaluate(job, session, head, out, resume, progress)
-        chunks.ChunkStore(os.path.join(out, runs.PARTIAL)).remove()  # it was killed at the end
-        return record
+    found = {"restarts": np.zeros(len(rows), np.int16)}
+    remaining = np.arange(len(rows))
+    for number in range(spec.restarts):
+        part = {name: values[remaining] for name, values in clean.items()}
+        made = _attack_once(graph, setting, spec, rows[remaining], number, part)
+        for name, values in made.items():
+            found.setdefault(name, np.zeros((len(rows),) + values.shape[1:], values.dtype))
+            found[name][remaining] = values
+        found["restarts"][remaining] = number + 1
+        remaining = remaining[~found["success"][remaining]]
+        if not len(remaining):
+            break
+    return found
 
 
-def _evaluate(job, session, head, out, resume, progress):
-    """Run an evaluation, or what is left of it, and return its record."""
-    began, started = time.perf_counter(), datetime.datetime.utcnow()
-    graph = _Graph(job, session)  # before anything is written: it checks the attack's parameters
-    partial = None if out is None else os.path.join(out, runs.PARTIAL)
-    store = chunks.ChunkStore(partial, runs.digest(head), runtime.parallelism())
-    if out is not None:
-        runs.claim(partial, head, resume, "evaluation")
-    _fill(store, job, graph, progress)
-    if job.show:
-        job.show(_shown(job, store))
-    record = dict(head, **measure(job, store))
-    record["seconds"].update(
-        build=round(graph.build_seconds, 3), total=round(time.perf_counter() - began, 3)
+def _attack_once(graph, setting, spec, rows, number, clean):
+    """One restart on the examples `rows`."""
+    data, threat = setting.data, setting.threat_of(spec)
+    image_rows = rows // examples_per_image(spec, data.num_classes)
+    images, true = data.images[image_rows], np.asarray(data.labels[image_rows])
+    target = _targets(setting, spec, rows, number, true, clean)
+    labels = clean["decision"] if spec.labels == DECIDED else true
+    found = graph.attack(
+        images,
+        target if spec.targets in (EVERY, DRAWN) else labels,
+        rows + number * len(data.labels),
+        eps=threat and threat.eps,
+        toward=target if spec.targets == LIKELY else None,
+        starts=clean.get("starts"),
     )
-    record["peak_memory_mb"] = runtime.peak_memory_mb()
-    record["versions"], record["git_commit"] = runtime.provenance()
-    record["command"] = runtime.command()
-    record["started"] = started.strftime("%Y-%m-%dT%H:%M:%SZ")
-    if out is not None:
-        examples = store.write_npz(
-            os.path.join(out, finished.EXAMPLES), job.columns(), job.starts()
-        )
-        record["examples_sha256"] = examples
-        runs.write_json(os.path.join(out, finished.RESULT), record)
-        store.remove()
-    return record
+    require_valid(
+        spec.name, rows, data.clip_range, adversarial=found["adversarial"], attacked=found["logits"]
+    )
+    found["success"] = found["decision"] != true
+    if threat is not None:
+        inside = found[threat.norm] <= threat.reach(data.clip_range, setting.image_size)
+        if not attacks.row(spec.attack).decision_only:  # those return the closest, however far
+            away = found[threat.norm][int(np.argmax(~inside))]
+            problem = f"leaves the ball of radius {threat.eps:g}: it is {away:g} away"
+            refuse(spec.name, rows, problem, ~inside)
+        found["success"] &= inside
+    return found if target is None else dict(found, target=target)
 
 
-def _fill(store, job, graph, progress):
-    """Compute the chunks that a store does not hold."""
-    todo = [s for s in job.starts() if not store.holds(s, len(job.rows(s)), _keys(job, s))]
-    done = job.num_examples - sum(len(job.rows(start)) for start in todo)
+def _targets(setting, spec, rows, number, true, clean) -> Optional[np.ndarray]:
+    """Classes that examples are led to, int64 [n]; None if there are none."""
+    classes = setting.data.num_classes
+    if spec.targets == LIKELY:
+        return clean["ranking"][:, number]
+    if spec.targets == EVERY:
+        target = rows % (classes - 1)  # every class but the true one, in order
+        return target + (target >= true)
+    if spec.targets == DRAWN:
+        seeds = [[setting.seed, row] for row in rows]
+        shifts = [np.random.RandomState(seed).randint(1, classes) for seed in seeds]
+        return (clean["decision"] + np.array(shifts)) % classes
+    return None
+
+
+def rank_wrong_classes(logits, labels) -> np.ndarray:
+    """Wrong classes by their mean logit, from the largest on; int64 [n, classes - 1].
+
+    Args:
+      logits: float32 [n, members, classes].
+      labels: true classes, int [n].
+    """
+    order = np.argsort(-logits.mean(axis=1), axis=1, kind="stable")
+    wrong = order[order != np.asarray(labels)[:, np.newaxis]]
+    return wrong.reshape(len(labels), -1)
+
+
+def clean_outputs(graph: AttackGraph, setting: Setting) -> dict:
+    """What the ensemble makes of all clean images.
+
+    Returns:
+      decision, int64 [n]; members, int64 [n, members]; and ranking, of `rank_wrong_classes`.
+
+    Raises:
+      EmpirError: for logits that are not finite.
+    """
+    data, parts = setting.data, []
+    for start in range(0, len(data.labels), setting.batch_size):
+        rows = np.arange(start, min(start + setting.batch_size, len(data.labels)))
+        found = graph.clean(data.images[rows])
+        require_valid("the ensemble", rows, data.clip_range, clean=found["logits"])
+        ranking = rank_wrong_classes(found["logits"], data.labels[rows])
+        part = {name: found[name] for name in ("decision", "members")}
+        parts.append(dict(part, ranking=ranking))
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def starting_images(setting: Setting, rows: np.ndarray, decisions: np.ndarray) -> np.ndarray:
+    """For each image the closest one, in L2, that the ensemble decides to be of another class.
+
+    Args:
+      setting: what is attacked.
+      rows: int64 [n], images.
+      decisions: int64 [all], of all clean images.
+
+    Returns:
+      float32 [n, h, w, c]; an image that is misclassified itself, or for which there is no other,
+      is its own.
+    """
+    data = setting.data
+    images, labels = data.images[rows], np.asarray(data.labels[rows])
+    found, closest = images.copy(), np.full(len(rows), np.inf)
+    closest[decisions[rows] != labels] = 0.0
+    for start in range(0, len(decisions), setting.batch_size):
+        others = data.images[np.arange(start, min(start + setting.batch_size, len(decisions)))]
+        decided = decisions[start : start + setting.batch_size]
+        for place, (image, label) in enumerate(zip(images, labels)):
+            away = ((others - image) ** 2).sum(axis=(1, 2, 3))
+            away[decided == label] = np.inf
+            if away.min() < closest[place]:
+                found[place], closest[place] = others[away.argmin()], away.min()
+    return found
+
+
+def fill(
+    store: ChunkStore,
+    chunks: Sequence[np.ndarray],
+    keys: Sequence[str],
+    compute: Callable,
+    **bar,
+):
+    """Compute the chunks that a store does not hold, with a progress bar.
+
+    Args:
+      store: keeps the chunks; the index of a chunk is the number of rows before it.
+      chunks: the rows of each chunk, int64 [n] each.
+      keys: names of the arrays that a chunk must have.
+      compute: `compute(rows)` -> arrays of a chunk, to which "seconds" is added if it is missing.
+      **bar: title, and show, of the progress bar.
+    """
+    starts = chunk_starts(chunks)
+    todo = [
+        (start, rows)
+        for start, rows in zip(starts, chunks)
+        if not store.holds(start, len(rows), (*keys, "seconds"))
+    ]
+    total = sum(map(len, chunks))
+    done = total - sum(len(rows) for _, rows in todo)
     if done:
-        log.info("resuming: %d of %d examples are done", done, job.num_examples)
-    title = "%s on %s" % (job.attack, job.data.name)
-    with progress_bar(job.num_examples, title, "image", progress) as bar:
-        bar.update(done)
-        for start in todo:
-            arrays = graph.run(job, start)
-            store.add(start, len(job.rows(start)), arrays)
-            bar.update(len(arrays["label"]))
+        log.info("resuming: %d of %d examples are done", done, total)
+    with progress_bar(total, bar["title"], "image", bar["show"]) as shown:
+        shown.update(done)
+        for start, rows in todo:
+            began = time.perf_counter()
+            arrays = compute(rows)
+            arrays.setdefault("seconds", np.array([time.perf_counter() - began]))
+            store.add(start, len(rows), arrays)
+            shown.update(len(rows))
 
 
-def _keys(job, start):
-    """Arrays that this command needs of a chunk; one of fewer options may have kept fewer."""
-    return job.columns() + (["shown"] if job.is_shown(job.rows(start)).any() else [])
-
-
-def _shown(job, store) -> dict:
-    """Arrays of the shown examples by their names in `empir.report.pairs.Pairs`."""
-    starts = [start for start in job.starts() if job.is_shown(job.rows(start)).any()]
-    rows = np.concatenate([job.rows(start) for start in starts])
-    chosen = job.is_shown(rows)
-    names = {"label": "label", "l2": "l2", "linf": "linf"}
-    names["clean_decision"] = "clean_" + job.ensemble.combine
-    names["decision"] = "adversarial_" + job.ensemble.combine
-    if job.has_targets:
-        names["target"] = "target"
-    arrays = {name: store.column(key, starts)[chosen] for name, key in names.items()}
-    images, place = np.unique(rows[chosen] // job.per_image, return_inverse=True)
-    clean, adversarial = job.data.images[images][place], store.column("shown", starts)
-    return dict(arrays, clean=clean, adversarial=adversarial, image=images[place])
+def chunk_starts(chunks: Sequence[np.ndarray]) -> list:
+    """Number of rows before each chunk."""
+    return [0] + np.cumsum([len(rows) for rows in chunks], dtype=int).tolist()[:-1]

@@ -1,4 +1,4 @@
-"""Folders of an evaluation's attacks: what each left, checked before it is taken again."""
+"""Folders of an evaluation's attacks: their arrays and rows, checked before they are used again."""
 
 import hashlib
 import json
@@ -9,20 +9,20 @@ from typing import Optional, Sequence
 import numpy as np
 
 from empir.errors import ResumeError
-from empir.evaluation.finished import EXAMPLES, RESULT
-from empir.evaluation.trials import Trial
+from empir.evaluation.specs import AttackSpec
 from empir.records import chunks, runs
+from empir.evaluation.finished import EXAMPLES, RESULT
 
 log = logging.getLogger(__name__)
 
-#: What examples.npz of a trial holds, per attacked image.
+#: What examples.npz of an attack holds, per attacked image.
 COLUMNS = ("row", "rounds", "success", "decision", "members", "l2", "linf", "adversarial")
-#: Key of a trial's result.json: what tells whose it is. It is no part of the evaluation's record.
+#: Key of an attack's result.json: what tells whose it is. It is no part of the evaluation's record.
 STATE = "state"
 
 
 class Storage:
-    """Folders of trials below that of an evaluation.
+    """Folders of attacks below that of an evaluation.
 
     Args:
       out: folder of the evaluation.
@@ -35,53 +35,53 @@ class Storage:
         self._told = False
 
     def folder(self, name: str) -> str:
-        """Folder of a trial."""
+        """Folder of a spec."""
         return os.path.join(self._out, name)
 
     def arrays(self, name: str, keys: Sequence[str] = COLUMNS) -> dict:
-        """Arrays of a trial that was run; `ResumeError` if they are missing or damaged."""
+        """Arrays of an attack that was run; `ResumeError` if they are missing or damaged."""
         return arrays(self.folder(name), keys)
 
-    def store(self, trial: Trial, seen: np.ndarray) -> chunks.ChunkStore:
-        """Finished chunks of a trial on the images `seen`, in a folder that is made."""
-        folder = os.path.join(self.folder(trial.name), runs.PARTIAL)
-        store = chunks.ChunkStore(folder, self._digest(trial, seen), self._how)
+    def store(self, spec: AttackSpec, seen: np.ndarray) -> chunks.ChunkStore:
+        """Finished chunks of an attack on the images `seen`, in a folder that is made."""
+        folder = os.path.join(self.folder(spec.name), runs.PARTIAL)
+        store = chunks.ChunkStore(folder, self._digest(spec, seen), self._how)
         runs.make_folder(folder)
         return store
 
-    def keep(self, trial: Trial, seen: np.ndarray, store: chunks.ChunkStore, starts, row: dict):
-        """Write a trial's examples.npz and result.json, and delete its chunks.
+    def keep(self, spec: AttackSpec, seen: np.ndarray, store: chunks.ChunkStore, starts, row: dict):
+        """Write an attack's examples.npz and result.json, and delete its chunks.
 
         Args:
-          trial, seen: which, and the images that it attacked.
+          spec, seen: the attack, and the images that it attacked.
           store, starts: its chunks, and the index of each one's first row.
           row: its row of the evaluation's record.
         """
-        folder = self.folder(trial.name)
+        folder = self.folder(spec.name)
         examples = store.write_npz(os.path.join(folder, EXAMPLES), COLUMNS, starts)
-        state = dict(run=self._digest(trial, seen), examples=examples, how=self._how)
+        state = dict(run=self._digest(spec, seen), examples=examples, how=self._how)
         runs.write_json(os.path.join(folder, RESULT), dict(row, **{STATE: state}))
         store.remove()
 
-    def row(self, trial: Trial, seen: np.ndarray) -> Optional[dict]:
-        """A finished trial's row of the evaluation's record; None if it is not finished.
+    def row(self, spec: AttackSpec, seen: np.ndarray) -> Optional[dict]:
+        """A finished attack's row of the evaluation's record; None if it is not finished.
 
         Raises:
           ResumeError: if its folder holds another one, or one on other images, or is damaged.
         """
-        folder = self.folder(trial.name)
+        folder = self.folder(spec.name)
         path = os.path.join(folder, RESULT)
         if not os.path.lexists(path):
             return None
         row = runs.read_json(path)
         state = row.pop(STATE, None)
         examples = os.path.join(folder, EXAMPLES)
-        problem = self._problem(row, state, trial, seen)
+        problem = self._problem(row, state, spec, seen)
         if problem:
             raise _refused(folder, "is of another run (%s)" % problem)
         if state and runs.file_digest_or_none(examples) != state["examples"]:
             raise _refused(folder, "has no sound %s (not the file that was written)" % EXAMPLES)
-        kept = self.arrays(trial.name, ("row", "success"))
+        kept = self.arrays(spec.name, ("row", "success"))
         if not np.array_equal(kept["row"], seen):
             raise _refused(folder, "is of another run (it attacked other images)")
         if row["broken"] != int(kept["success"].sum()):
@@ -91,19 +91,19 @@ class Storage:
             chunks.ChunkStore(partial).remove()
         return row
 
-    def _problem(self, row, state, trial, seen):
-        """What keeps a finished trial's row from being this one's, in words."""
-        told = json.loads(json.dumps(dict(trial.describe(), attacked=len(seen))))
+    def _problem(self, row, state, spec, seen):
+        """What keeps a finished row from being this one's, in words."""
+        told = json.loads(json.dumps(dict(spec.describe(), attacked=len(seen))))
         changed = runs.differences({key: row.get(key) for key in told}, told)
         if changed:
             return "; ".join(changed)
         numbers = [row.get("broken"), row.get("seconds")]
-        numbers += [row.get("accuracy")] if trial.everyone else []
+        numbers += [row.get("accuracy")] if spec.everyone else []
         if any(type(number) not in (int, float) for number in numbers):
-            return "no count of what it broke, or no time"
+            return "no count of its successes, or no time"
         if state is None:  # of a version that kept none
             return None
-        if not isinstance(state, dict) or state.get("run") != self._digest(trial, seen):
+        if not isinstance(state, dict) or state.get("run") != self._digest(spec, seen):
             return "of other networks, data or settings, or on other images"
         if state.get("how") != self._how and not self._told:
             self._told = True
@@ -111,10 +111,10 @@ class Storage:
             log.warning(words, self._out, state.get("how"), self._how)
         return None
 
-    def _digest(self, trial, seen):
-        """Digest of what a trial computes on some images."""
+    def _digest(self, spec, seen):
+        """Digest of what an attack computes on some images."""
         images = hashlib.sha256(np.asarray(seen, np.int64).tobytes()).hexdigest()
-        return runs.digest(dict(run=self._run, trial=trial.describe(), images=images))
+        return runs.digest(dict(run=self._run, trial=spec.describe(), images=images))
 
 
 def check_free(out: str):
@@ -146,7 +146,7 @@ def _refused(folder, problem):
 
 
 def arrays(folder: str, keys: Sequence[str] = COLUMNS) -> dict:
-    """Arrays of a trial's folder; `ResumeError` if they are missing or damaged."""
+    """Arrays of an attack's folder; `ResumeError` if they are missing or damaged."""
     try:
         with chunks.opened(os.path.join(folder, EXAMPLES)) as kept:
             return {key: kept[key] for key in keys}

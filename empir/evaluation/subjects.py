@@ -1,4 +1,4 @@
-"""Who is attacked: released checkpoints or Keras models as an ensemble, opened once per trial."""
+"""Where the attacked networks come from: released checkpoints or Keras models, as an ensemble."""
 
 import contextlib
 import os
@@ -49,12 +49,12 @@ class Source(NamedTuple):
 
     @contextlib.contextmanager
     def open(self, data: Dataset):
-        """A `rounds.Subject` in a graph and a session of its own, which are the default ones.
+        """`graph.Networks` in a graph and a session of its own, which are the default ones.
 
         Raises:
           CheckpointError: if a network cannot be loaded, or is for other images than `data`'s.
         """
-        from empir.evaluation.rounds import Subject
+        from empir.evaluation.graph import Networks
         from empir.models.ensemble import Ensemble
         from empir.models.keras_member import load_keras
         from empir.runtime import tf
@@ -71,7 +71,7 @@ class Source(NamedTuple):
                 for number, spec in enumerate(self.outside, 1)
             ]
             ensemble = Ensemble(members, self.combine, temperature=self.temperature)
-            yield Subject(session, ensemble, outside)
+            yield Networks(session, ensemble, outside)
 
     def _member(self, spec, session, name, options):
         from empir.models.loading import load_member, member_from_arrays
@@ -100,7 +100,7 @@ def independent(chosen: Experiment) -> Tuple[MemberSpec, ...]:
         return ()
     try:
         path = clone.shipped(os.path.join("checkpoints", INDEPENDENT, chosen.dataset), "--outside")
-    except EmpirError:  # `trials.left_out` tells what is missing then
+    except EmpirError:  # `suites.left_out` tells what is missing then
         return ()
     return (MemberSpec(FULL, path),)
 

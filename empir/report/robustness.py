@@ -162,7 +162,7 @@ def _shown(outcome, data) -> Iterator:
     """The first images that are classified correctly without an attack, as the page shows them."""
     clean = outcome.clean
     rows = np.flatnonzero(clean["decision"] == data.labels)[:SHOWN]
-    for row, found in zip(rows, outcome.broken(rows)):
+    for row, found in zip(rows, outcome.adversarial(rows)):
         image = Shown(
             row=int(row),
             label=int(data.labels[row]),
@@ -172,7 +172,7 @@ def _shown(outcome, data) -> Iterator:
         )
         if found:
             image = image._replace(
-                attack=found["trial"],
+                attack=found["attack"],
                 adversarial=found["adversarial"],
                 decision=int(found["decision"]),
                 members=found["members"].tolist(),

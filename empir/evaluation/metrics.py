@@ -84,14 +84,14 @@ def refuse(name: str, rows, problem: str, bad):
         raise EmpirError("%s gave an invalid result: example %d %s" % (name, first, problem))
 
 
-def measure(job, store) -> dict:
+def measure(job, store, starts) -> dict:
     """Accuracies, mean distances and seconds over all chunks: the body of the record.
 
     Args:
-      job: an `evaluation.Job`.
+      job: a `single.Job`.
       store: its finished chunks, a `chunks.ChunkStore`.
+      starts: index of each chunk's first example.
     """
-    starts = job.starts()
     label = store.column("label", starts)
 
     def accuracy(name, rule, examples=None):

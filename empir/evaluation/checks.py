@@ -1,15 +1,16 @@
-"""Verdicts: signs that an evaluation overstates a model, each with what was measured.
+"""Checks: signs that an evaluation overstates the robustness of a model, each with a measurement.
 
 The criteria follow Carlini et al. 2019 (arXiv 1902.06705) and AutoAttack's flags (Croce and Hein
 2020, arXiv 2003.01690); docs/robustness.md explains each, and what to do about it.
 """
 
-from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from dataclasses import asdict, dataclass
+from typing import Callable, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
 from empir.evaluation.probes import Probe
-from empir.evaluation.trials import ITERATIONS, LeftOut
+from empir.evaluation.suites import ITERATIONS, LeftOut
 
 #: Shares of images above which a sign counts.
 ZERO_IMAGES = 0.01  # whose gradient is zero
@@ -24,8 +25,9 @@ OTHER_CHUNK = 0.05  # whose logits depend on the chunk
 AS_GOOD = 0.5
 
 
-class Verdict(NamedTuple):
-    """A verdict.
+@dataclass(frozen=True)
+class Check:
+    """A check and its result.
 
     Attributes:
       name: its anchor in docs/robustness.md.
@@ -40,16 +42,17 @@ class Verdict(NamedTuple):
     reason: str
 
     def describe(self) -> dict:
-        """The verdict as plain data, with where it is explained."""
-        return dict(self._asdict(), see="docs/robustness.md#" + self.name)
+        """The check as plain data, with where it is explained."""
+        return dict(asdict(self), see="docs/robustness.md#" + self.name)
 
 
-class Evidence(NamedTuple):
-    """What verdicts are given on.
+@dataclass(frozen=True)
+class Evidence:
+    """Measurements that the checks are made on.
 
     Attributes:
       probe: of the model.
-      success: trial -> bool [n], whether it broke each of the first n images, whatever n.
+      success: attack -> bool [n], whether it succeeded on each of the first n images, whatever n.
       correct: bool [all], images that are classified correctly when clean.
       num_classes: number of classes.
       left_out: attacks of the whole suite that could not be run; None = the suite is not the
@@ -77,25 +80,25 @@ class Evidence(NamedTuple):
         return cls(probe, success, correct, data.num_classes, left_out)
 
     def pair(self, *names: str) -> Tuple[np.ndarray, np.ndarray]:
-        """Two trials' successes, on the images that both attacked."""
+        """Two attacks' successes, on the images that both attacked."""
         count = min(len(self.success[name]) for name in names)
         one, other = (self.success[name][:count] for name in names)
         return one, other
 
 
-def judge(evidence: Evidence) -> List[Verdict]:
-    """All verdicts on some evidence."""
-    verdicts = []
-    for name, (title, needs, criterion) in VERDICTS.items():
-        missing = [trial for trial in needs if trial not in evidence.success]
+def judge(evidence: Evidence) -> List[Check]:
+    """Make all checks."""
+    checks = []
+    for name, (title, needs, criterion) in CHECKS.items():
+        missing = [name for name in needs if name not in evidence.success]
         if missing:
             passed, reason = None, "Not judged: there was no %s." % ", ".join(missing)
         elif not evidence.probe.images and criterion is not _complete:  # it needs no images
             passed, reason = None, "Not judged: no clean image is classified correctly."
         else:
             passed, reason = criterion(evidence)
-        verdicts.append(Verdict(name, title, passed, reason))
-    return verdicts
+        checks.append(Check(name, title, passed, reason))
+    return checks
 
 
 def _zero_gradients(evidence):
@@ -161,7 +164,7 @@ def _convergence(evidence):
 
 
 def _iterations(success):
-    """Iterations of the curve's trials."""
+    """Iterations of the curve's attacks."""
     parts = [name.split("-") for name in success]
     return [int(part[1]) for part in parts if part[0] == "steps"]
 
@@ -208,8 +211,8 @@ def _percent(share):
     return "%.1f %%" % (100 * share)
 
 
-#: name -> (title, trials that it needs, criterion).
-VERDICTS: Dict[str, Tuple[str, Tuple[str, ...], Callable]] = {
+#: name -> (title, attacks that it needs, criterion).
+CHECKS: Dict[str, Tuple[str, Tuple[str, ...], Callable]] = {
     "zero-gradients": ("Gradients are not zero", (), _zero_gradients),
     "vanishing-gradients": ("The loss does not vanish", (), _vanishing_gradients),
     "single-step": ("Many steps beat one", ("fgsm", "apgd-ce"), _single_step),

@@ -11,6 +11,8 @@ from typing import Callable
 
 import numpy as np
 
+from empir.runtime import DEFAULT_SEED
+
 #: Queries for an estimate of the boundary's direction: at first, and at most.
 FIRST_QUERIES, MOST_QUERIES = 100, 1000
 
@@ -18,39 +20,47 @@ FIRST_QUERIES, MOST_QUERIES = 100, 1000
 class HopSkipJump:
     """HopSkipJump on whatever decides.
 
+    Parameters: eps, radius, where an image inside the ball ends the search; ord, inf or 2;
+    iterations, estimates of the boundary's direction; seed; clip_min, clip_max.
+
     Args:
-      decide: `decide(images)` -> classes, int [n], of float32 images [n, h, w, c].
+      decide: `decide(images)` -> classes, int64 [n], of float32 images [n, h, w, c].
       num_classes: number of classes.
-      clip_range: lowest and highest value of an image.
-      eps, order: radius and norm, inf or 2; an image inside the ball ends the search.
-      iterations: estimates of the boundary's direction.
+      **parameters: those above.
     """
 
-    def __init__(
-        self,
-        decide: Callable,
-        num_classes: int,
-        clip_range,
-        eps: float,
-        order: float,
-        iterations: int,
-    ):
-        self._clip_range = clip_range
-        self._iterations = iterations
-        self._radius = eps / (clip_range[1] - clip_range[0])
-        self._order = order
-        eye = np.eye(num_classes, dtype=np.float32)
-        self._model = _model(lambda images: eye[decide(images)], clip_range, num_classes)
+    decision_only = True
+    defaults = dict(
+        eps=0.3, ord=np.inf, iterations=10, seed=DEFAULT_SEED, clip_min=0.0, clip_max=1.0
+    )
 
-    def __call__(self, image, label: int, start, seed) -> np.ndarray:
-        """The closest misclassified image that was found; float32 [h, w, c].
+    def __init__(self, decide: Callable, num_classes: int, **parameters):
+        given = dict(self.defaults, **parameters)
+        self._clip_range = given["clip_min"], given["clip_max"]
+        self._iterations, self._seed = given["iterations"], given["seed"]
+        self._radius = given["eps"] / (given["clip_max"] - given["clip_min"])
+        self._order = given["ord"]
+        eye = np.eye(num_classes, dtype=np.float32)
+        self._model = _model(lambda images: eye[decide(images)], self._clip_range, num_classes)
+
+    def search(self, images, labels, starts, index) -> np.ndarray:
+        """The closest misclassified images that were found, float32 [n, h, w, c].
 
         Args:
-          image: float32 [h, w, c].
-          label: true class.
-          start: a misclassified image of the same shape; if it is not, the image is returned.
-          seed: of the random directions, as `numpy.random.RandomState` takes it.
+          images: float32 [n, h, w, c].
+          labels: true classes, int [n].
+          starts: misclassified images of the same shape. For a start that is not misclassified the
+            image itself is returned.
+          index: int [n]; the random directions of example i are a function of (seed, index[i]).
         """
+        return np.stack(
+            [
+                self._search_one(image, int(label), start, [self._seed, int(number)])
+                for image, label, start, number in zip(images, labels, starts, index)
+            ]
+        )
+
+    def _search_one(self, image, label, start, seed):
         from foolbox import attacks, criteria, distances
 
         linf = self._order == np.inf

@@ -4,15 +4,14 @@ from typing import Optional, Sequence, Tuple
 
 import numpy as np
 
-from empir.evaluation.rounds import graph_key
-from empir.evaluation.trials import Trial
+from empir.evaluation.specs import AttackSpec
 
 #: The attack that most of an evaluation consists of.
 MAIN = "apgd"
 
 
 def seconds_left(
-    done: Sequence[Tuple[Trial, int, float]], ahead: Sequence[Tuple[Trial, int]]
+    done: Sequence[Tuple[AttackSpec, int, float]], ahead: Sequence[Tuple[AttackSpec, int]]
 ) -> Optional[float]:
     """About how many seconds the attacks ahead take, or None if nothing can be said yet.
 
@@ -28,8 +27,8 @@ def seconds_left(
       Seconds; None before a first Auto-PGD has been measured, if some are ahead, as the cheap
       attacks in front of it say little about it.
     """
-    measured = [trial.attack for trial, images, _ in done if images]
-    waits = MAIN in [trial.attack for trial, _ in ahead] and MAIN not in measured
+    measured = [spec.attack for spec, images, _ in done if images]
+    waits = MAIN in [spec.attack for spec, _ in ahead] and MAIN not in measured
     if waits or not measured:
         return None
     seconds = np.array([taken for _, _, taken in done])
@@ -40,9 +39,9 @@ def seconds_left(
 def _costs(attacks):
     """Float [n, 2]: whether an attack needs a graph of its own, and its work in steps."""
     rows, last = [], None
-    for trial, images in attacks:
-        key = graph_key(trial) if images else last
-        rows.append((float(key != last), trial.work(images)))
+    for spec, images in attacks:
+        key = spec.graph_key() if images else last
+        rows.append((float(key != last), spec.work(images)))
         last = key
     return np.array(rows).reshape(-1, 2)
 

@@ -1,0 +1,277 @@
+"""One attack on a dataset, chunk by chunk and resumable, and the record of it.
+
+Memory does not grow with the number of images, but for the results per example.
+"""
+
+import datetime
+import json
+import os
+import time
+from dataclasses import dataclass, field
+from typing import List, Optional
+
+import numpy as np
+
+from empir import attacks, runtime
+from empir.data import Dataset
+from empir.evaluation import finished, runner
+from empir.evaluation.graph import AttackGraph, Networks, Setting
+from empir.evaluation.metrics import SCORED_RULES, label_ranks, measure, require_valid
+from empir.evaluation.specs import DECIDED, DRAWN, EVERY, NONE, AttackSpec
+from empir.models.ensemble import DECISION_RULES, Ensemble
+from empir.models.model import describe_members
+from empir.records import chunks, runs
+
+SCHEMA = 1
+
+#: Number of classes from which on top-5 accuracy is measured too.
+TOP5_CLASSES = 100
+
+#: Adversarial images of so many images, and of so many targets of each, are kept as examples.
+SHOWN_IMAGES, SHOWN_TARGETS = 10, 9
+
+
+@dataclass(frozen=True)
+class Job:
+    """Everything that determines the numbers of an attack's record.
+
+    Attributes:
+      ensemble: members, decision rule and attack target.
+      attack: canonical name of the attack.
+      parameters: its full parameters, by CleverHans' names.
+      data: clean images and true labels.
+      seed: of random starts and random targets.
+      batch_size: images per graph call; CW's batch.
+      targeted: attack towards every class but the true one: (classes - 1) examples per image.
+      save_adversarial: keep the adversarial images too.
+      show: keep the first adversarial images, of `SHOWN_IMAGES` images.
+      architecture, protocol: names for the record; protocol is None if the rule and target are no
+        named protocol's.
+      options: how the members were built, if not by default, e.g. {"nb_filters": 32}.
+    """
+
+    ensemble: Ensemble
+    attack: str
+    parameters: dict
+    data: Dataset
+    seed: int
+    batch_size: int
+    targeted: bool = False
+    save_adversarial: bool = False
+    show: bool = False
+    architecture: Optional[str] = None
+    protocol: Optional[str] = None
+    options: dict = field(default_factory=dict)
+
+    @property
+    def spec(self) -> AttackSpec:
+        """The attack as the runner takes it."""
+        row = attacks.row(self.attack)
+        targets = EVERY if self.targeted else NONE
+        if not self.targeted and row.takes("y_target") and not row.takes("y"):
+            targets = DRAWN  # JSMA takes nothing else
+        own = dict(targets=targets, labels=DECIDED, parameters=self.parameters)
+        return AttackSpec(self.attack, self.attack, **own)
+
+    @property
+    def has_top5(self) -> bool:
+        """Whether the record holds top-5 accuracies."""
+        return self.data.num_classes >= TOP5_CLASSES
+
+    @property
+    def has_targets(self) -> bool:
+        """Whether each example has a class that it is to become."""
+        return self.spec.targets != NONE
+
+    @property
+    def per_image(self) -> int:
+        """Number of examples of an image."""
+        return runner.examples_per_image(self.spec, self.data.num_classes)
+
+    @property
+    def num_examples(self) -> int:
+        """Number of attacked examples."""
+        return len(self.data.labels) * self.per_image
+
+    def chunks(self) -> List[np.ndarray]:
+        """Numbers of the examples of each chunk."""
+        starts = range(0, self.num_examples, self.batch_size)
+        return [np.arange(s, min(s + self.batch_size, self.num_examples)) for s in starts]
+
+    def is_shown(self, rows) -> np.ndarray:
+        """Which examples are kept to be shown, bool [n]: the first targets of the first images."""
+        image, target = np.divmod(rows, self.per_image)
+        return (image < SHOWN_IMAGES) & (target < SHOWN_TARGETS) & self.show
+
+    def columns(self) -> List[str]:
+        """Names of the arrays of examples.npz, in order."""
+        names = ("clean", "adversarial")
+        columns = ["index", "label"]
+        columns += [f"{name}_{rule}" for name in names for rule in DECISION_RULES + ("members",)]
+        if self.has_top5:
+            columns += [f"{name}_rank_{rule}" for name in names for rule in SCORED_RULES]
+        columns += ["l2", "linf", "changed"]
+        columns += ["target"] if self.has_targets else []
+        if self.save_adversarial:
+            columns += ["adversarial", "adversarial_logits", "clean_logits"]
+        return columns + (["shown"] if self.show else [])
+
+    def describe(self) -> dict:
+        """The head of the record: what is computed, as plain data."""
+        ensemble = self.ensemble
+        described = describe_members(ensemble.members, self.options)
+        return {
+            "schema": SCHEMA,
+            "dataset": self.data.name,
+            "architecture": self.architecture,
+            "options": described["options"],
+            "engine": any(member.engine is not None for member in ensemble.members),
+            "protocol": self.protocol,
+            "combine": ensemble.combine,
+            "members": described["members"],
+            "attack": dict(
+                self.parameters,
+                name=self.attack,
+                target=ensemble.attack_target,
+                targeted=self.targeted,
+            ),
+            "num_examples": self.num_examples,
+            "batch_size": self.batch_size,
+            "seed": self.seed,
+            "data": self.data.describe(),
+        }
+
+
+class _Attacker:
+    """Computes the arrays of a job's chunks in one graph."""
+
+    def __init__(self, job: Job, session):
+        began = time.perf_counter()
+        self._job, self._spec = job, job.spec
+        self._setting = Setting(
+            open=None,
+            data=job.data,
+            threat=None,
+            seed=job.seed,
+            batch_size=job.batch_size,
+            judging_samples=1,
+        )
+        self._graph = AttackGraph(self._setting, Networks(session, job.ensemble), self._spec)
+        self._decisions = None
+        self.build_seconds = time.perf_counter() - began
+
+    def __call__(self, rows) -> dict:
+        """Arrays of `Job.columns` of some examples, and "seconds" [1, 2]: clean pass, attack."""
+        job = self._job
+        image_rows = rows // job.per_image
+        images, labels = job.data.images[image_rows], job.data.labels[image_rows]
+        began = time.perf_counter()
+        clean = self._graph.clean(images)
+        cleaned = time.perf_counter()
+        require_valid(job.attack, rows, job.data.clip_range, clean=clean["logits"])
+        given = self._with_starts(clean, image_rows)
+        found = runner.attack_examples(self._graph, self._setting, self._spec, rows, given)
+        attacked = time.perf_counter()
+        arrays = {name: found[name] for name in ("l2", "linf", "changed")}
+        arrays.update(label=labels, index=image_rows.astype(np.int64))
+        arrays["seconds"] = np.array([(cleaned - began, attacked - cleaned)])
+        for name, outputs in (("clean", clean), ("adversarial", found)):
+            for rule in DECISION_RULES + ("members",):
+                arrays[f"{name}_{rule}"] = outputs[rule].astype(np.int16)
+            if job.has_top5:
+                ranked = label_ranks(outputs["logits"], labels, job.ensemble.temperature)
+                arrays.update({f"{name}_rank_{rule}": ranks for rule, ranks in ranked.items()})
+        if job.has_targets:
+            arrays["target"] = found["target"].astype(np.int64)
+        if job.save_adversarial:
+            arrays["adversarial"] = found["adversarial"]
+            arrays["adversarial_logits"] = found["logits"]
+            arrays["clean_logits"] = clean["logits"]
+        if job.show:
+            arrays["shown"] = found["adversarial"][job.is_shown(rows)]
+        return arrays
+
+    def _with_starts(self, clean, image_rows):
+        """What an attack that sees decisions only starts from, beside the clean outputs."""
+        if not attacks.row(self._spec.attack).decision_only:
+            return clean
+        if self._decisions is None:
+            self._decisions = runner.clean_outputs(self._graph, self._setting)["decision"]
+        starts = runner.starting_images(self._setting, image_rows, self._decisions)
+        return dict(clean, starts=starts)
+
+
+@dataclass(frozen=True)
+class Result:
+    """The record of an attack, and its arrays per example.
+
+    Attributes:
+      record: as in result.json (docs/commands.md, Records).
+      arrays: by the names of `Job.columns`; empty if they were not asked for.
+    """
+
+    record: dict
+    arrays: dict
+
+
+def evaluate(job: Job, session, out=None, resume=False, progress=True) -> Result:
+    """Run an attack and return its record.
+
+    Args:
+      job: what to compute.
+      session: session that holds the members' weights.
+      out: folder for result.json and examples.npz; while the run is under way it holds the
+        finished chunks. None: the arrays are in the result, and nothing is written.
+      resume: continue an unfinished run in `out`, or return the record of a finished one.
+      progress: show a progress bar.
+
+    Raises:
+      ResumeError: if `out` holds another run, or this one and `resume` is False, or a finished one
+        without all that this one is to keep, or another process writes to it.
+      EmpirError: if `out` cannot be written, or the attack gives NaN, leaves the range of images or
+        its ball.
+    """
+    head = json.loads(json.dumps(job.describe()))
+    if out is None:
+        return _evaluate(job, session, head, None, resume, progress)
+    runs.check_writable(out)
+    asked = out, head, job.columns(), resume
+    record = finished.evaluation_record(*asked)
+    left = [os.path.lexists(os.path.join(out, name)) for name in (runs.PARTIAL, runs.LOCK)]
+    if record is not None and not any(left):
+        return Result(record, {})  # also from a folder that cannot be written
+    with runs.lock(out):
+        record = finished.evaluation_record(*asked)  # another process may have finished it
+        if record is None:
+            return _evaluate(job, session, head, out, resume, progress)
+        chunks.ChunkStore(os.path.join(out, runs.PARTIAL)).remove()  # it was killed at the end
+        return Result(record, {})
+
+
+def _evaluate(job, session, head, out, resume, progress):
+    """Run an attack, or the part of it that is not finished."""
+    began, started = time.perf_counter(), datetime.datetime.utcnow()
+    attacker = _Attacker(job, session)  # first, because it checks the attack's parameters
+    partial = None if out is None else os.path.join(out, runs.PARTIAL)
+    store = chunks.ChunkStore(partial, runs.digest(head), runtime.parallelism())
+    if out is not None:
+        runs.claim(partial, head, resume, "evaluation")
+    parts = job.chunks()
+    starts = runner.chunk_starts(parts)
+    title = f"{job.attack} on {job.data.name}"
+    runner.fill(store, parts, job.columns(), attacker, title=title, show=progress)
+    record = dict(head, **measure(job, store, starts))
+    record["seconds"].update(
+        build=round(attacker.build_seconds, 3), total=round(time.perf_counter() - began, 3)
+    )
+    record["peak_memory_mb"] = runtime.peak_memory_mb()
+    record["versions"], record["git_commit"] = runtime.provenance()
+    record["command"] = runtime.command()
+    record["started"] = started.strftime("%Y-%m-%dT%H:%M:%SZ")
+    if out is None:
+        return Result(record, {name: store.column(name, starts) for name in job.columns()})
+    examples = store.write_npz(os.path.join(out, finished.EXAMPLES), job.columns(), starts)
+    record["examples_sha256"] = examples
+    runs.write_json(os.path.join(out, finished.RESULT), record)
+    store.remove()
+    return Result(record, {})

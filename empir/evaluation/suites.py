@@ -1,0 +1,214 @@
+"""Suites of attacks as data: the adaptive suite, its controls, and the attacks of the curves."""
+
+from dataclasses import asdict, dataclass, replace
+from typing import Tuple
+
+from empir.errors import EmpirError
+from empir.evaluation.specs import LIKELY, AttackSpec
+from empir.evaluation.views import EOT_SAMPLES, ViewSpec
+from empir.models.ensemble import Ensemble
+
+#: Number of images that the controls and the curves attack: the first of those evaluated. The
+#: curve of CW's distances attacks a quarter of them.
+SAMPLE = 200
+#: Radii at which the curve of accuracy is measured, as multiples of the evaluation's radius. Those
+#: that are larger than the range of pixel values are left out.
+RADII = (1 / 16, 1 / 8, 1 / 4, 3 / 8, 1 / 2, 5 / 8, 3 / 4, 1, 1.25, 1.5, 2, 3, 4, 8, 16, 32, 64)
+#: The smallest radius is halved up to this many times while the attack at that radius leaves less
+#: than half of the images classified correctly.
+HALVINGS = 6
+#: Numbers of iterations, and of restarts, at which the convergence curves are measured. A suite
+#: with more of them doubles the last one until it reaches its own.
+ITERATIONS = (10, 20, 40, 80, 160)
+RESTARTS = (1, 2, 5, 10)
+CW_ITERATIONS = 100
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How long Auto-PGD attacks the images that are still classified correctly.
+
+    Attributes:
+      nb_iter: iterations; transfers take half of them.
+      restarts: random starts of the attack that has several.
+
+    Raises:
+      EmpirError: for a number below 1.
+    """
+
+    nb_iter: int = 100
+    restarts: int = 5
+
+    def __post_init__(self):
+        for name, value in asdict(self).items():
+            if value < 1:
+                raise EmpirError(f"{name}={value!r} must be at least 1")
+
+
+def doubled(counts: Tuple[int, ...], least: int) -> Tuple[int, ...]:
+    """Counts, followed by doublings of the last until one is at least `least`."""
+    while counts[-1] < least:
+        counts += (2 * counts[-1],)
+    return counts
+
+
+def _apgd(name, *view, **options):
+    return AttackSpec(f"apgd-{name}", "apgd", ViewSpec(*view), **options)
+
+
+def adaptive(
+    ensemble: Ensemble,
+    norm: str = "linf",
+    outside: int = 0,
+    effort: Effort = Effort(),
+    classes: int = 10,
+) -> Tuple[AttackSpec, ...]:
+    """The adaptive suite for an ensemble: cheap attacks first, those without gradients last.
+
+    Args:
+      ensemble: its members decide which views there are.
+      norm: "linf", or "l2", for which there is no square attack.
+      outside: number of networks outside the ensemble that attacks are transferred from.
+      effort: iterations and restarts on the images that are still classified correctly.
+      classes: number of classes. Losses that compare the three largest logits are left out if there
+        are fewer than three.
+    """
+    steps, half = effort.nb_iter, (effort.nb_iter + 1) // 2
+    targets = min(9, classes - 1)
+    several = len(ensemble.members) > 1
+    quantized = any(p.activation_bits for member in ensemble.members for p in member.precisions)
+    specs = [
+        AttackSpec("noise", "noise", restarts=10, everyone=True),
+        AttackSpec("fgsm", "fgsm", ViewSpec("mean_logits", "ce"), everyone=True),
+        _apgd("ce", "mean_logits", "ce", steps=40, everyone=True),
+        _apgd("margin", "mean_logits", "margin", steps=40, everyone=True),
+    ]
+    if classes > 2:
+        specs += [
+            _apgd("dlr", "mean_logits", "dlr", steps=steps),
+            _apgd("scaled-ce", "mean_logits", "ce", True, steps=steps),
+        ]
+    if several:
+        specs += [
+            _apgd("probs", "mean_probs", "ce", steps=steps),
+            _apgd("balanced", "balanced", "margin", steps=steps),
+        ]
+        specs += [
+            _apgd("member%d" % n, "member%d" % n, "margin", steps=half)
+            for n in range(1, len(ensemble.members) + 1)
+        ]
+    specs += [
+        _apgd("outside%d" % n, "outside%d" % n, "margin", steps=half) for n in range(1, outside + 1)
+    ]
+    if quantized:
+        specs += [
+            _apgd(
+                name, "balanced" if several else "mean_logits", "margin", False, name, steps=steps
+            )
+            for name in ("open", "smooth")
+        ]
+    specs += [
+        _apgd("restarts", "mean_logits", "margin", steps=steps, restarts=effort.restarts),
+        _apgd("targeted", "mean_logits", "margin", steps=steps, restarts=targets, targets=LIKELY),
+    ]
+    if ensemble.draws:
+        specs = [_sampled(spec) for spec in specs]
+    specs += [AttackSpec("square", "square", ViewSpec(), steps=1000)] if norm == "linf" else []
+    specs.append(AttackSpec("hopskipjump", "hopskipjump", steps=10, images=50))
+    return tuple(specs)
+
+
+def _sampled(spec):
+    """An attack whose view averages over passes of networks that draw at random."""
+    if spec.view is None or spec.attack == "square":
+        return spec
+    return replace(spec, view=replace(spec.view, samples=EOT_SAMPLES))
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """An attack of the whole suite that cannot be run on what is evaluated.
+
+    Attributes:
+      attack: its name, without the number of a network.
+      reason: why it cannot be run, and what to give so that it can, as a clause.
+      curable: whether there is something to give.
+    """
+
+    attack: str
+    reason: str
+    curable: bool
+
+    def describe(self) -> dict:
+        """The attack that was left out as plain data."""
+        return asdict(self)
+
+
+def left_out(norm: str, outside: int, classes: int) -> Tuple[LeftOut, ...]:
+    """The attacks that `adaptive` with these arguments does not have and others do.
+
+    A suite that lacks an attack may find less, so its record, report and checks name each one.
+    """
+    found = []
+    if classes <= 2:
+        reason = "the loss compares three classes, and there are %d" % classes
+        found += [LeftOut(name, reason, False) for name in ("apgd-dlr", "apgd-scaled-ce")]
+    if not outside:
+        reason = (
+            "there is no network outside the ensemble to transfer it from; name one of the "
+            "members' architecture and width: empir robustness "
+            "--outside=PRECISION:CHECKPOINT"
+        )
+        found.append(LeftOut("apgd-outside", reason, True))
+    if norm != "linf":
+        found.append(LeftOut("square", "it is there for the L-infinity norm only", False))
+    return tuple(found)
+
+
+def controls(norm: str, whole: float) -> Tuple[AttackSpec, ...]:
+    """Attacks that the checks compare the suite with.
+
+    Args:
+      norm: see `adaptive`.
+      whole: radius of the ball that holds every image.
+    """
+    alike = dict(everyone=True, images=SAMPLE, part="control")
+    plain = ViewSpec("mean_logits", "ce")
+    specs = [
+        AttackSpec("control-seed", "apgd", plain, steps=40, seed=1, **alike),
+        AttackSpec("control-range", "apgd", plain, steps=40, eps=whole, **alike),
+    ]
+    if norm == "linf":
+        specs.append(AttackSpec("control-square", "square", ViewSpec(), steps=500, **alike))
+    return tuple(specs)
+
+
+def radius(eps: float) -> AttackSpec:
+    """The attack of a point of the curve of accuracy against radius."""
+    options = dict(images=SAMPLE, eps=eps, part="radius")
+    return AttackSpec(f"radius-{eps:.6g}", "apgd", ViewSpec(), steps=50, **options)
+
+
+def iterations(steps: int) -> AttackSpec:
+    """The attack of a point of the curve of accuracy against iterations."""
+    options = dict(everyone=True, images=SAMPLE, part="steps")
+    return AttackSpec(f"steps-{steps}", "apgd", ViewSpec(), steps=steps, **options)
+
+
+def restarts(count: int) -> AttackSpec:
+    """The attack of the curve of accuracy against random starts; with many steps it needs none."""
+    options = dict(steps=20, restarts=count, everyone=True, images=SAMPLE, part="restarts")
+    return AttackSpec(f"restarts-{count}", "apgd", ViewSpec(), **options)
+
+
+def distortion(clip_range) -> AttackSpec:
+    """The attack of the curve of success against distance: CW with nine search steps, no radius.
+
+    Args:
+      clip_range: lowest and highest value of an image, with which the learning rate grows.
+    """
+    low, high = clip_range
+    own = dict(binary_search_steps=9, learning_rate=0.05 * (high - low), initial_const=1.0)
+    own.update(abort_early=False, confidence=0)  # each image on its own
+    options = dict(everyone=True, images=SAMPLE // 4, part="distortion", parameters=own)
+    return AttackSpec("cw", "cw", steps=CW_ITERATIONS, **options)
