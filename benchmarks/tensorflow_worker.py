@@ -22,7 +22,7 @@ def empir_attack(name, target, session):
     """This project's attack of a name on a model."""
     from empir import attacks
 
-    return attacks.create(name, target, session)
+    return attacks.create(name, target, session, runtime.share_count())
 
 
 def cleverhans_attack(name, target, session):

@@ -161,9 +161,9 @@ def attack_graph(chosen: Experiment, attack: str, ensemble, batch_size: int, ses
         parameters["abort_early"] = False  # as many steps for any images
     images = tf.placeholder(tf.float32, (None,) + network.input_shape)
     labels = tf.placeholder(tf.float32, [None, network.num_classes])
-    adversarial = attacks.create(attack, ensemble.target(attack), session).generate(
-        images, y=labels, **parameters
-    )
+    adversarial = attacks.create(
+        attack, ensemble.target(attack), session, runtime.share_count()
+    ).generate(images, y=labels, **parameters)
     random = np.random.RandomState(0)
     feed = {
         images: random.uniform(*chosen.clip_range, size=(batch_size,) + network.input_shape),

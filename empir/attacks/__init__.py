@@ -223,10 +223,19 @@ def row(name: str) -> Row:
     return TABLE[canonical_name(name)]
 
 
-def create(name: str, model, session):
+def create(name: str, model, session, shares: int = 1):
     """The attack of that name on a CleverHans or Keras model. JSMA is CleverHans' own.
+
+    Args:
+      name: of `TABLE`.
+      model: is attacked.
+      session: holds its weights.
+      shares: number of shares of the images that this project's attacks compute side by side, see
+        `base.in_shares`; results do not depend on it but for rounding.
 
     Raises:
       EmpirError: for an unknown name.
     """
-    return row(name).load()(model, sess=session)
+    attack = row(name).load()(model, sess=session)
+    attack.shares = shares
+    return attack

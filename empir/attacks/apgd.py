@@ -119,7 +119,7 @@ class AutoPGD(Attack):
         def attack(x, start, *told):
             return self._loop(x, start, lambda image: Assessment(*assess(image, *told)))
 
-        return tf.stop_gradient(in_shares(attack, x, x + self._start(x), *told))
+        return tf.stop_gradient(in_shares(attack, x, x + self._start(x), *told, shares=self.shares))
 
     def _assess(self, targeted, image, labels, toward=None):
         """`Assessment` of images; `labels` are to be reached if the attack is targeted."""

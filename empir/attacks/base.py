@@ -66,6 +66,8 @@ class Attack(cleverhans_attacks.Attack):
     be tensors. Unknown parameters are an error, not ignored.
     """
 
+    #: Number of shares of the examples that are computed side by side, see `in_shares`.
+    shares = 1
     defaults: dict = {}
     feedable: Tuple[str, ...] = ("y", "y_target", "clip_min", "clip_max")
 
@@ -217,8 +219,8 @@ class Attack(cleverhans_attacks.Attack):
         return tf.one_hot(decision, classes, dtype=self.tf_dtype), False
 
 
-def in_shares(attack, *tensors):
-    """`attack(*tensors)`, by shares of the examples that run side by side (`runtime.configure`).
+def in_shares(attack, *tensors, shares: int):
+    """`attack(*tensors)`, by shares of the examples that run side by side.
 
     A loop per thread is faster than threads that meet after every operation. Shares have one size:
     the last ones are filled up with the last example.
@@ -226,16 +228,16 @@ def in_shares(attack, *tensors):
     Args:
       attack: takes the tensors of a share and returns one tensor, or a structure of them.
       tensors: all of shape [n, ...].
+      shares: number of shares; 1 computes all examples at once.
     """
-    count = runtime.share_count()
-    if count == 1:
+    if shares == 1:
         return attack(*tensors)
     examples = tf.shape(tensors[0])[0]
-    size = (examples + count - 1) // count
-    rows = tf.minimum(tf.range(count * size), examples - 1)
+    size = (examples + shares - 1) // shares
+    rows = tf.minimum(tf.range(shares * size), examples - 1)
     padded = [tf.gather(tensor, rows) for tensor in tensors]
     found = []
-    for start in [number * size for number in range(count)]:
+    for start in [number * size for number in range(shares)]:
         found.append(attack(*[tensor[start : start + size] for tensor in padded]))
     return tf.nest.map_structure(lambda *parts: tf.concat(parts, axis=0)[:examples], *found)
 
@@ -337,7 +339,7 @@ class GradientAttack(Attack):
         def attack(x, labels, eta):
             return self._iterate(x, eta, lambda image: gradient(image, labels), targeted)
 
-        return tf.stop_gradient(in_shares(attack, x, labels, self._start(x)))
+        return tf.stop_gradient(in_shares(attack, x, labels, self._start(x), shares=self.shares))
 
     def _iterate(self, x, eta, gradient, targeted):
         """All steps from a perturbation; the images that they lead to."""

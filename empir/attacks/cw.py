@@ -159,7 +159,7 @@ class CarliniWagnerL2(Attack):
 
         def step(state, best):
             image, logits, l2, pull, gradient = in_shares(
-                objective, state.w + w0, original, labels, weight
+                objective, state.w + w0, original, labels, weight, shares=self.shares
             )
             aborted, previous = state.aborted, state.previous_loss
             if self.abort_early:

@@ -77,7 +77,8 @@ class SquareAttack(Attack):
         self.parse_params(**kwargs)
         labels, _ = self._labels(x)
         index = tf.range(tf.shape(x, out_type=tf.int64)[0]) if self.index is None else self.index
-        return tf.stop_gradient(in_shares(self._search, x, labels, tf.convert_to_tensor(index)))
+        given = x, labels, tf.convert_to_tensor(index)
+        return tf.stop_gradient(in_shares(self._search, *given, shares=self.shares))
 
     def _search(self, x, labels, index):
         height, width, channels = x.shape[1:].as_list()

@@ -145,4 +145,5 @@ def _job(chosen, row, attack, members, data):
         batch_size=batch_size,
         architecture=chosen.architecture,
         protocol=row.protocol,
+        shares=runtime.share_count(),
     )

@@ -12,14 +12,14 @@ import numpy as np
 from empir.evaluation.probes import Probe
 from empir.evaluation.suites import ITERATIONS, LeftOut
 
-#: Shares of images above which a sign counts.
-ZERO_IMAGES = 0.01  # whose gradient is zero
-FLAT_IMAGES = 0.1  # whose cross-entropy is
-BEATEN = 0.02  # that a single step breaks, and many do not
-BLACK_BOX = 0.05  # that a search without gradients breaks, and Auto-PGD does not
-NOT_CONVERGED = 0.02  # that the last doubling of iterations breaks
-OTHER_SEED = 0.1  # that one seed breaks and another does not
-OTHER_CHUNK = 0.05  # whose logits depend on the chunk
+#: Shares of the images above which a check fails.
+ZERO_IMAGES = 0.01  # with a zero gradient
+FLAT_IMAGES = 0.1  # with a cross-entropy of zero
+BEATEN = 0.02  # on which a single step succeeds and many steps fail
+BLACK_BOX = 0.05  # on which a search without gradients succeeds and Auto-PGD fails
+NOT_CONVERGED = 0.02  # that the last doubling of iterations adds to the successes
+OTHER_SEED = 0.1  # on which one seed succeeds and another fails
+OTHER_CHUNK = 0.05  # with logits that depend on the chunk
 #: If random noise succeeds on more than this share of the images that an attack succeeds on, the
 #: attack counts as no better than noise.
 AS_GOOD = 0.5
@@ -92,7 +92,7 @@ def judge(evidence: Evidence) -> List[Check]:
     for name, (title, needs, criterion) in CHECKS.items():
         missing = [name for name in needs if name not in evidence.success]
         if missing:
-            passed, reason = None, "Not judged: there was no %s." % ", ".join(missing)
+            passed, reason = None, "Not judged: the suite has no %s." % ", ".join(missing)
         elif not evidence.probe.images and criterion is not _complete:  # it needs no images
             passed, reason = None, "Not judged: no clean image is classified correctly."
         else:
@@ -112,8 +112,8 @@ def _zero_gradients(evidence):
 def _vanishing_gradients(evidence):
     share = evidence.probe.flat_images
     return share <= FLAT_IMAGES, (
-        "The cross-entropy is zero in float32 at %s of the clean images: its gradient there says "
-        "nothing of the true class." % _percent(share)
+        "The cross-entropy is zero in float32 at %s of the clean images, so that its gradient does "
+        "not depend on the true class." % _percent(share)
     )
 
 
@@ -121,7 +121,7 @@ def _single_step(evidence):
     one, many = evidence.pair("fgsm", "apgd-ce")
     share = float((one & ~many).mean())
     return share <= BEATEN, (
-        "One step (FGSM) breaks %s of the images that 40 steps of the same loss do not."
+        "One step (FGSM) succeeds on %s of the images on which 40 steps of the same loss fail."
         % _percent(share)
     )
 
@@ -130,8 +130,8 @@ def _black_box(evidence):
     blind, guided = evidence.pair("control-square", "apgd-ce")
     share = float((blind & ~guided).mean())
     return share <= BLACK_BOX, (
-        "A random search without gradients (Square) breaks %s of the images that Auto-PGD on the "
-        "cross-entropy does not." % _percent(share)
+        "A random search without gradients (Square) succeeds on %s of the images on which Auto-PGD "
+        "on the cross-entropy fails." % _percent(share)
     )
 
 
@@ -140,7 +140,8 @@ def _noise(evidence):
     correct = evidence.correct[: len(drawn)]
     by_noise, by_attack = (int((success & correct).sum()) for success in (drawn, attacked))
     return not by_noise or by_noise < AS_GOOD * by_attack, (
-        "Noise of the same radius breaks %d of the images, Auto-PGD on the cross-entropy %d."
+        "Noise of the same radius succeeds on %d of the images, Auto-PGD on the cross-entropy "
+        "on %d."
         % (by_noise, by_attack)
     )
 
@@ -149,8 +150,8 @@ def _large_radius(evidence):
     accuracy = 1 - float(evidence.success["control-range"].mean())
     chance = 1 / evidence.num_classes
     return accuracy <= chance, (
-        "At a radius that holds every image Auto-PGD on the cross-entropy leaves %s; chance is %s."
-        % (_percent(accuracy), _percent(chance))
+        "At a radius that holds every image, accuracy under Auto-PGD on the cross-entropy is %s; "
+        "chance is %s." % (_percent(accuracy), _percent(chance))
     )
 
 

@@ -46,6 +46,7 @@ class Setting:
       architecture: name of the network, for the record.
       options: how the members were built, if not by default, e.g. {"nb_filters": 32}.
       judging_samples: passes by which the decisions of networks that draw at random are judged.
+      shares: number of shares of a batch that threads compute side by side (`runtime.configure`).
 
     Raises:
       EmpirError: for a seed that is out of range.
@@ -59,6 +60,7 @@ class Setting:
     architecture: str = "unnamed"
     options: dict = field(default_factory=dict)
     judging_samples: int = JUDGING_SAMPLES
+    shares: int = 1
 
     def __post_init__(self):
         if not 0 <= self.seed < 2**31 - 1:
@@ -112,7 +114,7 @@ class AttackGraph:
         self._index = tf.placeholder(tf.int64, [None], "index")
         self._search = self._eps = self._clean = None
         if clean or attacks.row(spec.attack).decision_only:
-            self._clean = in_shares(self._outputs, self._images)
+            self._clean = in_shares(self._outputs, self._images, shares=setting.shares)
         if spec is not None:
             self._add_attack()
 
@@ -129,10 +131,11 @@ class AttackGraph:
         feeds = self._feeds(row)
         if setting.threat is not None and row.is_fed("eps"):
             self._eps = feeds["eps"] = tf.placeholder(tf.float32, [], "eps")
-        attack = row.load()(model, sess=networks.session)
+        attack = attacks.create(spec.attack, model, networks.session, setting.shares)
         adversarial = attack.generate(self._images, **dict(parameters, **feeds))
         adversarial.set_shape(self._images.shape)
-        self._attacked = dict(in_shares(self._outputs, adversarial), adversarial=adversarial)
+        outputs = in_shares(self._outputs, adversarial, shares=setting.shares)
+        self._attacked = dict(outputs, adversarial=adversarial)
 
     def _feeds(self, row):
         """Tensors for those of labels, targets and index that the attack takes."""

@@ -48,6 +48,7 @@ class Job:
       architecture, protocol: names for the record; protocol is None if the rule and target are no
         named protocol's.
       options: how the members were built, if not by default, e.g. {"nb_filters": 32}.
+      shares: see `graph.Setting`.
     """
 
     ensemble: Ensemble
@@ -62,6 +63,7 @@ class Job:
     architecture: Optional[str] = None
     protocol: Optional[str] = None
     options: dict = field(default_factory=dict)
+    shares: int = 1
 
     @property
     def spec(self) -> AttackSpec:
@@ -155,6 +157,7 @@ class _Attacker:
             seed=job.seed,
             batch_size=job.batch_size,
             judging_samples=1,
+            shares=job.shares,
         )
         self._graph = AttackGraph(self._setting, Networks(session, job.ensemble), self._spec)
         self._decisions = None

@@ -55,7 +55,8 @@ class AttackSpec:
         """The attack as plain data, under the names that records of a suite have."""
         kept = ("name", "attack", "steps", "everyone", "images", "eps", "seed", "part")
         described = {name: getattr(self, name) for name in kept}
-        described["goal"] = self.view and str(self.view)
+        has_choice = attacks.row(self.attack).takes("loss")
+        described["goal"] = str(self.view) if self.view and has_choice else None
         described["rounds"] = self.restarts
         described["targeted"] = self.targets == LIKELY
         return described

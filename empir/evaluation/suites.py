@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Tuple
 
 from empir.errors import EmpirError
-from empir.evaluation.specs import LIKELY, AttackSpec
+from empir.evaluation.specs import DECIDED, LIKELY, AttackSpec
 from empir.evaluation.views import EOT_SAMPLES, ViewSpec
 from empir.models.ensemble import Ensemble
 
@@ -212,3 +212,24 @@ def distortion(clip_range) -> AttackSpec:
     own.update(abort_early=False, confidence=0)  # each image on its own
     options = dict(everyone=True, images=SAMPLE // 4, part="distortion", parameters=own)
     return AttackSpec("cw", "cw", steps=CW_ITERATIONS, **options)
+
+
+def table(eps_iter: float, nb_iter: int = 40, cw_iterations: int = 50) -> Tuple[AttackSpec, ...]:
+    """The four attacks of the paper's table on every image, as its code runs them.
+
+    They lead away from the ensemble's own decisions, and differentiate its attack target
+    (docs/original.md, Attacks).
+
+    Args:
+      eps_iter: step of BIM and PGD.
+      nb_iter: steps of BIM and PGD.
+      cw_iterations: steps of CW, which has no radius.
+    """
+    alike = dict(everyone=True, labels=DECIDED)
+    steps = dict(steps=nb_iter, parameters=dict(eps_iter=eps_iter), **alike)
+    return (
+        AttackSpec("cw", "cw", steps=cw_iterations, **alike),
+        AttackSpec("fgsm", "fgsm", **alike),
+        AttackSpec("bim", "bim", **steps),
+        AttackSpec("pgd", "pgd", **steps),
+    )

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from benchmarks import autoattack, autoattack_progress, worker_process, workloads
-from benchmarks.robustness_run import Attacked, read_images, read_record, within
+from benchmarks.robustness_run import Attacked, read_images, read_record
 from empir import runtime
 from empir.data import Dataset
 from empir.data.mnist import load
 from empir.errors import EmpirError, ResumeError
+from empir.evaluation.threat import Threat
 from empir.models.ensemble import Ensemble, mean_logits
 from empir.nn import architecture
 from empir.nn.precision import FULL, Precision
@@ -102,7 +103,8 @@ def test_the_first_success_inside_the_ball_is_taken(data, tmp_path):
 def test_a_ball_is_of_its_norm_and_range(norm, change, is_inside):
     images = np.array([0.5, 0.7, 0.3, 1.0], np.float32).reshape((1, 2, 2, 1))
     adversarial = images + np.array(change, np.float32).reshape(images.shape)
-    assert list(within(images, adversarial, EPS, norm, (0.0, 1.0))) == [is_inside]
+    threat = Threat(norm, EPS)
+    assert list(threat.contains(images, adversarial, (0.0, 1.0))) == [is_inside]
 
 
 @pytest.mark.parametrize(

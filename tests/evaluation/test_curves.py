@@ -5,16 +5,17 @@ import json
 import numpy as np
 import pytest
 
-from empir.evaluation import curves, suite, trials
-from empir.evaluation.goals import Goal
-from empir.evaluation.trials import Effort, Trial
+from empir.evaluation import curves, suite, suites
+from empir.evaluation.specs import AttackSpec
+from empir.evaluation.suites import Effort
+from empir.evaluation.views import ViewSpec
 from empir.report import robustness as report
-from tests.evaluation.test_robustness import TRIALS
+from tests.evaluation.test_suite import SPECS
 from tests.support.known import COUNT, Case, arrays
 
 SUITE = (
-    Trial("noise", "noise", rounds=3, everyone=True),
-    Trial("apgd-ce", "apgd", Goal("mean_logits", "ce"), steps=20, everyone=True),
+    AttackSpec("noise", "noise", restarts=3, everyone=True),
+    AttackSpec("apgd-ce", "apgd", ViewSpec("mean_logits", "ce"), steps=20, everyone=True),
 )
 #: For which the curves are no longer than these.
 EFFORT = Effort(nb_iter=40, restarts=10)
@@ -24,8 +25,8 @@ EFFORT = Effort(nb_iter=40, restarts=10)
 def short():
     """Curves of fewer iterations."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trials, "ITERATIONS", (5, 10, 20, 40))
-        patch.setattr(trials, "CW_ITERATIONS", 60)
+        patch.setattr(suites, "ITERATIONS", (5, 10, 20, 40))
+        patch.setattr(suites, "CW_ITERATIONS", 60)
         yield
 
 
@@ -71,8 +72,8 @@ def test_iterations_and_restarts_end_at_the_same_truth(evaluated):
     linf, _ = least_radii(case)
     left = np.mean(linf > 0.02)
     steps, starts = (outcome.record["curves"][name] for name in ("steps", "restarts"))
-    assert [count for count, _ in steps] == list(trials.ITERATIONS)
-    assert [count for count, _ in starts] == list(trials.RESTARTS)
+    assert [count for count, _ in steps] == list(suites.ITERATIONS)
+    assert [count for count, _ in starts] == list(suites.RESTARTS)
     assert abs(steps[-1][1] - left) <= 1 / COUNT and abs(starts[-1][1] - left) <= 1 / COUNT
     assert (np.diff([accuracy for _, accuracy in starts]) <= 0).all()
     found = arrays(outcome.folder, "restarts-10")
@@ -85,9 +86,9 @@ def test_longer_suites_have_longer_curves(evaluated):
     setting = case.setting(eps=0.02)
 
     def ends(nb_iter, restarts):
-        found = curves.trials_of(setting, Effort(nb_iter, restarts))
+        found = curves.specs_of(setting, Effort(nb_iter, restarts))
         steps = [trial.steps for trial in found if trial.part == "steps"]
-        (rounds,) = [trial.rounds for trial in found if trial.part == "restarts"]
+        (rounds,) = [trial.restarts for trial in found if trial.part == "restarts"]
         return steps, rounds
 
     assert ends(40, 10) == ([5, 10, 20, 40], 10)
@@ -105,7 +106,7 @@ def test_cw_finds_the_least_distances(evaluated):
 
 def test_what_curves_find_inside_the_radius_counts(evaluated, tmp_path):
     case, _ = evaluated
-    weak = (Trial("noise", "noise", everyone=True),)
+    weak = (AttackSpec("noise", "noise", everyone=True),)
     alone = suite.run(
         case.setting(eps=0.02, batch_size=COUNT),
         str(tmp_path),
@@ -120,10 +121,10 @@ def test_what_curves_find_inside_the_radius_counts(evaluated, tmp_path):
     linf, _ = least_radii(case)
     assert worst[1] < worst[0] and abs(worst[1] - np.mean(linf > 0.02)) <= 1 / COUNT
     names = [trial["name"] for trial in whole.record["trials"]]
-    images = np.flatnonzero(whole.breaker > 0)
+    images = np.flatnonzero(whole.first_success > 0)
     for image, broken in zip(images, whole.broken(images)):
         assert broken["linf"] <= 0.02 * (1 + 1e-4)
-        assert names[whole.breaker[image]] not in ("noise", "control-range")
+        assert names[whole.first_success[image]] not in ("noise", "control-range")
 
 
 def test_an_evaluation_that_was_killed_goes_on_to_the_same_record(evaluated, tmp_path, monkeypatch):
@@ -203,4 +204,4 @@ def test_reports_tell_the_verdicts_and_the_curves(evaluated):
     record["verdicts"] = [dict(record["verdicts"][0], passed=False)]
     assert "FAILED: Gradients are not zero. The cross-entropy" in report.terminal(record)
     assert json.loads(json.dumps(record)) == record
-    assert {trial.name for trial in TRIALS} & {row["name"] for row in record["trials"]} == {"noise"}
+    assert {trial.name for trial in SPECS} & {row["name"] for row in record["trials"]} == {"noise"}

@@ -6,9 +6,10 @@ import numpy as np
 
 from empir.data import imagenet
 from empir.evaluation import suite
-from empir.evaluation.goals import Goal
-from empir.evaluation.rounds import Setting, Subject
-from empir.evaluation.trials import Trial
+from empir.evaluation.graph import Networks, Setting
+from empir.evaluation.specs import LIKELY, AttackSpec
+from empir.evaluation.threat import Threat
+from empir.evaluation.views import ViewSpec
 from empir.models.ensemble import Ensemble
 from empir.models.model import Model
 from empir.report import robustness as report
@@ -16,11 +17,11 @@ from empir.runtime import tf
 from tests.data.test_imagenet import everything, original, tree  # noqa: F401
 from tests.support.known import arrays
 
-TRIALS = (
-    Trial("noise", "noise", rounds=2, everyone=True),
-    Trial("targeted", "apgd", Goal(), steps=3, rounds=2, targeted=True, everyone=True),
-    Trial("square", "square", steps=5),
-    Trial("hopskipjump", "hopskipjump", steps=1, images=2),
+SPECS = (
+    AttackSpec("noise", "noise", restarts=2, everyone=True),
+    AttackSpec("targeted", "apgd", ViewSpec(), steps=3, restarts=2, targets=LIKELY, everyone=True),
+    AttackSpec("square", "square", ViewSpec(), steps=5),
+    AttackSpec("hopskipjump", "hopskipjump", steps=1, images=2),
 )
 
 
@@ -56,15 +57,15 @@ def test_it_finds_the_same_as_on_arrays(original, tmp_path):  # noqa: F811
     @contextlib.contextmanager
     def opened():
         with tf.Graph().as_default(), tf.Session() as session:
-            yield Subject(session, Ensemble([Fitted(w)]))
+            yield Networks(session, Ensemble([Fitted(w)]))
 
     found = {}
     for name, data in (("lazy", lazy), ("arrays", lazy._replace(images=images, labels=labels))):
-        setting = Setting(opened, data, eps=0.4, batch_size=4)
+        setting = Setting(opened, data, Threat(eps=0.4), batch_size=4)
         out = str(tmp_path / name)
-        outcome = suite.run(setting, out, TRIALS, progress=False, analyses=False)
+        outcome = suite.run(setting, out, SPECS, progress=False, analyses=False)
         report.write(outcome, data, out)
-        found[name] = [arrays(out, trial.name) for trial in TRIALS]
+        found[name] = [arrays(out, spec.name) for spec in SPECS]
     assert outcome.record["clean_accuracy"] == 0.8 > outcome.record["worst_case_accuracy"]
     for on_lazy, on_arrays in zip(*found.values()):
         for name in on_lazy:

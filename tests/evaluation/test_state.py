@@ -15,11 +15,11 @@ import time
 import numpy as np
 import pytest
 
-from empir import runtime
+from empir import attacks, runtime
 from empir.errors import EmpirError, ResumeError
-from empir.evaluation import runner as evaluation
+from empir.evaluation import single
 from empir.evaluation.finished import evaluation_record
-from empir.evaluation.runner import Job
+from empir.evaluation.single import Job
 from empir.models.ensemble import Ensemble
 from empir.records import runs
 from empir.runtime import tf
@@ -45,6 +45,11 @@ class Plain(Known):
 class Brighter:
     """An attack that takes no time: it makes images brighter."""
 
+    defaults = dict(eps=0.3, ord=np.inf, y=None, clip_min=0.0, clip_max=1.0)
+
+    def __init__(self, model, sess):
+        pass
+
     def generate(self, x, eps, **_):
         """See `cleverhans.attacks.Attack`."""
         return tf.clip_by_value(x + eps, 0.0, 1.0)
@@ -54,14 +59,15 @@ def evaluator(patch):
     """`evaluate(out, resume, scale, members, **changes)`: an attack in chunks of 15, 15 and 10."""
     case = Case(np.random.RandomState(0))
     patch(runtime, "provenance", lambda: ({}, None))
-    patch(evaluation.attacks, "create", lambda *_: Brighter())
+    patch(attacks, "TABLE", dict(attacks.TABLE, fgsm=attacks.Row(Brighter, {}, {"eps": "eps"})))
 
     def run(out, resume=False, scale=1.0, members=2, **changes):
         with tf.Graph().as_default(), tf.Session(config=UNOPTIMIZED) as session:
             own = [Plain(scale * weights) for weights in case.w[:members]]
             parameters = dict(eps=0.1, clip_min=0.0, clip_max=1.0)
-            job = Job(Ensemble(own), "fgsm", parameters, case.data, 0, 15)._replace(**changes)
-            return evaluation.evaluate(job, session, out, resume, progress=False)
+            plain = dict(attack="fgsm", parameters=parameters, data=case.data, seed=0)
+            job = Job(ensemble=Ensemble(own), batch_size=15, **dict(plain, **changes))
+            return single.evaluate(job, session, out, resume, progress=False).record
 
     run.data = case.data
     return run

@@ -10,15 +10,15 @@ import pytest
 from empir import runtime
 from empir.errors import EmpirError, ResumeError
 from empir.evaluation import suite
-from empir.evaluation.trials import Trial
+from empir.evaluation.specs import AttackSpec
 from empir.records import runs
 from tests.support.kills import killed_after, killed_runs
 from tests.support.known import UNOPTIMIZED, Case, Known
 
 #: Both have the same graph, so that a run takes little time.
-TRIALS = (
-    Trial("first", "noise", everyone=True),
-    Trial("second", "noise", rounds=2),
+SPECS = (
+    AttackSpec("first", "noise", everyone=True),
+    AttackSpec("second", "noise", restarts=2),
 )
 FILES = ["examples.npz", "result.json"]
 
@@ -33,7 +33,7 @@ def evaluate(random, monkeypatch):
     def run(out, **changes):
         plain = dict(batch_size=25, eps=0.2)
         setting = case.setting(**dict(plain, **changes))
-        return suite.run(setting, str(out), TRIALS, progress=False, analyses=False).record
+        return suite.run(setting, str(out), SPECS, progress=False, analyses=False).record
 
     return run
 
@@ -48,10 +48,10 @@ def finished(evaluate, tmp_path):
 def contents(out):
     """Bytes of each attack's images, and its row without the time that it took."""
     found = []
-    for trial in TRIALS:
-        row = json.loads((out / trial.name / "result.json").read_text())
+    for spec in SPECS:
+        row = json.loads((out / spec.name / "result.json").read_text())
         del row["seconds"]
-        found.append((row, (out / trial.name / "examples.npz").read_bytes()))
+        found.append((row, (out / spec.name / "examples.npz").read_bytes()))
     return found
 
 
@@ -64,7 +64,7 @@ def test_a_suite_that_is_killed_anywhere_goes_on_to_the_same_bytes(
         evaluate(out)
         assert contents(out) == contents(finished)
         assert sorted(os.listdir(str(out))) == ["first", "result.json", "run.json", "second"]
-        assert [sorted(os.listdir(str(out / trial.name))) for trial in TRIALS] == 2 * [FILES]
+        assert [sorted(os.listdir(str(out / spec.name))) for spec in SPECS] == 2 * [FILES]
     # The folder, run.json, result.json, the lock; and of each attack two folders, one chunk or two,
     # and two files to make, and the chunks and a folder to delete.
     assert points >= 4 + 2 * 7
@@ -167,8 +167,8 @@ def test_an_attack_whose_folder_is_removed_runs_again(evaluate, finished):
 
 
 def test_attacks_of_an_earlier_version_are_taken_if_the_run_is_known(evaluate, finished):
-    for trial in TRIALS:
-        _edit(finished / trial.name / "result.json", state="gone")
+    for spec in SPECS:
+        _edit(finished / spec.name / "result.json", state="gone")
     record = evaluate(finished)
     assert not any("state" in row for row in record["trials"])
     for name in ("run.json", "result.json"):

@@ -8,11 +8,10 @@ import pytest
 from empir import attacks, runtime
 from empir.attacks.apgd import AutoPGD
 from empir.attacks.base import as_function, in_shares
-from empir.attacks.square import SquareAttack
-from empir.evaluation.goals import Goal, GoalPGD
+from empir.evaluation.views import AttackedEnsemble
 from empir.runtime import tf
 from tests.attacks.test_attacks import Linear
-from tests.evaluation.test_goals import ensemble
+from tests.evaluation.test_views import ensemble
 from tests.support import MEMBERS, one_hot
 from tests.support.scripts import MNIST_SCRIPT, run_script
 
@@ -34,11 +33,10 @@ def shares():
     runtime.configure(num_threads=1)
 
 
-def generated(session, name, images, labels, w):
+def generated(session, name, images, labels, w, shares=1):
     """What an attack makes of images."""
-    others = {"apgd": AutoPGD, "square": SquareAttack}
     model = Linear(w)
-    attack = others[name](model) if name in others else attacks.create(name, model, session)
+    attack = attacks.create(name, model, session, shares)
     x = tf.placeholder(tf.float32, (None,) + images.shape[1:])
     y = tf.placeholder(tf.float32, (None, 3))
     return session.run(attack.generate(x, y=y, **CASES[name]), {x: images, y: labels})
@@ -46,51 +44,50 @@ def generated(session, name, images, labels, w):
 
 @pytest.mark.parametrize("count, examples", [(2, 1), (2, 6), (3, 5)])
 @pytest.mark.parametrize("name", sorted(CASES))
-def test_attacks_find_the_same_in_shares(session, random, shares, name, count, examples):
+def test_attacks_find_the_same_in_shares(session, random, name, count, examples):
     images = random.uniform(size=(examples, 4, 4, 1)).astype(np.float32)
     w = random.normal(size=(16, 3))
     labels = one_hot((images.reshape(examples, -1) @ w).argmax(axis=1), 3)
     whole = generated(session, name, images, labels, w)
-    shares(count)
     # Sums of other batches may be rounded otherwise.
-    np.testing.assert_allclose(generated(session, name, images, labels, w), whole, atol=1e-5)
+    parts = generated(session, name, images, labels, w, shares=count)
+    np.testing.assert_allclose(parts, whole, atol=1e-5)
     assert not np.array_equal(whole, images)
 
 
-def test_targets_stay_with_their_images(session, random, shares):
+def test_targets_stay_with_their_images(session, random):
     images = tf.constant(random.uniform(0.3, 0.7, size=(5, 4, 4, 1)), tf.float32)
     w = random.normal(size=(1, 16, 4))
     labels, towards = (tf.constant(one_hot(random.randint(0, 4, 5), 4)) for _ in range(2))
-    climbed = []
+    found_in_shares = []
 
-    class Recorded(GoalPGD):
-        def climb(self, image, labels, towards=None, targeted=False):
-            found = super().climb(image, labels, towards, targeted)
+    class Endless(AttackedEnsemble):
+        def assess(self, image, labels, toward=None):
+            found = super().assess(image, labels, toward)
             return found._replace(success=tf.zeros_like(found.success))  # never ends early
 
     for count in (1, 2):
-        shares(count)
-        attack = Recorded(ensemble(w), Goal(), towards)
-        climbed.append(session.run(attack.generate(images, y=labels, eps=0.1, nb_iter=8)))
-    np.testing.assert_allclose(climbed[0], climbed[1], atol=1e-6)
+        attack = AutoPGD(Endless(ensemble(w)))
+        attack.shares = count
+        parameters = dict(y=labels, toward=towards, eps=0.1, nb_iter=8)
+        found_in_shares.append(session.run(attack.generate(images, **parameters)))
+    np.testing.assert_allclose(found_in_shares[0], found_in_shares[1], atol=1e-6)
 
 
-def test_shares_have_one_size_and_no_example_is_lost(session, shares):
-    shares(3)
+def test_shares_have_one_size_and_no_example_is_lost(session):
     x = tf.placeholder(tf.float32, [None])
 
     def double(x):
         return {"double": 2 * x, "size": tf.fill(tf.shape(x), tf.shape(x)[0])}
 
-    found = in_shares(double, x)
+    found = in_shares(double, x, shares=3)
     for examples, size in ((1, 1), (3, 1), (4, 2), (7, 3), (9, 3)):
         told = session.run(found, {x: np.arange(examples)})
         assert told["double"].tolist() == [2 * i for i in range(examples)]
         assert told["size"].tolist() == [size] * examples
 
 
-def test_a_function_is_traced_once_for_all_shares(session, shares):
-    shares(4)
+def test_a_function_is_traced_once_for_all_shares(session):
     traced = []
 
     def square(x):
@@ -99,7 +96,7 @@ def test_a_function_is_traced_once_for_all_shares(session, shares):
 
     x = tf.placeholder(tf.float32, [None, 2])
     function = as_function(square, x)
-    assert session.run(in_shares(function, x), {x: np.ones((9, 2))}).shape == (9, 2)
+    assert session.run(in_shares(function, x, shares=4), {x: np.ones((9, 2))}).shape == (9, 2)
     assert len(traced) == 1
 
 

@@ -10,7 +10,7 @@ import pytest
 from empir import runtime
 from empir.data import mnist
 from empir.errors import CheckpointError
-from empir.evaluation.trials import default_suite
+from empir.evaluation.suites import adaptive
 from empir.models import keras_file
 from empir.models.ensemble import Ensemble
 from empir.models.keras_member import KerasMember, load_keras
@@ -75,7 +75,7 @@ def load(path, data, **options):
     """What a file's member says of itself, and its suite's trials."""
     with tf.Graph().as_default(), runtime.session():
         member = load_keras(str(path), data, **options)
-        names = [trial.name for trial in default_suite(Ensemble([member]))]
+        names = [trial.name for trial in adaptive(Ensemble([member]))]
         return member, member.describe(), names
 
 

@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 
 from empir import attacks, runtime
+from empir.attacks.apgd import AutoPGD
 from empir.data import mnist
 from empir.errors import CheckpointError, ResumeError
 from empir.evaluation import suite
-from empir.evaluation.goals import Goal, GoalPGD
-from empir.evaluation.rounds import Setting, Subject
-from empir.evaluation.trials import Trial
+from empir.evaluation.graph import Networks, Setting
+from empir.evaluation.specs import AttackSpec
+from empir.evaluation.threat import Threat
+from empir.evaluation.views import AttackedEnsemble
 from empir.models.ensemble import Ensemble
 from empir.models.keras_member import KerasMember, load_keras
 from empir.nn.layers import QuantDense
@@ -122,11 +124,11 @@ def test_a_model_without_a_file_is_told_from_others(tmp_path, sample):
                 random = np.random.RandomState(seed)
                 shapes = [array.shape for array in model.get_weights()]
                 model.set_weights([random.uniform(size=shape) for shape in shapes])
-                yield Subject(session, Ensemble([KerasMember(model)]))
+                yield Networks(session, Ensemble([KerasMember(model)]))
 
-        setting = Setting(opened, sample, eps=0.1)
-        trials = [Trial("noise", "noise", everyone=True)]
-        return suite.run(setting, str(tmp_path), trials, False, analyses=False).record
+        setting = Setting(opened, sample, Threat(eps=0.1))
+        trials = [AttackSpec("noise", "noise", everyone=True)]
+        return suite.run(setting, str(tmp_path), trials, progress=False, analyses=False).record
 
     first = evaluate(1)
     (member,) = first["members"]
@@ -142,7 +144,7 @@ def test_attacks_on_it_succeed(tmp_path, sample):
         ensemble = Ensemble([load_keras(str(tmp_path / "m.h5"), sample)])
         images = tf.constant(sample.images)
         decided = session.run(ensemble.decision(images))
-        attack = GoalPGD(ensemble, Goal(), sess=session)
+        attack = AutoPGD(AttackedEnsemble(ensemble), sess=session)
         found = attack.generate(images, y=one_hot(decided), eps=0.3, nb_iter=20)
         assert (session.run(ensemble.decision(found)) != decided).all()
 

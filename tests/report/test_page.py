@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from empir.errors import EmpirError
-from empir.evaluation.verdicts import VERDICTS
+from empir.evaluation.checks import CHECKS
 from empir.report import checks
 from empir.report.networks import precision
 from empir.report.page import Shown, page
@@ -202,7 +202,7 @@ def test_checks_lead_to_what_they_mean():
 
 def test_every_check_is_explained():
     explained = checks.explanations()
-    assert list(explained) == list(VERDICTS)
+    assert list(explained) == list(CHECKS)
     for paragraphs in explained.values():
         assert paragraphs and not re.search(r"`|\]\(|&lt;|http", "".join(paragraphs))
 
@@ -390,7 +390,7 @@ class TestInABrowser:
     def test_prints_on_few_pages_with_its_table_whole(self, tmp_path):
         """Of a usual evaluation: 22 attacks, 11 checks, 4 curves, 8 images."""
         trials = [dict(TRIAL, name="apgd-attack%d" % n) for n in range(22)]
-        verdicts = [dict(RECORD["verdicts"][2], name=name) for name in VERDICTS]
+        verdicts = [dict(RECORD["verdicts"][2], name=name) for name in CHECKS]
         shown = [misclassified(row=n) for n in range(8)]
         text = page(record(trials=trials, verdicts=verdicts), shown)
         (tmp_path / "page.html").write_text(text, encoding="utf8")

@@ -16,7 +16,7 @@ from empir.evaluation.runner import evaluate
 from empir.report import pairs
 from empir.report.pairs import Pairs
 from tests.evaluation import test_evaluation
-from tests.evaluation.test_evaluation import Killed, job, kill_after
+from tests.evaluation.test_single import Killed, job, kill_after
 from tests.support.released import save_members
 from tests.support.scripts import MNIST_SCRIPT, RESULT, run_script
 

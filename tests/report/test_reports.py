@@ -7,7 +7,7 @@ import markdown
 import pytest
 
 from empir.commands import attack
-from empir.evaluation.verdicts import VERDICTS
+from empir.evaluation.checks import CHECKS
 from empir.report import escape, networks
 from empir.report import robustness as report
 from tests.support.reported import NETWORK, RECORD, TRIAL, Parsed, record
@@ -147,7 +147,7 @@ def test_the_accuracies_of_one_network_stand_on_one_line(caplog, capsys):
 
 
 def test_records_are_reported_without_being_changed():
-    told = record(verdicts=[dict(RECORD["verdicts"][0], name=name) for name in VERDICTS])
+    told = record(verdicts=[dict(RECORD["verdicts"][0], name=name) for name in CHECKS])
     before = json.dumps(told)
     report.terminal(told), report.markdown(told), networks.titles(told["members"])
     assert json.dumps(told) == before

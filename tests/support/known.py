@@ -6,11 +6,12 @@ import os
 import numpy as np
 
 from empir.data import Dataset
-from empir.evaluation.rounds import Setting, Subject
+from empir.evaluation.graph import Networks, Setting
+from empir.evaluation.threat import Threat
 from empir.models.ensemble import Ensemble
 from empir.nn.precision import FULL
 from empir.runtime import tf
-from tests.evaluation.test_goals import Linear
+from tests.evaluation.test_views import Linear
 
 COUNT = 40
 
@@ -30,7 +31,7 @@ class Known(Linear):
 
 
 class Case:
-    """A setting with known members and images, a share of which is misclassified when clean."""
+    """Known members and images, a share of which is misclassified when clean."""
 
     def __init__(self, random):
         self.w = [random.normal(size=(12, 4)) for _ in range(2)]
@@ -45,11 +46,13 @@ class Case:
     def open(self):
         """See `Setting`."""
         with tf.Graph().as_default(), tf.Session(config=self.config) as session:
-            yield Subject(session, Ensemble([Known(w) for w in self.w]), [Known(self.w[0])])
+            yield Networks(session, Ensemble([Known(w) for w in self.w]), [Known(self.w[0])])
 
     def setting(self, **changes):
         """A `Setting` of small chunks."""
-        return Setting(self.open, self.data, **dict(dict(eps=0.05, batch_size=16), **changes))
+        threat = Threat(changes.pop("norm", "linf"), changes.pop("eps", 0.05))
+        plain = dict(open=self.open, data=self.data, batch_size=16)
+        return Setting(threat=threat, **dict(plain, **changes))
 
     def logits(self, images):
         """Mean logits."""
@@ -57,6 +60,6 @@ class Case:
 
 
 def arrays(out, name):
-    """examples.npz of a trial."""
+    """examples.npz of an attack of a suite."""
     with np.load(os.path.join(out, name, "examples.npz"), allow_pickle=False) as archive:
         return dict(archive)

@@ -1,10 +1,12 @@
-"""Goals: each climbs what it says, and success is the ensemble's decision alone."""
+"""Views: each loss follows the outputs that it names; success is the ensemble's decision alone."""
 
 import numpy as np
 import pytest
 
+from empir.attacks.apgd import AutoPGD
+from empir.attacks.square import SquareAttack
 from empir.errors import EmpirError
-from empir.evaluation.goals import Goal, GoalPGD, GoalSquare
+from empir.evaluation.views import AttackedEnsemble, ViewSpec
 from empir.fast.engine import Engine
 from empir.models.ensemble import DECISION_RULES, Ensemble
 from empir.models.keras_member import KerasMember
@@ -49,13 +51,13 @@ def ensemble(w, combine="mean_logits", **member):
     return Ensemble([Linear(one, **member) for one in w], combine)
 
 
-def climbed(session, goal, w, images, labels, towards=None, combine="mean_logits", **member):
-    """A `Climb` as arrays."""
+def assessed(session, view, w, images, labels, towards=None, combine="mean_logits", **member):
+    """An `Assessment` as arrays."""
     x = tf.constant(images)
     towards = None if towards is None else tf.constant(one_hot(towards, 4))
     target = tf.constant(one_hot(labels, 4))
-    found = goal.climb(ensemble(w, combine, **member), x, target, towards)
-    return session.run(found)
+    attacked = AttackedEnsemble(ensemble(w, combine, **member), view)
+    return session.run(attacked.assess(x, target, towards))
 
 
 def margin_gradient(w, images, labels):
@@ -76,30 +78,30 @@ def unit(gradient):
 def test_success_is_another_decision_under_the_ensembles_rule(session, problem, combine):
     w, images, labels = problem
     labels = (labels + np.arange(7) % 2) % 4  # every second one is wrong
-    found = climbed(session, Goal("member1", "ce"), w, images, labels, combine=combine)
+    found = assessed(session, ViewSpec("member1", "ce"), w, images, labels, combine=combine)
     decided = session.run(ensemble(w, combine).decision(tf.constant(images)))
     np.testing.assert_array_equal(found.success, decided != labels)
     assert found.success.any() and not found.success.all()
 
 
 @pytest.mark.parametrize("number", [1, 2])
-def test_a_members_goal_follows_that_member(session, problem, number):
+def test_a_members_view_follows_that_member(session, problem, number):
     w, images, labels = problem
-    found = climbed(session, Goal("member%d" % number), w, images, labels)
+    found = assessed(session, ViewSpec("member%d" % number), w, images, labels)
     expected = margin_gradient(w[number - 1], images, labels)
     np.testing.assert_allclose(found.gradient, expected, rtol=1e-5)
 
 
-def test_the_means_goal_follows_the_mean(session, problem):
+def test_the_means_view_follows_the_mean(session, problem):
     w, images, labels = problem
-    found = climbed(session, Goal("mean_logits"), w, images, labels)
+    found = assessed(session, ViewSpec("mean_logits"), w, images, labels)
     mean = (w[0] + w[1]) / 2
     np.testing.assert_allclose(found.gradient, margin_gradient(mean, images, labels), rtol=1e-5)
 
 
 def test_balanced_gradients_are_sums_of_equal_lengths(session, problem):
     w, images, labels = problem
-    found = climbed(session, Goal("balanced"), w, images, labels)
+    found = assessed(session, ViewSpec("balanced"), w, images, labels)
     expected = sum(unit(margin_gradient(one, images, labels)) for one in w)
     np.testing.assert_allclose(found.gradient, expected, atol=1e-5)
 
@@ -107,7 +109,7 @@ def test_balanced_gradients_are_sums_of_equal_lengths(session, problem):
 def test_a_lead_towards_a_class_is_its_gradient(session, problem):
     w, images, labels = problem
     towards = (labels + 1) % 4
-    found = climbed(session, Goal("member1"), w, images, labels, towards)
+    found = assessed(session, ViewSpec("member1"), w, images, labels, towards)
     expected = (w[0][:, towards] - w[0][:, labels]).T.reshape(images.shape)
     np.testing.assert_allclose(found.gradient, expected, rtol=1e-5)
     logits = images.reshape(7, -1) @ w[0]
@@ -121,23 +123,23 @@ def sure(w):
 
 
 @pytest.mark.parametrize(
-    "goal, follows",
+    "view, follows",
     [
-        (Goal("mean_logits", "ce"), False),
-        (Goal("mean_probs", "ce"), False),
-        (Goal("mean_logits", "ce", scaled=True), True),
-        (Goal("balanced", "ce", scaled=True), True),
-        (Goal("mean_logits", "margin"), True),
-        (Goal("mean_logits", "dlr"), True),
+        (ViewSpec("mean_logits", "ce"), False),
+        (ViewSpec("mean_probs", "ce"), False),
+        (ViewSpec("mean_logits", "ce", scaled=True), True),
+        (ViewSpec("balanced", "ce", scaled=True), True),
+        (ViewSpec("mean_logits", "margin"), True),
+        (ViewSpec("mean_logits", "dlr"), True),
     ],
     ids=str,
 )
-def test_vanishing_gradients_stop_a_plain_cross_entropy_only(session, problem, goal, follows):
+def test_vanishing_gradients_stop_a_plain_cross_entropy_only(session, problem, view, follows):
     w, images, labels = problem
     w = sure([w[0] + w[1]])
-    found = climbed(session, goal, w, images, labels)
+    found = assessed(session, view, w, images, labels)
     assert (np.abs(found.gradient).max(axis=(1, 2, 3)) > 1e-6).all() == follows
-    attack = GoalPGD(ensemble(w), goal, sess=session)
+    attack = AutoPGD(AttackedEnsemble(ensemble(w), view), sess=session)
     attacked = attack.generate_np(
         images, y=one_hot(labels, 4), eps=0.25, nb_iter=20, rand_init=False, **CLIP
     )
@@ -152,8 +154,8 @@ def test_draws_average_the_gradients_of_a_random_network(session, problem):
     expected = (w[0][:, towards] - w[0][:, labels]).T.reshape(images.shape)
 
     def error(draws):
-        goal = Goal("mean_logits", "margin", draws=draws)
-        found = climbed(session, goal, w[:1], images, labels, towards, noise=1.0)
+        view = ViewSpec("mean_logits", "margin", samples=draws)
+        found = assessed(session, view, w[:1], images, labels, towards, noise=1.0)
         return np.abs(found.gradient - expected).mean()
 
     assert error(64) < 0.25 * error(1)  # 1/8 is expected
@@ -163,15 +165,16 @@ def test_success_on_a_random_network_is_that_most_draws_are_wrong(session, probl
     w, images, labels = problem
     labels = (labels + np.arange(7) % 2) % 4
     # So little noise that the images' classes seldom change, and every pass draws anew.
-    found = climbed(session, Goal(draws=32), w, images, labels, noise=0.01)
+    found = assessed(session, ViewSpec(samples=32), w, images, labels, noise=0.01)
     np.testing.assert_array_equal(found.success, np.arange(7) % 2 == 1)
 
 
-def test_a_goal_outside_the_ensemble_follows_that_network(session, problem):
+def test_a_view_outside_the_ensemble_follows_that_network(session, problem):
     w, images, labels = problem
     x, target = tf.constant(images), tf.constant(one_hot(labels, 4))
     outside = [Linear(w[0]), Linear(2 * w[1])]
-    found = session.run(Goal("outside2").climb(ensemble(w[:1]), x, target, outside=outside))
+    attacked = AttackedEnsemble(ensemble(w[:1]), ViewSpec("outside2"), outside)
+    found = session.run(attacked.assess(x, target))
     expected = margin_gradient(2 * w[1], images, labels)
     np.testing.assert_allclose(found.gradient, expected, rtol=1e-5)
     decided = (images.reshape(7, -1) @ w[0]).argmax(axis=1)
@@ -183,14 +186,17 @@ def test_a_network_without_a_gradient_has_a_zero_one(session, problem):
     stuck = Linear(w[0])
     stuck.get_logits = lambda x: Linear(w[0]).get_logits(tf.round(x * 255) / 255)
     target = tf.constant(one_hot(labels, 4))
-    found = session.run(Goal().climb(Ensemble([stuck]), tf.constant(images), target))
+    attacked = AttackedEnsemble(Ensemble([stuck]))
+    found = session.run(attacked.assess(tf.constant(images), target))
     assert found.gradient.shape == images.shape and not found.gradient.any()
 
 
-@pytest.mark.parametrize("goal", [Goal(), Goal("balanced", "ce"), Goal("member2")], ids=str)
-def test_an_attack_on_a_goal_fools_the_ensemble(session, problem, goal):
+@pytest.mark.parametrize(
+    "view", [ViewSpec(), ViewSpec("balanced", "ce"), ViewSpec("member2")], ids=str
+)
+def test_an_attack_on_a_view_fools_the_ensemble(session, problem, view):
     w, images, labels = problem
-    attack = GoalPGD(ensemble(w), goal, sess=session)
+    attack = AutoPGD(AttackedEnsemble(ensemble(w), view), sess=session)
     found = attack.generate_np(images, y=one_hot(labels, 4), eps=0.3, nb_iter=40, **CLIP)
     decided = session.run(ensemble(w).decision(tf.constant(found)))
     assert np.mean(decided != labels) > 0.8
@@ -199,27 +205,27 @@ def test_an_attack_on_a_goal_fools_the_ensemble(session, problem, goal):
 
 def test_the_square_attack_scores_the_ensemble(session, problem):
     w, images, labels = problem
-    attack = GoalSquare(ensemble(w, "vote"), sess=session)
+    attack = SquareAttack(AttackedEnsemble(ensemble(w, "vote")), sess=session)
     found = attack.generate_np(images, y=one_hot(labels, 4), eps=0.3, nb_iter=300, **CLIP)
     decided = session.run(ensemble(w, "vote").decision(tf.constant(found)))
     assert np.mean(decided != labels) > 0.8
 
 
 @pytest.mark.parametrize(
-    "goal, says",
+    "view, says",
     [
         (
-            Goal("member3"),
-            "target='member3': choose from mean_logits, mean_probs, balanced, member1",
+            ViewSpec("member3"),
+            "outputs='member3': choose from mean_logits, mean_probs, balanced, member1",
         ),
-        (Goal(loss="hinge"), "loss='hinge'"),
-        (Goal(draws=0), "draws=0"),
+        (ViewSpec(loss="hinge"), "loss='hinge'"),
+        (ViewSpec(samples=0), "samples=0"),
     ],
     ids=str,
 )
-def test_bad_goals_are_named(session, problem, goal, says):
+def test_bad_views_are_named(session, problem, view, says):
     with pytest.raises(EmpirError, match=says):
-        GoalPGD(ensemble(problem[0]), goal, sess=session)
+        AttackedEnsemble(ensemble(problem[0]), view)
 
 
 X = np.array([-0.5, 0.0, 0.2, 0.25, 0.5, 1.0, 1.5], np.float32)

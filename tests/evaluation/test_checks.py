@@ -1,13 +1,15 @@
 """Verdicts: each is failed by a model built to fail it, and passed by one that hides nothing."""
 
 import contextlib
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from empir.data import Dataset
-from empir.evaluation import probes, suite, trials, verdicts
-from empir.evaluation.rounds import Setting, Subject
+from empir.evaluation import checks, probes, runner, suite, suites
+from empir.evaluation.graph import AttackGraph, Networks, Setting
+from empir.evaluation.threat import Threat
 from empir.models.ensemble import Ensemble
 from empir.runtime import tf
 from tests.support.known import Case, Known
@@ -96,39 +98,39 @@ def setting(logits, eps):
     def opened():
         with tf.Graph().as_default(), tf.Session() as session:
             tf.set_random_seed(1)
-            yield Subject(session, Ensemble([Model(logits)]))
+            yield Networks(session, Ensemble([Model(logits)]))
 
-    return Setting(opened, data, eps, batch_size=15)
+    return Setting(opened, data, Threat(eps=eps), batch_size=15)
 
 
-def known_trials():
-    """All trials that a verdict needs, by name."""
-    with setting(evenly, 0.1).open() as subject:
-        found = trials.default_suite(subject.ensemble)
-    found += trials.controls("linf", 1.0)
-    found += tuple(trials.iterations(count) for count in trials.ITERATIONS)
-    return {trial.name: trial for trial in found}
+def known_specs():
+    """All attacks that a check needs, by name."""
+    with setting(evenly, 0.1).open() as networks:
+        found = suites.adaptive(networks.ensemble)
+    found += suites.controls("linf", 1.0)
+    found += tuple(suites.iterations(count) for count in suites.ITERATIONS)
+    return {spec.name: spec for spec in found}
 
 
 def judged(logits, eps, folder, names):
-    """Verdicts on a model by name, from the trials that those named need."""
+    """Checks of a model by name, from the attacks that the named ones need."""
     chosen = setting(logits, eps)
-    with chosen.open() as subject:
-        clean = suite.clean_outputs(chosen, subject)
-        probe = probes.probe(chosen, subject)
-    known = known_trials()
-    needed = {trial: None for name in names for trial in verdicts.VERDICTS[name][1]}
+    with chosen.open() as networks:
+        clean = runner.clean_outputs(AttackGraph(chosen, networks), chosen)
+        probe = probes.probe(chosen, networks)
+    known = known_specs()
+    needed = {name: None for check in names for name in checks.CHECKS[check][1]}
     with contextlib.closing(suite.Evaluation(chosen, str(folder), clean, progress=False)) as run:
-        for trial in needed:
-            run.run(known[trial])
-    found = verdicts.judge(verdicts.Evidence.of(run, probe))
-    return {verdict.name: verdict for verdict in found}
+        for name in needed:
+            run.run(known[name])
+    found = checks.judge(checks.Evidence.of(run, probe))
+    return {check.name: check for check in found}
 
 
 @pytest.fixture(scope="module")
 def honest(tmp_path_factory):
-    """All verdicts on a model that hides nothing."""
-    return judged(evenly, 0.3, tmp_path_factory.mktemp("honest"), verdicts.VERDICTS)
+    """All checks of a model that hides nothing."""
+    return judged(evenly, 0.3, tmp_path_factory.mktemp("honest"), checks.CHECKS)
 
 
 @pytest.mark.parametrize(
@@ -136,10 +138,10 @@ def honest(tmp_path_factory):
     [
         ("zero-gradients", rounded, 0.3, "zero everywhere at 100.0 % of the clean images"),
         ("vanishing-gradients", sure, 0.3, "zero in float32 at 100.0 %"),
-        ("single-step", on_the_data, 0.3, "One step (FGSM) breaks 100.0 %"),
-        ("black-box", rounded, 0.4, "without gradients (Square) breaks 100.0 %"),
-        ("noise", fragile, 0.2, "Noise of the same radius breaks"),
-        ("large-radius", rounded, 0.3, "leaves 100.0 %; chance is 50.0 %"),
+        ("single-step", on_the_data, 0.3, "One step (FGSM) succeeds on 100.0 %"),
+        ("black-box", rounded, 0.4, "without gradients (Square) succeeds on 100.0 %"),
+        ("noise", fragile, 0.2, "Noise of the same radius succeeds"),
+        ("large-radius", rounded, 0.3, "cross-entropy is 100.0 %; chance is 50.0 %"),
         (
             "convergence",
             one_by_one,
@@ -151,7 +153,7 @@ def honest(tmp_path_factory):
         ("probabilities", probabilities, 0.3, "Member 1 gives numbers in [0, 1]"),
     ],
 )
-def test_a_model_built_to_fail_a_verdict_fails_it(tmp_path, honest, name, logits, eps, says):
+def test_a_model_built_to_fail_a_check_fails_it(tmp_path, honest, name, logits, eps, says):
     found = judged(logits, eps, tmp_path, [name])[name]
     assert found.passed is False and says in found.reason, found
     assert found.describe()["see"] == "docs/robustness.md#" + name
@@ -160,38 +162,38 @@ def test_a_model_built_to_fail_a_verdict_fails_it(tmp_path, honest, name, logits
 
 @pytest.mark.parametrize("size, count", [(7, 20), (1, 20), (15, 6), (15, 2)])
 def test_chunks_are_compared_with_those_of_another_size(size, count):
-    chosen = setting(together, 0.3)._replace(batch_size=size)
-    chosen = chosen._replace(data=chosen.data.first(count))
-    with chosen.open() as subject:
-        assert probes.probe(chosen, subject).chunked > 0.5
+    chosen = setting(together, 0.3)
+    chosen = replace(chosen, batch_size=size, data=chosen.data.first(count))
+    with chosen.open() as networks:
+        assert probes.probe(chosen, networks).chunked > 0.5
 
 
 @pytest.mark.parametrize(
     "left_out, passed, says",
     [
         ((), True, "No attack of the suite was left out"),
-        (trials.left_out("l2", 1, 10), None, "Not run: square."),
-        (trials.left_out("l2", 0, 10), False, "Not run: apgd-outside, square."),
+        (suites.left_out("l2", 1, 10), None, "Not run: square."),
+        (suites.left_out("l2", 0, 10), False, "Not run: apgd-outside, square."),
         (None, None, "not those of the default suite"),
     ],
 )
 def test_an_attack_that_was_left_out_counts_against_the_checks(left_out, passed, says):
     quiet = probes.Probe(4, 0.0, 0.0, 0.0, 0.0, 0.0, ())
-    evidence = verdicts.Evidence(quiet, {}, np.ones(5, bool), 10, left_out)
-    (found,) = [one for one in verdicts.judge(evidence) if one.name == "complete"]
+    evidence = checks.Evidence(quiet, {}, np.ones(5, bool), 10, left_out)
+    (found,) = [one for one in checks.judge(evidence) if one.name == "complete"]
     assert found.passed is passed and says in found.reason
 
 
 def test_what_is_missing_is_not_judged(tmp_path):
     chosen = setting(lambda x: -evenly(x), 0.1)
-    with chosen.open() as subject:
-        clean = suite.clean_outputs(chosen, subject)
-        probe = probes.probe(chosen, subject)
-    evidence = verdicts.Evidence.of(suite.Evaluation(chosen, str(tmp_path), clean), probe)
-    found = {one.name: one for one in verdicts.judge(evidence)}
-    assert list(found) == list(verdicts.VERDICTS)
+    with chosen.open() as networks:
+        clean = runner.clean_outputs(AttackGraph(chosen, networks), chosen)
+        probe = probes.probe(chosen, networks)
+    evidence = checks.Evidence.of(suite.Evaluation(chosen, str(tmp_path), clean), probe)
+    found = {one.name: one for one in checks.judge(evidence)}
+    assert list(found) == list(checks.CHECKS)
     assert {one.passed for one in found.values()} == {None}
-    assert found["noise"].reason == "Not judged: there was no noise, apgd-ce."
+    assert found["noise"].reason == "Not judged: the suite has no noise, apgd-ce."
     assert "no clean image" in found["zero-gradients"].reason
 
 
@@ -201,8 +203,8 @@ def test_another_seed_that_decides_otherwise_is_told(random):
         "apgd-ce": np.array([1, 1, 0, 0, 1], bool),
         "control-seed": np.array([1, 0, 0, 0], bool),
     }
-    evidence = verdicts.Evidence(quiet, success, np.ones(5, bool), 2)
-    (found,) = [one for one in verdicts.judge(evidence) if one.name == "seed"]
+    evidence = checks.Evidence(quiet, success, np.ones(5, bool), 2)
+    (found,) = [one for one in checks.judge(evidence) if one.name == "seed"]
     assert found.passed is False and "25.0 %" in found.reason
 
 
@@ -213,8 +215,8 @@ def test_chunks_of_a_model_that_draws_are_not_judged(tmp_path):
 
 def test_gradients_are_counted_on_images_that_are_classified_correctly(random):
     case = Case(random)
-    with case.open() as subject:
-        found = probes.probe(case.setting(), subject)
+    with case.open() as networks:
+        found = probes.probe(case.setting(), networks)
     assert found.images == (case.decided == case.data.labels).sum() == 30
     assert (found.zero_pixels, found.zero_images, found.flat_images) == (0, 0, 0)
     assert (found.repeated, found.chunked, found.probabilities) == (0, 0, ())
@@ -228,6 +230,6 @@ def test_convergence_is_about_the_last_doubling(last, passed, counts):
         for count, broken in breaks.items()
         if count <= last
     }
-    evidence = verdicts.Evidence(None, success, np.ones(40, bool), 2)
-    found, reason = verdicts.VERDICTS["convergence"][2](evidence)
+    evidence = checks.Evidence(None, success, np.ones(40, bool), 2)
+    found, reason = checks.CHECKS["convergence"][2](evidence)
     assert found is passed and "after %s iterations" % counts in reason

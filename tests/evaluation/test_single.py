@@ -6,21 +6,29 @@ import os
 import numpy as np
 import pytest
 
+from empir import attacks
 from empir.data import Dataset, mnist
 from empir.errors import EmpirError, ResumeError
-from empir.evaluation import runner as evaluation
-from empir.evaluation.measures import label_ranks
-from empir.evaluation.runner import Job, evaluate
+from empir.evaluation import runner, single
+from empir.evaluation.metrics import label_ranks
+from empir.evaluation.single import Job
+from empir.evaluation.single import evaluate as evaluate_job
 from empir.experiments import PROTOCOLS, attack_parameters, experiment
 from empir.models.ensemble import Ensemble
 from empir.models.member import Member
 from empir.nn import mnistconv
 from empir.nn.precision import FULL, Precision, per_layer
+from empir.records import chunks
 from empir.runtime import session as new_session
 from empir.runtime import tf
 from tests.support import resident_megabytes
 
 COUNT = 25
+
+
+def evaluate(*arguments, **options):
+    """The record of a job."""
+    return evaluate_job(*arguments, **options).record
 
 
 @pytest.fixture
@@ -92,15 +100,15 @@ class Killed(Exception):
 
 def kill_after(monkeypatch, chunks):
     """Let `chunks` chunks finish, then stop."""
-    run, done = evaluation._Graph.run, []
+    attack, done = runner.attack_examples, []
 
-    def killed(self, *arguments):
+    def killed(*arguments):
         if len(done) == chunks:
             raise Killed
         done.append(1)
-        return run(self, *arguments)
+        return attack(*arguments)
 
-    monkeypatch.setattr(evaluation._Graph, "run", killed)
+    monkeypatch.setattr(runner, "attack_examples", killed)
 
 
 def without_times(record):
@@ -188,14 +196,14 @@ def test_memory_does_not_grow_with_the_number_of_images(members, tmp_path, monke
     """30,000 images are 90 MB, and as many adversarial ones, none of which are kept."""
     session, own = members
     data = Dataset("drawn", "test", Drawn(30000), np.zeros(30000, int), 10, (0.0, 1.0), "drawn")
-    used, add = [], evaluation.chunks.ChunkStore.add
+    used, add = [], chunks.ChunkStore.add
 
     def measured(store, *arguments):
         add(store, *arguments)
         used.append(resident_megabytes())
 
-    monkeypatch.setattr(evaluation.chunks.ChunkStore, "add", measured)
-    run = job(own[2:], "fgsm")._replace(data=data, batch_size=500)
+    monkeypatch.setattr(chunks.ChunkStore, "add", measured)
+    run = job(own[2:], "fgsm", data=data, batch_size=500)
     evaluate(run, session, str(tmp_path), progress=False)
     assert len(used) == 60 and used[-1] - used[9] < 30
 
@@ -227,21 +235,25 @@ def test_targeted_attacks_aim_at_every_class_but_the_true_one(members, tmp_path)
 def test_invalid_adversarial_images_are_an_error(members, monkeypatch):
     session, own = members
 
-    class Broken:
-        def __init__(self, change):
-            self.change = change
+    class Changed:
+        defaults = dict(eps=0.3, ord=np.inf, y=None, clip_min=0.0, clip_max=1.0)
+        change = None
+
+        def __init__(self, model, sess):
+            pass
 
         def generate(self, x, **_):
             return self.change(x)
 
+    monkeypatch.setitem(attacks.TABLE, "fgsm", attacks.Row(Changed, {}, {"eps": "eps"}))
     for change, message in (
-        (lambda x: x * np.nan, "holds NaN"),
-        (lambda x: x + 0.2, "leaves .0, 1."),
-        (lambda x: tf.clip_by_value(x + 0.4, 0.0, 1.0), "leaves the ball"),
+        (lambda _, x: x * np.nan, "holds NaN"),
+        (lambda _, x: x + 0.2, "leaves .0, 1."),
+        (lambda _, x: tf.clip_by_value(x + 0.4, 0.0, 1.0), "leaves the ball"),
     ):
-        monkeypatch.setattr(evaluation.attacks, "create", lambda *_: Broken(change))
+        Changed.change = change
         with pytest.raises(EmpirError, match=message):
-            evaluate(job(own), session)
+            evaluate(job(own, "fgsm"), session)
 
 
 def test_bad_images_never_reach_an_attack():
@@ -294,7 +306,7 @@ def test_the_rank_of_a_label_is_the_number_of_higher_scores(random):
 def test_many_classes_have_top5_accuracies_too(members, tmp_path, monkeypatch, attack):
     session, own = members
     assert "clean_top5" not in evaluate(job(own, attack), session)["accuracy"]["mean_logits"]
-    monkeypatch.setattr(evaluation, "TOP5_CLASSES", 10)
+    monkeypatch.setattr(single, "TOP5_CLASSES", 10)
     run = job(own, attack, save_adversarial=True)
     record = evaluate(run, session, str(tmp_path))
     with np.load(str(tmp_path / "examples.npz")) as archive:

@@ -5,15 +5,21 @@ import logging
 import numpy as np
 import pytest
 
+from empir.attacks.hopskipjump import HopSkipJump
 from empir.evaluation import suite
-from empir.evaluation.decision import HopSkipJump
-from empir.evaluation.trials import Trial
+from empir.evaluation.specs import AttackSpec
 from tests.support.known import Case, arrays
 
 
 def attack(decide, eps, order):
-    """An attack on images of 4x4x1 with two classes."""
-    return HopSkipJump(decide, 2, (-1.0, 1.0), eps, order, 15)
+    """An attack on one image of 4x4x1 with two classes: (image, label, start, seed) -> image."""
+
+    def search(image, label, start, seed):
+        parameters = dict(eps=eps, ord=order, iterations=15, seed=seed, clip_min=-1.0, clip_max=1.0)
+        attack = HopSkipJump(decide, 2, **parameters)
+        return attack.search(image[None], [label], start[None], [0])[0]
+
+    return search
 
 
 def bright(images):
@@ -67,11 +73,11 @@ def test_numpys_generator_is_left_alone():
 
 
 @pytest.mark.parametrize("batch_size", [3, 16])
-def test_in_a_suite_only_images_inside_the_ball_are_broken(tmp_path, batch_size):
+def test_in_a_suite_only_images_inside_the_ball_are_successes(tmp_path, batch_size):
     case = Case(np.random.RandomState(3))
-    trial = Trial("hopskipjump", "hopskipjump", steps=5, images=8)
+    spec = AttackSpec("hopskipjump", "hopskipjump", steps=5, images=8)
     setting = case.setting(eps=0.05, batch_size=batch_size)
-    suite.run(setting, str(tmp_path), [trial], progress=False, analyses=False)
+    suite.run(setting, str(tmp_path), [spec], progress=False, analyses=False)
     found = arrays(str(tmp_path), "hopskipjump")
     assert len(found["row"]) == 8
     wrong = case.logits(found["adversarial"]).argmax(axis=1) != case.data.labels[found["row"]]

@@ -5,8 +5,9 @@ import os
 
 import pytest
 
-from empir.evaluation.pace import seconds_left
-from empir.evaluation.trials import COSTS, Trial
+from empir.evaluation.specs import AttackSpec
+from empir.evaluation.time_left import seconds_left
+from empir.evaluation.views import ViewSpec
 from empir.records.runs import read_json
 from empir.report.results import RESULTS
 
@@ -20,10 +21,7 @@ apgd-steps-10 20 10x1 2.73 5; apgd-steps-80 20 80x1 3.6 5; cw 20 100x1 33.61 5
 """
 
 
-class Told(str):
-    """A goal as a record names it."""
-
-    draws = 1
+VIEW = ViewSpec()
 
 
 def small():
@@ -32,7 +30,9 @@ def small():
         name, images, effort, seconds, left = words.split()
         steps, rounds = map(int, effort.split("x"))
         everyone = int(images) == 20
-        trial = Trial(name, name.split("-")[0], Told(name), steps, rounds, everyone=everyone)
+        trial = AttackSpec(
+            name, name.split("-")[0], VIEW, steps=steps, restarts=rounds, everyone=everyone
+        )
         yield trial, int(images), float(seconds), int(left)
 
 
@@ -40,10 +40,12 @@ def recorded(path):
     """The same of a record of an evaluation."""
     record = read_json(path)
     for row in record["trials"]:
-        trial = Trial(**{key: row[key] for key in Trial._fields})
-        trial = trial._replace(goal=row["goal"] and Told(row["goal"]))
+        kept = ("name", "attack", "steps", "everyone", "images", "eps", "seed", "part")
+        spec = AttackSpec(
+            view=row["goal"] and VIEW, restarts=row["rounds"], **{key: row[key] for key in kept}
+        )
         left = round(row["worst_case"] * record["num_examples"])
-        yield trial, row["attacked"], row["seconds"], left
+        yield spec, row["attacked"], row["seconds"], left
 
 
 def foretold(attacks, after):
@@ -84,7 +86,10 @@ def test_nothing_is_foretold_before_an_auto_pgd_was_measured():
 
 
 def test_it_is_finite_and_positive_whatever_was_measured():
-    trials = [Trial(name, name, steps=5) for name in COSTS]
+    trials = [
+        AttackSpec(name, name, steps=5)
+        for name in ("noise", "fgsm", "apgd", "square", "cw", "hopskipjump")
+    ]
     for seconds in ((1, 9, 2), (9, 1, 1), (0, 0, 0), (5, 0, 0)):
         done = [(trial, n, s) for trial, n, s in zip(trials, (100, 1, 10), map(float, seconds))]
         told = seconds_left(done, [(trial, 7) for trial in trials])

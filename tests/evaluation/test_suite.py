@@ -3,15 +3,19 @@
 import contextlib
 import json
 import os
+import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from empir.attacks import noise
 from empir.errors import EmpirError, ResumeError
-from empir.evaluation import rounds, suite
-from empir.evaluation.goals import Goal
-from empir.evaluation.rounds import Subject
-from empir.evaluation.trials import Effort, Trial, default_suite, left_out
+from empir.evaluation import runner, suite
+from empir.evaluation.graph import AttackGraph, Networks
+from empir.evaluation.specs import LIKELY, AttackSpec
+from empir.evaluation.suites import Effort, adaptive, left_out
+from empir.evaluation.views import ViewSpec
 from empir.experiments import EXPERIMENTS
 from empir.models.ensemble import Ensemble
 from empir.report import radius
@@ -29,23 +33,23 @@ def case(random):
     return Case(random)
 
 
-TRIALS = (
-    Trial("noise", "noise", rounds=3, everyone=True),
-    Trial("fgsm", "fgsm", everyone=True),
-    Trial("apgd", "apgd", Goal(), steps=5, everyone=True),
-    Trial("member1", "apgd", Goal("member1"), steps=5),
-    Trial("targeted", "apgd", Goal(), steps=10, rounds=3, targeted=True),
-    Trial("square", "square", steps=20),
+SPECS = (
+    AttackSpec("noise", "noise", restarts=3, everyone=True),
+    AttackSpec("fgsm", "fgsm", ViewSpec("mean_logits", "ce"), everyone=True),
+    AttackSpec("apgd", "apgd", ViewSpec(), steps=5, everyone=True),
+    AttackSpec("member1", "apgd", ViewSpec("member1"), steps=5),
+    AttackSpec("targeted", "apgd", ViewSpec(), steps=10, restarts=3, targets=LIKELY),
+    AttackSpec("square", "square", ViewSpec(), steps=20),
 )
 
 
 def test_the_worst_case_is_taken_per_image(case, tmp_path):
     out = str(tmp_path)
-    outcome = suite.run(case.setting(), out, TRIALS, progress=False, analyses=False)
+    outcome = suite.run(case.setting(), out, SPECS, progress=False, analyses=False)
     record, labels = outcome.record, case.data.labels
     expected = case.decided == labels
     assert record["clean_accuracy"] == expected.mean() == 0.75
-    for trial, row in zip(TRIALS, record["trials"]):
+    for trial, row in zip(SPECS, record["trials"]):
         found = arrays(out, trial.name)
         if trial.everyone:
             assert list(found["row"]) == list(range(COUNT))
@@ -55,58 +59,52 @@ def test_the_worst_case_is_taken_per_image(case, tmp_path):
         assert (row["attacked"], row["broken"]) == (len(found["row"]), found["success"].sum())
         expected[found["row"][found["success"]]] = False
         assert row["worst_case"] == expected.mean()
-    broken = outcome.broken(range(COUNT))
+    broken = outcome.adversarial(range(COUNT))
     left = np.array([found is None for found in broken]) & (case.decided == labels)
     np.testing.assert_array_equal(left, expected)
-    for image in np.flatnonzero(outcome.breaker >= 0):
+    for image in np.flatnonzero(outcome.first_success >= 0):
         change = broken[image]["adversarial"] - case.data.images[image]
         assert broken[image]["row"] == image and broken[image]["decision"] != labels[image]
         assert abs(np.linalg.norm(change) - outcome.l2[image]) < 1e-5
-    assert not outcome.l2[outcome.breaker < 0].any() and (outcome.breaker >= 0).any()
+    assert not outcome.l2[outcome.first_success < 0].any() and (outcome.first_success >= 0).any()
     assert record["worst_case_accuracy"] == expected.mean() < 0.75
     assert record["interval"][0] < expected.mean() < record["interval"][1]
     with open(str(tmp_path / "result.json")) as file:
         assert json.load(file) == json.loads(json.dumps(record))
 
 
-def test_the_time_left_is_told_after_a_first_auto_pgd(case, tmp_path, monkeypatch, caplog):
+def test_the_time_left_is_told_after_a_first_auto_pgd(case, tmp_path, caplog):
     caplog.set_level("INFO", "empir")
-    run = suite.Evaluation._run
-    monkeypatch.setattr(suite.Evaluation, "_run", lambda *a: dict(run(*a), seconds=600.0))
     ahead = (
-        Trial("zeroth", "noise", everyone=True),
-        Trial("first", "apgd", Goal(), steps=10, everyone=True),
-        Trial("second", "square", steps=40),
-        Trial("third", "apgd", Goal(), steps=4, rounds=5, images=1),
+        AttackSpec("zeroth", "noise", everyone=True),
+        AttackSpec("first", "apgd", ViewSpec(), steps=10, everyone=True),
+        AttackSpec("second", "apgd", ViewSpec(), steps=4, restarts=5, images=1),
     )
     suite.run(case.setting(), str(tmp_path), ahead, progress=False, analyses=False)
-    zeroth, *lines = [text for text in caplog.messages if "images broken" in text]
-    assert zeroth.endswith("(600 s)")
-    # All took equally long, with however many steps: it is their graphs that take time.
-    for line, minutes in zip(lines, (20, 10)):
-        assert line.endswith("(600 s; about %d min left)" % minutes)
-    assert lines[2].endswith("(600 s)")
+    lines = [text for text in caplog.messages if "success on" in text]
+    told = [re.search(r"about \d+ min left\)$", line) is not None for line in lines]
+    assert told == [False, True, False]
 
 
-def test_an_attack_that_no_image_was_left_for_says_so(case, tmp_path, caplog):
+def test_an_attack_for_which_no_image_remains_says_so(case, tmp_path, caplog):
     caplog.set_level("INFO", "empir")
-    trials = (Trial("far", "noise", eps=1.0, rounds=30), Trial("after", "fgsm"))
+    trials = (AttackSpec("far", "noise", eps=1.0, restarts=30), AttackSpec("after", "fgsm"))
     setting = case.setting(eps=1.0)
     record = suite.run(setting, str(tmp_path), trials, progress=False, analyses=False).record
     assert record["worst_case_accuracy"] == 0
-    assert "after: no image was left for it, 0.00 % of all correct so far (0 s)" in caplog.messages
+    assert "after: no image remains for it, 0.00 % of all correct so far (0 s)" in caplog.messages
 
 
 @pytest.mark.parametrize("norm, order", [("linf", np.inf), ("l2", 2)])
 def test_kept_images_are_in_the_ball_and_decided_as_kept(case, tmp_path, norm, order):
-    trials = [trial for trial in TRIALS if norm == "linf" or trial.attack != "square"]
+    trials = [trial for trial in SPECS if norm == "linf" or trial.attack != "square"]
     setting = case.setting(norm=norm, eps=0.05 if norm == "linf" else 0.1)
     suite.run(setting, str(tmp_path), trials, progress=False, analyses=False)
     for trial in trials:
         found = arrays(str(tmp_path), trial.name)
         clean = case.data.images[found["row"]]
         change = (found["adversarial"] - clean).reshape(len(clean), -1)
-        assert np.linalg.norm(change, order, axis=1).max() <= setting.eps * (1 + 1e-5)
+        assert np.linalg.norm(change, order, axis=1).max() <= setting.threat.eps * (1 + 1e-5)
         decided = case.logits(found["adversarial"]).argmax(axis=1)
         np.testing.assert_array_equal(found["decision"], decided)
         wrong = decided != case.data.labels[found["row"]]
@@ -115,8 +113,9 @@ def test_kept_images_are_in_the_ball_and_decided_as_kept(case, tmp_path, norm, o
 
 def test_targeted_rounds_go_from_the_runner_up_on(case):
     logits = case.logits(case.data.images)
-    with case.open() as subject:
-        clean = suite.clean_outputs(case.setting(), subject)
+    with case.open() as networks:
+        graph = AttackGraph(case.setting(), networks)
+        clean = runner.clean_outputs(graph, case.setting())
     np.testing.assert_array_equal(clean["decision"], case.decided)
     ranking = clean["ranking"]
     assert ranking.shape == (COUNT, 3)
@@ -125,7 +124,7 @@ def test_targeted_rounds_go_from_the_runner_up_on(case):
 
 
 def test_an_image_leaves_a_trial_at_its_first_success(case, tmp_path):
-    trial = Trial("noise", "noise", rounds=4, everyone=True)
+    trial = AttackSpec("noise", "noise", restarts=4, everyone=True)
     suite.run(case.setting(eps=0.3), str(tmp_path), [trial], progress=False, analyses=False)
     found = arrays(str(tmp_path), "noise")
     assert (found["rounds"][~found["success"]] == 4).all()
@@ -136,8 +135,8 @@ def test_an_image_leaves_a_trial_at_its_first_success(case, tmp_path):
 def test_results_do_not_depend_on_chunks(case, tmp_path):
     for size in (7, 40):
         setting = case.setting(batch_size=size)
-        suite.run(setting, str(tmp_path / str(size)), TRIALS, progress=False, analyses=False)
-    for trial in TRIALS:
+        suite.run(setting, str(tmp_path / str(size)), SPECS, progress=False, analyses=False)
+    for trial in SPECS:
         few, all_at_once = (arrays(str(tmp_path / size), trial.name) for size in ("7", "40"))
         for name in few:
             np.testing.assert_allclose(few[name], all_at_once[name], atol=1e-6, err_msg=trial.name)
@@ -145,9 +144,9 @@ def test_results_do_not_depend_on_chunks(case, tmp_path):
 
 def test_a_killed_run_goes_on_to_the_same_bytes(case, tmp_path, monkeypatch):
     whole = suite.run(
-        case.setting(), str(tmp_path / "whole"), TRIALS, progress=False, analyses=False
+        case.setting(), str(tmp_path / "whole"), SPECS, progress=False, analyses=False
     ).record
-    attack, done = suite.attack_chunk, []
+    attack, done = runner.attack_examples, []
 
     def killed(*arguments):
         if len(done) == 7:
@@ -157,13 +156,13 @@ def test_a_killed_run_goes_on_to_the_same_bytes(case, tmp_path, monkeypatch):
 
     out = str(tmp_path / "killed")
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(suite, "attack_chunk", killed)
-        suite.run(case.setting(), out, TRIALS, progress=False, analyses=False)
+        patch.setattr(runner, "attack_examples", killed)
+        suite.run(case.setting(), out, SPECS, progress=False, analyses=False)
     assert not os.path.exists(os.path.join(out, "result.json"))
     with pytest.raises(ResumeError, match="eps was 0.05, now 0.1"):
-        suite.run(case.setting(eps=0.1), out, TRIALS, progress=False, analyses=False)
-    resumed = suite.run(case.setting(), out, TRIALS, progress=False, analyses=False).record
-    for trial in TRIALS:
+        suite.run(case.setting(eps=0.1), out, SPECS, progress=False, analyses=False)
+    resumed = suite.run(case.setting(), out, SPECS, progress=False, analyses=False).record
+    for trial in SPECS:
         files = [
             (tmp_path / folder / trial.name / "examples.npz").read_bytes()
             for folder in ("whole", "killed")
@@ -176,9 +175,9 @@ def test_a_killed_run_goes_on_to_the_same_bytes(case, tmp_path, monkeypatch):
 
 
 def test_an_image_outside_its_ball_is_an_error(case, tmp_path, monkeypatch):
-    monkeypatch.setattr(rounds, "project", lambda drawn, order, eps: 2 * drawn)
+    monkeypatch.setattr(noise, "project", lambda drawn, order, eps: 2 * drawn)
     with pytest.raises(EmpirError, match="noise gave an invalid result: example 0 .* is 0.0"):
-        suite.run(case.setting(), str(tmp_path), TRIALS[:1], progress=False, analyses=False)
+        suite.run(case.setting(), str(tmp_path), SPECS[:1], progress=False, analyses=False)
 
 
 class Overflowing(Known):
@@ -207,11 +206,11 @@ def test_logits_that_are_not_finite_are_an_error(case, tmp_path, kind, weights, 
         with tf.Graph().as_default(), tf.Session() as session:
             first = case.w[0] if weights is None else np.full_like(case.w[0], weights)
             members = [kind(first), Known(case.w[1])]
-            yield Subject(session, Ensemble(members, "vote"), [])
+            yield Networks(session, Ensemble(members, "vote"), [])
 
-    setting = case.setting()._replace(open=opened)
+    setting = case.setting(open=opened)
     with pytest.raises(EmpirError, match=says):
-        suite.run(setting, str(tmp_path), TRIALS[:1], progress=False, analyses=False)
+        suite.run(setting, str(tmp_path), SPECS[:1], progress=False, analyses=False)
 
 
 class Wavering(Known):
@@ -234,38 +233,40 @@ def test_a_random_network_is_judged_by_most_of_its_passes(case, tmp_path):
     def opened():
         with tf.Graph().as_default(), tf.Session() as session:
             tf.set_random_seed(1)
-            yield Subject(session, Ensemble([Wavering(case.w[0] + case.w[1])]))
+            yield Networks(session, Ensemble([Wavering(case.w[0] + case.w[1])]))
 
     data = case.data._replace(labels=case.decided)
-    setting = case.setting(eps=1e-5, batch_size=40)._replace(open=opened, data=data)
+    setting = case.setting(eps=1e-5, batch_size=40, open=opened, data=data)
     trials = (
-        Trial("noise", "noise", rounds=10, everyone=True),
-        Trial("fgsm", "fgsm", everyone=True),
-        Trial("apgd", "apgd", Goal(), steps=5, everyone=True),
-        Trial("square", "square", steps=20, everyone=True),
-        Trial("hopskipjump", "hopskipjump", steps=1, images=5),
+        AttackSpec("noise", "noise", restarts=10, everyone=True),
+        AttackSpec("fgsm", "fgsm", ViewSpec("mean_logits", "ce"), everyone=True),
+        AttackSpec("apgd", "apgd", ViewSpec(), steps=5, everyone=True),
+        AttackSpec("square", "square", ViewSpec(), steps=20, everyone=True),
+        AttackSpec("hopskipjump", "hopskipjump", steps=1, images=5),
     )
-    record = suite.run(setting, str(tmp_path), trials, False, analyses=False).record
+    record = suite.run(setting, str(tmp_path), trials, progress=False, analyses=False).record
     assert record["clean_accuracy"] == record["worst_case_accuracy"] == 1
     assert [trial["broken"] for trial in record["trials"]] == [0] * len(trials)
-    far = setting._replace(eps=0.5)
-    found = suite.run(far, str(tmp_path / "far"), trials[2:4], False, analyses=False).record
+    far = case.setting(eps=0.5, batch_size=40, open=opened, data=data)
+    found = suite.run(
+        far, str(tmp_path / "far"), trials[2:4], progress=False, analyses=False
+    ).record
     assert [trial["accuracy"] < 0.2 for trial in found["trials"]] == [True, True]
 
 
 def test_the_default_suite_fits_the_number_of_classes(case):
-    with case.open() as subject:
+    with case.open() as networks:
         many, four, two = (
-            {trial.name: trial for trial in default_suite(subject.ensemble, classes=count)}
+            {trial.name: trial for trial in adaptive(networks.ensemble, classes=count)}
             for count in (1000, 4, 2)
         )
     assert set(many) == set(four) and set(four) - set(two) == {"apgd-dlr", "apgd-scaled-ce"}
-    assert [suite["apgd-targeted"].rounds for suite in (many, four, two)] == [9, 3, 1]
+    assert [suite["apgd-targeted"].restarts for suite in (many, four, two)] == [9, 3, 1]
 
 
 def test_a_damaged_part_of_a_run_is_named(case, tmp_path):
     def run():
-        return suite.run(case.setting(), str(tmp_path), TRIALS[:2], False, analyses=False)
+        return suite.run(case.setting(), str(tmp_path), SPECS[:2], progress=False, analyses=False)
 
     run()
     kept = tmp_path / "noise" / "examples.npz"
@@ -284,17 +285,19 @@ def test_a_damaged_part_of_a_run_is_named(case, tmp_path):
 def test_the_folder_of_another_kind_of_run_is_refused(case, tmp_path, name):
     (tmp_path / name).mkdir()
     with pytest.raises(ResumeError, match="%s is of another kind of run" % name):
-        suite.run(case.setting(), str(tmp_path), TRIALS[:1], False, analyses=False)
+        suite.run(case.setting(), str(tmp_path), SPECS[:1], progress=False, analyses=False)
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
 def test_a_finished_run_keeps_its_analyses(case, tmp_path, monkeypatch):
-    monkeypatch.setattr(suite.curves, "trials_of", lambda *_: [])
+    monkeypatch.setattr(suite.curves, "specs_of", lambda *_: [])
     monkeypatch.setattr(suite.curves, "measure", lambda *_: {"radius": [[0.0, 0.75]]})
-    monkeypatch.setattr(suite, "controls", lambda *_: ())
+    monkeypatch.setattr(suite.suites, "controls", lambda *_: ())
 
     def run(analyses):
-        return suite.run(case.setting(), str(tmp_path), TRIALS[:2], False, analyses).record
+        return suite.run(
+            case.setting(), str(tmp_path), SPECS[:2], progress=False, analyses=analyses
+        ).record
 
     assert run(False)["curves"] == {}
     for analyses in (True, False):
@@ -303,19 +306,19 @@ def test_a_finished_run_keeps_its_analyses(case, tmp_path, monkeypatch):
 
 
 def test_the_default_suite_fits_the_ensemble(case):
-    with case.open() as subject:
-        ensemble = subject.ensemble
-        names = [trial.name for trial in default_suite(ensemble)]
-        l2 = [trial.name for trial in default_suite(ensemble, "l2")]
-        single = [trial.name for trial in default_suite(Ensemble(ensemble.members[:1]))]
-        outside = [trial.name for trial in default_suite(ensemble, outside=2)]
-        assert not any(trial.goal and trial.goal.draws > 1 for trial in default_suite(ensemble))
+    with case.open() as networks:
+        ensemble = networks.ensemble
+        names = [spec.name for spec in adaptive(ensemble)]
+        l2 = [spec.name for spec in adaptive(ensemble, "l2")]
+        single = [spec.name for spec in adaptive(Ensemble(ensemble.members[:1]))]
+        outside = [spec.name for spec in adaptive(ensemble, outside=2)]
+        assert not any(spec.view and spec.view.samples > 1 for spec in adaptive(ensemble))
         ensemble = Ensemble([Wavering(case.w[0]), *ensemble.members[1:]])
-        longer = default_suite(ensemble, outside=1, effort=Effort(31, 7))
-        steps = {trial.name: trial.steps for trial in longer}
+        longer = adaptive(ensemble, outside=1, effort=Effort(31, 7))
+        steps = {spec.name: spec.steps for spec in longer}
         assert (steps["apgd-ce"], steps["apgd-targeted"], steps["apgd-outside1"]) == (40, 31, 16)
-        assert {trial.name: trial.rounds for trial in longer}["apgd-restarts"] == 7
-        drawing = [trial for trial in default_suite(ensemble) if trial.goal]
+        assert {trial.name: trial.restarts for trial in longer}["apgd-restarts"] == 7
+        drawing = [spec for spec in adaptive(ensemble) if spec.view]
     assert len(names) == len(set(names)) and {"noise", "fgsm", "apgd-ce", "square"} <= set(names)
     assert {"apgd-balanced", "apgd-member1", "apgd-member2"} <= set(names)
     assert not {"apgd-open", "apgd-smooth"} & set(names)  # nothing is quantized
@@ -338,9 +341,9 @@ def test_the_default_suite_fits_the_ensemble(case):
 def test_what_the_default_suite_lacks_is_named(case, norm, outside, classes, names):
     missing = left_out(norm, outside, classes)
     assert [attack.attack for attack in missing] == names and all(a.reason for a in missing)
-    with case.open() as subject:
-        whole = default_suite(subject.ensemble, outside=1)
-        suite = default_suite(subject.ensemble, norm, outside, classes=classes)
+    with case.open() as networks:
+        whole = adaptive(networks.ensemble, outside=1)
+        suite = adaptive(networks.ensemble, norm, outside=outside, classes=classes)
     lacking = {trial.name for trial in whole} - {trial.name for trial in suite}
     assert {name.rstrip("1") for name in lacking} == set(names)
 
@@ -350,12 +353,14 @@ def test_an_attack_that_was_left_out_is_in_the_record_and_in_every_report(
 ):
     @contextlib.contextmanager
     def alone():
-        with case.open() as subject:
-            yield subject._replace(outside=[])
+        with case.open() as networks:
+            yield replace(networks, outside=[])
 
-    monkeypatch.setattr(suite, "default_suite", lambda *_: TRIALS[:1])  # the others take long
-    setting, out = case.setting(norm="l2", eps=0.1)._replace(open=alone), str(tmp_path)
-    outcome = suite.run(setting, out, None, False, analyses=False)
+    monkeypatch.setattr(
+        suite.suites, "adaptive", lambda *_, **__: SPECS[:1]
+    )  # the others take long
+    setting, out = case.setting(norm="l2", eps=0.1, open=alone), str(tmp_path)
+    outcome = suite.run(setting, out, progress=False, analyses=False)
     assert [attack["attack"] for attack in outcome.record["left_out"]] == ["apgd-outside", "square"]
     report.write(outcome, case.data, out)
     texts = [(tmp_path / name).read_text() for name in ("report.md", "report.html")]
@@ -376,21 +381,23 @@ def test_an_attack_that_was_left_out_is_in_the_record_and_in_every_report(
 )
 def test_bad_settings_are_named(case, tmp_path, changes, says):
     with pytest.raises(EmpirError, match=says):
-        suite.run(case.setting(**changes), str(tmp_path / "out"), TRIALS)
+        suite.run(case.setting(**changes), str(tmp_path / "out"), SPECS)
     assert not (tmp_path / "out").exists()
 
 
 def test_the_report_has_a_row_per_trial(case, tmp_path):
-    record = suite.run(case.setting(), str(tmp_path), TRIALS, progress=False, analyses=False).record
+    record = suite.run(case.setting(), str(tmp_path), SPECS, progress=False, analyses=False).record
     text, page = report.terminal(record), report.markdown(record)
-    for trial in TRIALS:
+    for trial in SPECS:
         assert trial.name in text and "| %s" % trial.name in page
     worst = "robust accuracy %.2f %%" % (100 * record["worst_case_accuracy"])
     assert worst in text and worst in page and "3 targets" in text and "3 starts" in text
 
 
 def test_the_summary_has_a_row_per_record(case, tmp_path):
-    record = suite.run(case.setting(), str(tmp_path / "run"), TRIALS, False, False).record
+    record = suite.run(
+        case.setting(), str(tmp_path / "run"), SPECS, progress=False, analyses=False
+    ).record
     for trial in record["trials"]:
         trial["name"] = "apgd-ce" if trial["name"] == "apgd" else trial["name"]
     record["verdicts"] = [dict(name="noise", passed=False), dict(name="seed", passed=None)]
