@@ -141,8 +141,7 @@ def _noise(evidence):
     by_noise, by_attack = (int((success & correct).sum()) for success in (drawn, attacked))
     return not by_noise or by_noise < AS_GOOD * by_attack, (
         "Noise of the same radius succeeds on %d of the images, Auto-PGD on the cross-entropy "
-        "on %d."
-        % (by_noise, by_attack)
+        "on %d." % (by_noise, by_attack)
     )
 
 

@@ -9,9 +9,9 @@ from typing import Optional, Sequence
 import numpy as np
 
 from empir.errors import ResumeError
+from empir.evaluation.finished import EXAMPLES, RESULT
 from empir.evaluation.specs import AttackSpec
 from empir.records import chunks, runs
-from empir.evaluation.finished import EXAMPLES, RESULT
 
 log = logging.getLogger(__name__)
 

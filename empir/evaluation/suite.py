@@ -18,11 +18,11 @@ import numpy as np
 from empir import attacks, runtime
 from empir.evaluation import checks, curves, probes, runner, suites, time_left
 from empir.evaluation.graph import AttackGraph, Networks, Setting
+from empir.evaluation.scores import score
 from empir.evaluation.specs import AttackSpec
 from empir.evaluation.storage import COLUMNS, Storage, arrays, check_free
 from empir.models.model import describe_members
 from empir.records import runs
-from empir.evaluation.scores import score
 
 log = logging.getLogger(__name__)
 

@@ -335,3 +335,26 @@ def test_a_partial_last_batch_counts_and_the_record_says_what_it_is_without(memb
     assert without["adversarial_accuracy"] == right[:20].mean()
     assert "full_batches_only" not in evaluate(job(own, "fgsm", count=20), session)
     assert "full_batches_only" not in evaluate(job(own, "fgsm", count=8), session)
+
+
+@pytest.mark.parametrize("batch_size", [4, 25])
+def test_the_first_adversarial_images_are_kept_to_be_shown(members, tmp_path, batch_size):
+    session, own = members
+    run = job(own, "fgsm", batch_size=batch_size, save_adversarial=True, show=True)
+    evaluate(run, session, str(tmp_path))
+    with np.load(str(tmp_path / "examples.npz")) as archive:
+        np.testing.assert_array_equal(archive["shown"], archive["adversarial"][:10])
+
+
+def test_of_a_targeted_attack_the_first_targets_of_the_first_images_are_shown(
+    members, tmp_path, monkeypatch
+):
+    session, own = members
+    monkeypatch.setattr(single, "SHOWN_IMAGES", 3)
+    monkeypatch.setattr(single, "SHOWN_TARGETS", 2)
+    run = job(own, "fgsm", targeted=True, count=5, save_adversarial=True, show=True)
+    rows = np.flatnonzero(run.is_shown(np.arange(run.num_examples)))
+    assert list(rows) == [0, 1, 9, 10, 18, 19]
+    evaluate(run, session, str(tmp_path))
+    with np.load(str(tmp_path / "examples.npz")) as archive:
+        np.testing.assert_array_equal(archive["shown"], archive["adversarial"][rows])

@@ -11,12 +11,8 @@ from matplotlib import pyplot
 
 from empir.data import imagenet
 from empir.errors import EmpirError
-from empir.evaluation import runner as evaluation
-from empir.evaluation.runner import evaluate
 from empir.report import pairs
 from empir.report.pairs import Pairs
-from tests.evaluation import test_evaluation
-from tests.evaluation.test_single import Killed, job, kill_after
 from tests.support.released import save_members
 from tests.support.scripts import MNIST_SCRIPT, RESULT, run_script
 
@@ -277,138 +273,6 @@ def test_a_display_that_fails_is_no_error(tmp_path, monkeypatch):
     monkeypatch.setattr(pyplot, "figure", fail)
     pairs.save(examples(), str(tmp_path / "figure.png"))
     pairs.show(str(tmp_path / "figure.png"))
-
-
-def drawing(run, path):
-    """The job, drawing into a file, and the list that gets the arrays drawn."""
-    drawn = []
-
-    def show(arrays):
-        drawn.append(arrays)
-        pairs.save(Pairs(targeted=run.targeted, **arrays), str(path))
-
-    return run._replace(show=show), drawn
-
-
-@pytest.mark.parametrize("attack, batch_size", [("pgd", 4), ("pgd", 10), ("pgd", 25), ("jsma", 4)])
-def test_the_first_ten_examples_are_shown(members, tmp_path, attack, batch_size):
-    session, own = members
-    count = 25 if attack == "pgd" else 5
-    run = job(own, attack, count=count, batch_size=batch_size, save_adversarial=True)
-    run, drawn = drawing(run, tmp_path / "figure.png")
-    evaluate(run, session, str(tmp_path / "out"))
-    ((arrays),) = drawn
-    rows = slice(0, 10 if attack == "pgd" else 5)
-    np.testing.assert_array_equal(arrays["clean"], run.data.images[rows])
-    np.testing.assert_array_equal(arrays["image"], np.arange(25)[rows])
-    with np.load(str(tmp_path / "out" / "examples.npz")) as archive:
-        assert "shown" not in archive.files
-        for name, key in (
-            ("adversarial", "adversarial"),
-            ("label", "label"),
-            ("clean_decision", "clean_mean_logits"),
-            ("decision", "adversarial_mean_logits"),
-            ("l2", "l2"),
-            ("linf", "linf"),
-        ):
-            np.testing.assert_array_equal(arrays[name], archive[key][rows])
-        if attack == "jsma":
-            np.testing.assert_array_equal(arrays["target"], archive["target"][rows])
-    assert ("target" in arrays) == (attack == "jsma")
-
-
-@pytest.mark.parametrize("out", [True, False])
-def test_the_first_targets_of_the_first_images_are_shown(members, tmp_path, monkeypatch, out):
-    session, own = members
-    monkeypatch.setattr(evaluation, "SHOWN_IMAGES", 3)
-    monkeypatch.setattr(evaluation, "SHOWN_TARGETS", 2)
-    run = job(own, "fgsm", targeted=True, count=5, save_adversarial=True)
-    run, drawn = drawing(run, tmp_path / "figure.png")
-    evaluate(run, session, str(tmp_path / "out") if out else None)
-    ((arrays),) = drawn
-    label = run.data.labels[:3]
-    assert list(label) == [7, 2, 1]
-    assert list(arrays["image"]) == [0, 0, 1, 1, 2, 2]
-    assert list(arrays["target"]) == [0, 1, 0, 1, 0, 2]
-    np.testing.assert_array_equal(arrays["clean"], run.data.images[arrays["image"]])
-    if out:
-        with np.load(str(tmp_path / "out" / "examples.npz")) as archive:
-            kept = archive["adversarial"][[0, 1, 9, 10, 18, 19]]
-        np.testing.assert_array_equal(arrays["adversarial"], kept)
-
-
-def test_only_the_images_that_are_shown_are_kept(members, monkeypatch):
-    session, own = members
-    kept = []
-    add = evaluation.chunks.ChunkStore.add
-    monkeypatch.setattr(
-        evaluation.chunks.ChunkStore,
-        "add",
-        lambda store, start, rows, arrays: kept.append(arrays) or add(store, start, rows, arrays),
-    )
-    evaluate(job(own, "fgsm", batch_size=4, show=lambda _: None), session)
-    assert [len(arrays.get("shown", ())) for arrays in kept] == [4, 4, 2, 0, 0, 0, 0]
-    assert not any("adversarial" in arrays for arrays in kept)
-
-
-@pytest.mark.parametrize("is_targeted, chunks", [(False, 1), (False, 2), (True, 2)])
-def test_a_resumed_run_draws_the_same_file(members, tmp_path, monkeypatch, is_targeted, chunks):
-    session, own = members
-    changes = dict(targeted=True, count=3) if is_targeted else dict(batch_size=6)
-    path = tmp_path / "figure.png"
-    run, drawn = drawing(job(own, **changes), path)
-    evaluate(run, session, str(tmp_path / "whole"))
-    whole = path.read_bytes()
-    path.unlink()
-    with monkeypatch.context() as patch:
-        kill_after(patch, chunks)
-        with pytest.raises(Killed):
-            evaluate(run, session, str(tmp_path / "killed"))
-    assert not path.exists()
-    with monkeypatch.context() as patch:
-        kill_after(patch, len(run.starts()) - chunks)  # none is computed twice
-        evaluate(run, session, str(tmp_path / "killed"), resume=True)
-    assert path.read_bytes() == whole and len(drawn) == 2
-    assert sorted(os.listdir(str(tmp_path / "killed"))) == ["examples.npz", "result.json"]
-
-
-def test_a_run_begun_without_the_figure_computes_what_it_shows_again(
-    members, tmp_path, monkeypatch
-):
-    session, own = members
-    path = tmp_path / "figure.png"
-    run, drawn = drawing(job(own, batch_size=6), path)
-    with monkeypatch.context() as patch:
-        kill_after(patch, 4)
-        with pytest.raises(Killed):
-            evaluate(run._replace(show=None), session, str(tmp_path / "out"))
-    with monkeypatch.context() as patch:
-        kill_after(patch, 3)  # two chunks hold the first ten images, one was not finished
-        evaluate(run, session, str(tmp_path / "out"), resume=True)
-    np.testing.assert_array_equal(drawn[0]["clean"], run.data.images[:10])
-    assert path.exists()
-
-
-def test_a_finished_run_is_not_drawn_again(members, tmp_path):
-    session, own = members
-    run, drawn = drawing(job(own, "fgsm"), tmp_path / "figure.png")
-    first = evaluate(run, session, str(tmp_path / "out"))
-    assert evaluate(run, session, str(tmp_path / "out"), resume=True) == first
-    assert len(drawn) == 1
-
-
-def test_a_figure_that_fails_leaves_a_run_to_be_resumed(members, tmp_path):
-    session, own = members
-
-    def fail(_):
-        raise EmpirError("cannot write")
-
-    run = job(own, "fgsm")
-    with pytest.raises(EmpirError, match="cannot write"):
-        evaluate(run._replace(show=fail), session, str(tmp_path))
-    assert os.listdir(str(tmp_path)) == ["partial"]
-    evaluate(run, session, str(tmp_path), resume=True)
-    assert sorted(os.listdir(str(tmp_path))) == ["examples.npz", "result.json"]
 
 
 @pytest.fixture(scope="module")
