@@ -16,8 +16,6 @@ from empir.report.pairs import Pairs
 from tests.support.released import save_members
 from tests.support.scripts import MNIST_SCRIPT, RESULT, run_script
 
-members = test_evaluation.members  # a fixture
-
 ARROW = "\N{RIGHTWARDS ARROW}"
 INFINITY = "\N{INFINITY}"
 
