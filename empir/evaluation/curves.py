@@ -24,15 +24,15 @@ def specs_of(setting, effort: suites.Effort) -> list:
 def measure(evaluation, effort: suites.Effort) -> dict:
     """All curves of a `suite.Evaluation` after its suite: name -> points [x, share]."""
     return {
-        "radius": _radius(evaluation),
+        "radius": radius(evaluation),
         "steps": _iterations(evaluation, suites.doubled(suites.ITERATIONS, effort.nb_iter)),
         "restarts": _restarts(evaluation, suites.doubled(suites.RESTARTS, effort.restarts)),
         "distortion": _distortion(evaluation),
     }
 
 
-def _radius(evaluation):
-    """[radius, accuracy] from 0 to where it is zero, or the whole range.
+def radius(evaluation) -> list:
+    """Points [radius, accuracy] from 0 to where it is zero, or the whole range.
 
     An image that is misclassified at a radius is so at every larger one, so only the images that
     remain at all smaller radii are attacked. At the evaluation's radius every success counts.

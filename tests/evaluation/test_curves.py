@@ -5,7 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from empir.evaluation import curves, suite, suites
+from empir.evaluation import curves, runner, suite, suites
+from empir.evaluation.graph import AttackGraph
 from empir.evaluation.specs import AttackSpec
 from empir.evaluation.suites import Effort
 from empir.evaluation.views import ViewSpec
@@ -122,8 +123,8 @@ def test_what_curves_find_inside_the_radius_counts(evaluated, tmp_path):
     assert worst[1] < worst[0] and abs(worst[1] - np.mean(linf > 0.02)) <= 1 / COUNT
     names = [trial["name"] for trial in whole.record["trials"]]
     images = np.flatnonzero(whole.first_success > 0)
-    for image, broken in zip(images, whole.broken(images)):
-        assert broken["linf"] <= 0.02 * (1 + 1e-4)
+    for image, found in zip(images, whole.adversarial(images)):
+        assert found["linf"] <= 0.02 * (1 + 1e-4)
         assert names[whole.first_success[image]] not in ("noise", "control-range")
 
 
@@ -149,15 +150,15 @@ def test_an_evaluation_that_was_killed_goes_on_to_the_same_record(evaluated, tmp
 def test_the_whole_range_is_the_end(evaluated, tmp_path):
     case, _ = evaluated
     setting = case.setting(eps=0.6)
-    with setting.open() as subject:
-        clean = suite.clean_outputs(setting, subject)
+    with setting.open() as networks:
+        clean = runner.clean_outputs(AttackGraph(setting, networks), setting)
     evaluation = suite.Evaluation(setting, str(tmp_path), clean, progress=False)
     ran = []
     evaluation.run = lambda trial, seen: ran.append((trial.eps, len(seen))) or {
         "row": seen[:1],
         "success": np.ones(1, bool),
     }
-    points = curves._radius(evaluation)
+    points = curves.radius(evaluation)
     assert max(eps for eps, _ in points) <= 1.0 and [0.6, points[7][1]] in points
     assert [left for _, left in ran] == list(range(30, 30 - len(ran), -1))
 
@@ -166,8 +167,8 @@ def test_the_whole_range_is_the_end(evaluated, tmp_path):
 def test_the_curve_goes_to_radii_at_which_something_is_left(random, tmp_path, far):
     """However large the radius of the evaluation is, unless every image breaks at next to none."""
     setting = Case(random).setting(eps=0.8)
-    with setting.open() as subject:
-        clean = suite.clean_outputs(setting, subject)
+    with setting.open() as networks:
+        clean = runner.clean_outputs(AttackGraph(setting, networks), setting)
     evaluation = suite.Evaluation(setting, str(tmp_path), clean, progress=False)
     correct = clean["decision"] == setting.data.labels
     breaks_at = np.where(correct, far * np.linspace(0.5, 1.5, COUNT), 0)
@@ -175,7 +176,7 @@ def test_the_curve_goes_to_radii_at_which_something_is_left(random, tmp_path, fa
 
     def run(trial, seen=None):
         seen = np.arange(COUNT) if seen is None else seen
-        success = breaks_at[seen] <= (setting.eps if trial.eps is None else trial.eps)
+        success = breaks_at[seen] <= (setting.threat.eps if trial.eps is None else trial.eps)
         if trial.part == "radius":
             attacked.append((trial.eps, len(seen)))
         return {"row": seen, "success": success, "rounds": seen + 1, "l2": breaks_at[seen]}
