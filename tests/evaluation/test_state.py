@@ -45,7 +45,7 @@ class Plain(Known):
 class Brighter:
     """An attack that takes no time: it makes images brighter."""
 
-    defaults = dict(eps=0.3, ord=np.inf, y=None, clip_min=0.0, clip_max=1.0)
+    defaults = dict(eps=0.3, ord=np.inf, y=None, y_target=None, clip_min=0.0, clip_max=1.0)
 
     def __init__(self, model, sess):
         pass
@@ -65,8 +65,10 @@ def evaluator(patch):
         with tf.Graph().as_default(), tf.Session(config=UNOPTIMIZED) as session:
             own = [Plain(scale * weights) for weights in case.w[:members]]
             parameters = dict(eps=0.1, clip_min=0.0, clip_max=1.0)
-            plain = dict(attack="fgsm", parameters=parameters, data=case.data, seed=0)
-            job = Job(ensemble=Ensemble(own), batch_size=15, **dict(plain, **changes))
+            plain = dict(
+                attack="fgsm", parameters=parameters, data=case.data, seed=0, batch_size=15
+            )
+            job = Job(ensemble=Ensemble(own), **dict(plain, **changes))
             return single.evaluate(job, session, out, resume, progress=False).record
 
     run.data = case.data

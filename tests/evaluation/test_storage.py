@@ -117,7 +117,7 @@ DAMAGES = {
     ),
     "no count": (
         lambda out: _edit(out / "first" / "result.json", broken="gone"),
-        "no count of what",
+        "no count of its successes",
     ),
     "no JSON": (lambda out: (out / "first" / "result.json").write_text("{"), "unreadable"),
     "other images": (
