@@ -8,7 +8,7 @@ import numpy as np
 
 from empir.data import Dataset
 from empir.errors import EmpirError
-from empir.evaluation.threat import NORMS, Threat
+from empir.evaluation.threat import Threat
 from empir.records import chunks, runs
 from empir.report import shapes
 
