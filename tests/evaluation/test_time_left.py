@@ -21,9 +21,6 @@ apgd-steps-10 20 10x1 2.73 5; apgd-steps-80 20 80x1 3.6 5; cw 20 100x1 33.61 5
 """
 
 
-VIEW = ViewSpec()
-
-
 def small():
     """[(trial, images, seconds, images left)] of `SMALL`."""
     for words in SMALL.replace("\n", "").split(";"):
@@ -31,7 +28,12 @@ def small():
         steps, rounds = map(int, effort.split("x"))
         everyone = int(images) == 20
         trial = AttackSpec(
-            name, name.split("-")[0], VIEW, steps=steps, restarts=rounds, everyone=everyone
+            name,
+            name.split("-")[0],
+            ViewSpec(name),
+            steps=steps,
+            restarts=rounds,
+            everyone=everyone,
         )
         yield trial, int(images), float(seconds), int(left)
 
@@ -42,7 +44,9 @@ def recorded(path):
     for row in record["trials"]:
         kept = ("name", "attack", "steps", "everyone", "images", "eps", "seed", "part")
         spec = AttackSpec(
-            view=row["goal"] and VIEW, restarts=row["rounds"], **{key: row[key] for key in kept}
+            view=row["goal"] and ViewSpec(row["goal"]),
+            restarts=row["rounds"],
+            **{key: row[key] for key in kept},
         )
         left = round(row["worst_case"] * record["num_examples"])
         yield spec, row["attacked"], row["seconds"], left
