@@ -210,21 +210,24 @@ def test_vote_and_probabilities(network, golden, images):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["ensemble", "model1", "model3"])
 @pytest.mark.parametrize("attack", ["fgsm", "bim", "pgd", "cw"])
-def test_attack(network, dataset, levels, golden, images, attack, name):
+def test_attack(network, dataset, levels, golden, images, attack):
     session, members = network
-    prefix, decided, ensemble = ensembles(members)[name]
-    found = attacks.create(attack, ensemble.target(attack), session).generate_np(
-        images, **parameters(dataset, attack)
-    )
-    stored = golden[prefix + attack + "_adv"]
-    bound = allowed(dataset, levels, name, attack)
-    decisions = session.run(ensemble.decision(tf.constant(found)))
-    assert np.sum(decisions != golden["%s%s_%s" % (prefix, attack, decided)]) <= bound.decisions
-    assert np.mean(np.abs(found - stored) < 1e-4) >= bound.pixels
-    norm = np.linalg.norm(found - images) / np.linalg.norm(stored - images)
-    assert abs(norm - 1) < bound.norm
+    attacked = ensembles(members)
+    if levels == "reciprocal":
+        del attacked["model3"]  # it has no quantizer: the same as with exact levels
+    for name, (prefix, decided, ensemble) in attacked.items():
+        found = attacks.create(attack, ensemble.target(attack), session).generate_np(
+            images, **parameters(dataset, attack)
+        )
+        stored = golden[prefix + attack + "_adv"]
+        bound = allowed(dataset, levels, name, attack)
+        decisions = session.run(ensemble.decision(tf.constant(found)))
+        wrong = np.sum(decisions != golden["%s%s_%s" % (prefix, attack, decided)])
+        assert wrong <= bound.decisions, name
+        assert np.mean(np.abs(found - stored) < 1e-4) >= bound.pixels, name
+        norm = np.linalg.norm(found - images) / np.linalg.norm(stored - images)
+        assert abs(norm - 1) < bound.norm, name
 
 
 @pytest.mark.slow
