@@ -18,10 +18,11 @@ An `Ensemble` is any number of networks, of any precision. The decision rules an
 
 import copy
 import math
-from typing import List, Optional, Sequence
+from typing import Any, List, Optional, Sequence
 
 from empir.errors import EmpirError
 from empir.models.model import Model
+from empir.models.predictions import Predictions, Predictor
 from empir.runtime import tf
 
 DECISION_RULES = ("mean_logits", "mean_probs", "vote")
@@ -95,6 +96,9 @@ class Ensemble(Model):
       temperature: factor on the members' logits inside the softmax of mean_probs and
         majority_probs, as in `layers.Softmax`.
 
+    Attributes:
+      session: the session that holds the weights, for `predict`; None = the default session.
+
     Raises:
       EmpirError: for an unknown rule or target, no members, the target full_precision without a
         full-precision member, or a temperature that is not positive and finite.
@@ -118,6 +122,8 @@ class Ensemble(Model):
         self.combine = combine
         self.attack_target = attack_target
         self.temperature = temperature
+        self.session: Any = None
+        self._predictor: Optional[Predictor] = None
         full = [i for i, member in enumerate(self.members) if member.is_full_precision]
         if attack_target in ("full_precision", "released") and len(members) > 1 and not full:
             raise EmpirError(
@@ -135,8 +141,37 @@ class Ensemble(Model):
     def with_backward(self, name: str) -> "Ensemble":
         """See `Model.with_backward`."""
         other = copy.copy(self)
+        other._predictor = None
         other._members = [member.with_backward(name) for member in self.members]
         return other
+
+    def predict(self, images, batch_size: int = 100) -> Predictions:
+        """What the ensemble makes of images, as arrays.
+
+        Args:
+          images: floats [n, height, width, channels] in the range of the dataset.
+          batch_size: images of a graph call; changes results by rounding only.
+
+        Raises:
+          EmpirError: for images of another shape or integers, or if no session holds the weights.
+        """
+        session = self.session or tf.get_default_session()
+        if session is None:
+            raise EmpirError(
+                "predict needs the session that holds the weights: load the ensemble with "
+                "empir.load_ensemble, or call predict within `with session.as_default()`"
+            )
+        if self._predictor is None or self._predictor.session is not session:
+            self._predictor = Predictor(self, session)
+        return self._predictor(images, batch_size)
+
+    def combined(self, logits: Sequence):
+        """The logits that the decision rule takes its argmax of; for a vote, the mean logits."""
+        if len(logits) == 1:
+            return logits[0]
+        if self.combine == "mean_probs":
+            return mean_probs_logits(self.tempered(logits))
+        return mean_logits(logits)
 
     def decisions(self, logits: Sequence) -> dict:
         """Class under each decision rule, int64 [n], from the members' logits."""
@@ -221,13 +256,9 @@ class View(Model):
         if self.name == "full_precision":
             return ensemble.members[ensemble.reference].get_logits(x)
         logits = ensemble.member_logits(x)
-        if len(logits) == 1:
-            return logits[0]
-        if self.name == "majority_probs":
+        if self.name == "majority_probs" and len(logits) > 1:
             return majority_probs(ensemble.tempered(logits), ensemble.reference)
-        if ensemble.combine == "mean_probs":
-            return mean_probs_logits(ensemble.tempered(logits))
-        return mean_logits(logits)
+        return ensemble.combined(logits)
 
     def fprop(self, x):
         """Logits and probabilities: the logits' softmax, but of majority_probs the target itself.

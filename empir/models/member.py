@@ -1,6 +1,7 @@
 """A network of this package as a member of an ensemble."""
 
 import copy
+from typing import Tuple
 
 from empir.models.model import Model
 from empir.nn.layers import draws, layers_of, with_quantizers
@@ -55,6 +56,11 @@ class Member(Model):
     def draws(self) -> bool:
         """Whether a quantizer draws at random."""
         return draws(self.model)
+
+    @property
+    def input_shape(self) -> Tuple:
+        """[height, width, channels] of an image."""
+        return tuple(self.model.input_shape[1:])
 
     def with_backward(self, name: str) -> "Member":
         """See `Model.with_backward`."""

@@ -1,7 +1,7 @@
 """The interface of everything that is attacked or evaluated."""
 
 import abc
-from typing import Any, List, Sequence
+from typing import Any, List, Sequence, Tuple
 
 import cleverhans.model
 
@@ -29,6 +29,11 @@ class Model(cleverhans.model.Model, metaclass=abc.ABCMeta):
     def __init__(self):
         super().__init__()
         self.layer_names = ["logits", "probs"]
+
+    @property
+    def input_shape(self) -> Tuple:
+        """[height, width, channels] of an image; None = any."""
+        return (None, None, None)
 
     @property
     def members(self) -> List["Model"]:
