@@ -127,10 +127,7 @@ class CrossEntropy(Objective):
 
     def loss(self, batch: Batch) -> tf.Tensor:
         """See `Objective.loss`."""
-        logits = batch.logits
-        if self.logit_divisor != 1:
-            logits = logits / self.logit_divisor
-        return mean_cross_entropy(batch.targets, logits)
+        return mean_cross_entropy(batch.targets, batch.logits / self.logit_divisor)
 
     def describe(self) -> dict:
         """See `Objective.describe`."""
