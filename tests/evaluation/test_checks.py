@@ -14,6 +14,8 @@ from empir.models.ensemble import Ensemble
 from empir.runtime import tf
 from tests.support.known import Case, Known
 
+pytestmark = pytest.mark.slow  # it runs whole evaluations
+
 SIDE, COUNT = 11, 30
 
 

@@ -14,6 +14,8 @@ from empir.report import robustness as report
 from tests.evaluation.test_suite import SPECS
 from tests.support.known import COUNT, Case, arrays
 
+pytestmark = pytest.mark.slow  # it runs whole evaluations
+
 SUITE = (
     AttackSpec("noise", "noise", restarts=3, everyone=True),
     AttackSpec("apgd-ce", "apgd", ViewSpec("mean_logits", "ce"), steps=20, everyone=True),

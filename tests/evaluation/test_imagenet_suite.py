@@ -3,6 +3,7 @@
 import contextlib
 
 import numpy as np
+import pytest
 
 from empir.data import imagenet
 from empir.evaluation import suite
@@ -16,6 +17,8 @@ from empir.report import robustness as report
 from empir.runtime import tf
 from tests.data.test_imagenet import everything, original, tree  # noqa: F401
 from tests.support.known import arrays
+
+pytestmark = pytest.mark.slow  # it runs whole evaluations
 
 SPECS = (
     AttackSpec("noise", "noise", restarts=2, everyone=True),

@@ -23,6 +23,8 @@ from empir.runtime import session as new_session
 from empir.runtime import tf
 from tests.support import resident_megabytes
 
+pytestmark = pytest.mark.slow  # it runs whole evaluations
+
 COUNT = 25
 
 

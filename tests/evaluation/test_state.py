@@ -27,6 +27,8 @@ from tests.support import ROOT
 from tests.support.kills import killed_after, killed_runs
 from tests.support.known import UNOPTIMIZED, Case, Known
 
+pytestmark = pytest.mark.slow  # it runs whole evaluations
+
 FILES = ["examples.npz", "result.json"]
 
 

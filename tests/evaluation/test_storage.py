@@ -15,6 +15,8 @@ from empir.records import runs
 from tests.support.kills import killed_after, killed_runs
 from tests.support.known import UNOPTIMIZED, Case, Known
 
+pytestmark = pytest.mark.slow  # it runs whole evaluations
+
 #: Both have the same graph, so that a run takes little time.
 SPECS = (
     AttackSpec("first", "noise", everyone=True),

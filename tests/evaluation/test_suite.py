@@ -26,6 +26,8 @@ from tests.support.known import COUNT, Case, Known, arrays
 from tests.support.released import save_members
 from tests.support.scripts import assert_refused, run_module
 
+pytestmark = pytest.mark.slow  # it runs whole evaluations
+
 
 @pytest.fixture
 def case(random):
