@@ -24,7 +24,7 @@ from empir.runtime import tf
 from tests.support import ROOT
 from tests.support.known import COUNT, Case, Known, arrays
 from tests.support.released import save_members
-from tests.support.scripts import assert_refused, run_module
+from tests.support.scripts import assert_refused
 
 pytestmark = pytest.mark.slow  # it runs whole evaluations
 
@@ -451,16 +451,16 @@ def test_the_figure_shows_what_the_records_say(tmp_path):
     assert drawn[0] == drawn[1] and b"<svg" in drawn[0]
 
 
-def test_the_command(tmp_path):
+def test_the_command(empir_command, tmp_path):
     save_members(str(tmp_path))
-    line = "--dataset=mnist --sample --nb_filters=4 --nb_samples=10 --eps=0.02 --noprogress "
+    line = "--dataset=mnist --sample --nb_filters=4 --nb_samples=5 --eps=0.02 --noprogress "
     line += "--members=w2a4:model1,fp:model3 --outside=w2a4:model2 --noanalyses --out=out "
     line += "--nb_iter=9 --restarts=2"
-    process = run_module("empir robustness", line, str(tmp_path))
+    process = empir_command("robustness " + line, tmp_path)
     assert process.returncode == 0, process.stderr
     with open(str(tmp_path / "out" / "result.json")) as file:
         record = json.load(file)
-    assert record["architecture"] == "MNISTconv" and record["num_examples"] == 10
+    assert record["architecture"] == "MNISTconv" and record["num_examples"] == 5
     assert [m["weight_bits"] for m in record["members"]] == [2, None]
     assert [m["weight_bits"] for m in record["outside"]] == [2]
     (restarts,) = [trial for trial in record["trials"] if trial["name"] == "apgd-restarts"]
@@ -468,7 +468,7 @@ def test_the_command(tmp_path):
     assert process.stdout == report.terminal(record) + "\n"
     assert (tmp_path / "out" / "report.md").read_text() == report.markdown(record) + "\n"
     # Everything is there: the same command only prints.
-    again = run_module("empir robustness", line, str(tmp_path))
+    again = empir_command("robustness " + line, tmp_path)
     assert again.returncode == 0 and "worst case" in again.stdout
 
 
@@ -480,7 +480,7 @@ def test_the_command(tmp_path):
         ("--out=runs/none --norm=l2", "--norm=l2 needs --eps"),
         ("--out=runs/none --norm=l3", "--norm=l3: choose from linf, l2"),
         ("--out=runs/none --num_threads=0", "num_threads"),
-        ("--out=runs/none --dataset=svhn", "dataset 'svhn'"),
+        ("--out=runs/none --dataset=svhn", "--dataset=svhn: choose from mnist"),
         ("--out=runs/none --sample --members=fp", "'fp' is not PRECISION:CHECKPOINT"),
         ("--out=runs/none --sample --outside=fp", "--outside: 'fp' is not PRECISION:CHECKPOINT"),
         ("--out=runs/none --sample --nb_samples=1001", "nb_samples=1001"),
@@ -489,6 +489,6 @@ def test_the_command(tmp_path):
         ("--out=runs/none --sample --nb_samples=5 --combine=median", "combine='median'"),
     ],
 )
-def test_bad_input_is_one_line(line, says):
-    assert_refused(run_module("empir robustness", line), says)
+def test_bad_input_is_one_line(empir_command, line, says):
+    assert_refused(empir_command("robustness " + line), says)
     assert not os.path.exists(os.path.join(ROOT, "runs", "none"))

@@ -282,17 +282,23 @@ def workspace(tmp_path_factory):
 
 
 @pytest.fixture
-def script(workspace, monkeypatch):
-    """Run the MNIST script in the workspace on the embedded sample, without a display."""
+def attack(workspace, monkeypatch, empir_command):
+    """Attack MNIST in the workspace on the embedded sample, without a display."""
     monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.setenv("HOME", str(workspace))
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
+    monkeypatch.setenv("no_proxy", "")
     monkeypatch.setenv("MPLCONFIGDIR", str(workspace / "matplotlib"))  # fonts are looked up once
     line = (
         "--wbits=2 --abits=4 --wbits2=2 --abits2=4 --ensembleThree --model_path1=model1 "
         "--model_path2=model2 --model_path3=model3 --nb_filters=4 --nb_samples=12 --attack=fgsm "
     )
 
-    def run(more):
-        process = run_script(sys.executable, MNIST_SCRIPT, line + more, workspace)
+    def run(more, in_a_process=False):
+        if in_a_process:
+            process = run_script(sys.executable, MNIST_SCRIPT, line + more, workspace)
+        else:
+            process = empir_command("attack --dataset=mnist " + line + more, workspace)
         assert process.returncode == 0, process.stderr
         return process
 
@@ -307,11 +313,12 @@ def rows_and_columns(path):
     return rows, (width - pairs.GAP) / (side + pairs.GAP)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("more, shape", [("", (10, 3)), ("--targeted ", (10, 11))])
-def test_the_script_draws_and_says_where(script, workspace, monkeypatch, more, shape):
+def test_the_script_draws_and_says_where(attack, workspace, monkeypatch, more, shape):
     # A backend that the user chose, and that cannot work here, is no error.
     monkeypatch.setenv("MPLBACKEND", "TkAgg")
-    process = script(more + "--viz_enabled")
+    process = attack(more + "--viz_enabled", in_a_process=True)
     path = workspace / "mnist-fgsm.png"
     assert rows_and_columns(path) == shape
     path.unlink()
@@ -321,23 +328,23 @@ def test_the_script_draws_and_says_where(script, workspace, monkeypatch, more, s
     assert "Traceback" not in process.stderr
 
 
-def test_the_figure_of_a_kept_run_stands_beside_its_record(script, workspace):
-    first = script("--viz_enabled --out=out")
+def test_the_figure_of_a_kept_run_stands_beside_its_record(attack, workspace):
+    first = attack("--viz_enabled --out=out")
     names = ["adversarial.png", "examples.npz", "result.json"]
     assert sorted(os.listdir(str(workspace / "out"))) == names
     assert not (workspace / "mnist-fgsm.png").exists()
     drawn = os.stat(str(workspace / "out" / "adversarial.png")).st_mtime_ns
-    again = script("--viz_enabled --out=out --resume")
+    again = attack("--viz_enabled --out=out --resume")
     assert again.stdout == first.stdout
     for process in (first, again):
         assert "out/adversarial.png shows the first images" in process.stderr
     assert os.stat(str(workspace / "out" / "adversarial.png")).st_mtime_ns == drawn
 
 
-def test_a_run_that_was_finished_without_a_figure_says_so(script, workspace):
-    without = script("--out=plain")
+def test_a_run_that_was_finished_without_a_figure_says_so(attack, workspace):
+    without = attack("--out=plain")
     assert "png" not in without.stderr
-    resumed = script("--viz_enabled --out=plain --resume")
+    resumed = attack("--viz_enabled --out=plain --resume")
     assert "--viz_enabled has no effect: plain was finished without it" in resumed.stderr
-    assert resumed.stdout == without.stdout == script("--viz_enabled").stdout
+    assert resumed.stdout == without.stdout == attack("--viz_enabled").stdout
     assert sorted(os.listdir(str(workspace / "plain"))) == ["examples.npz", "result.json"]
