@@ -6,6 +6,9 @@ import pytest
 from empir.attacks.rays import RayS
 from empir.data import mnist
 from empir.errors import EmpirError
+from empir.evaluation import suite
+from empir.evaluation.specs import AttackSpec
+from tests.support.known import Case, arrays
 
 SHAPE = (4, 4, 3)
 
@@ -102,6 +105,19 @@ def test_images_stay_in_their_range(weights, random):
     images = random.uniform(size=(6,) + SHAPE).astype(np.float32)
     found, _, _ = attacked(linear(weights), images, clip_min=0.0, clip_max=1.0, queries=200)
     assert found.min() >= 0 and found.max() <= 1
+
+
+@pytest.mark.parametrize("batch_size", [3, 16])
+def test_in_a_suite_it_succeeds_inside_the_ball(tmp_path, batch_size):
+    case = Case(np.random.RandomState(3))
+    spec = AttackSpec("rays", "rays", steps=60, images=8)
+    setting = case.setting(eps=0.05, batch_size=batch_size)
+    suite.run(setting, str(tmp_path), [spec], progress=False, analyses=False)
+    found = arrays(str(tmp_path), "rays")
+    wrong = case.logits(found["adversarial"]).argmax(axis=1) != case.data.labels[found["row"]]
+    near = found["linf"] <= 0.05 * (1 + 1e-5)
+    np.testing.assert_array_equal(found["success"], wrong & near)
+    assert found["success"].any()
 
 
 def trained_network(images, labels, random):

@@ -76,7 +76,7 @@ def test_what_a_class_takes_is_read_from_it(table, name, parameters, labels, tar
     row = attacks.row("new")
     assert (row.takes("y"), row.takes("y_target"), row.takes("index")) == (labels, targets, False)
     # A radius in another norm bounds no pixel.
-    assert row.has_ball(parameters) == (name == "MomentumIterativeMethod")
+    assert row.ball_order(parameters) == (np.inf if name == "MomentumIterativeMethod" else None)
 
 
 @pytest.mark.parametrize("name", ["cw", "0", "MIM", ""])
