@@ -49,6 +49,8 @@ def run(experiment: Experiment):
     runtime.configure(FLAGS.num_threads, images)
     for flag, reason in attack_flags.without_effect(request):
         log.warning("--%s has no effect: %s", flag, reason)
+    if request.training:
+        defenses.objective(request.experiment)  # refuses flags that exclude each other
     if request.out is not None or (request.draw and not request.train_only):
         runs.check_writable("." if request.out is None else request.out)
     path, precisions = request.members[0].path, request.precisions

@@ -4,6 +4,7 @@ import importlib
 import json
 import os
 import re
+import subprocess
 import sys
 
 import pytest
@@ -97,6 +98,15 @@ def test_the_installed_command_is_this_module_and_so_is_its_record(monkeypatch):
     monkeypatch.setattr(sys.modules["__main__"], "__spec__", None)
     monkeypatch.setattr(sys, "argv", ["/somewhere/bin/empir", "attack", "--out=a b"])
     assert runtime.command() == "empir attack '--out=a b'"
+
+
+def test_commands_define_their_flags_without_tensorflow():
+    """TensorFlow reads the number of threads when it is loaded, and loading it takes seconds."""
+    script = "import sys; from empir.commands.main import COMMANDS; "
+    script += "[command.load() for command in COMMANDS.values()]; "
+    script += "print('tensorflow' in sys.modules)"
+    environment = dict(os.environ, PYTHONPATH=ROOT)
+    assert subprocess.check_output([sys.executable, "-c", script], env=environment) == b"False\n"
 
 
 def test_python_m_empir_is_the_same():
