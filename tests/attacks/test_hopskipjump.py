@@ -10,6 +10,8 @@ from empir.evaluation import suite
 from empir.evaluation.specs import AttackSpec
 from tests.support.known import Case, arrays
 
+pytestmark = pytest.mark.slow  # it runs whole evaluations
+
 
 def attack(decide, eps, order):
     """An attack on one image of 4x4x1 with two classes: (image, label, start, seed) -> image."""

@@ -14,6 +14,8 @@ from tests.support import ROOT
 from tests.support.kills import killed_runs
 from tests.support.scripts import assert_refused, run_module
 
+pytestmark = pytest.mark.slow  # it starts processes
+
 ENSEMBLE = comparison.MODELS[1]
 PACE = comparison.Pace(repeats=4, budget=0.0, limit=60.0)
 

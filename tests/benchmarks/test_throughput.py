@@ -12,6 +12,8 @@ from empir.report import benchmark as report
 from tests.support import ROOT
 from tests.support.scripts import assert_refused, run_module
 
+pytestmark = pytest.mark.slow  # it starts processes
+
 
 def test_calls_take_turns_and_the_median_counts(monkeypatch):
     clock, made = [0.0], []

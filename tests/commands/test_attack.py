@@ -422,6 +422,7 @@ def test_a_flag_without_effect_is_warned_about(run):
     assert "--nb_epochs has no effect: the networks are loaded, not trained\n" in err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "line, flag",
     [

@@ -14,6 +14,8 @@ from empir.nn.layers import QuantConv2D, QuantDense, quantize_once
 from empir.nn.precision import FULL, Precision, per_layer
 from empir.runtime import keras, tf
 
+pytestmark = pytest.mark.slow  # it builds many networks
+
 WIDTHS = {"MNISTconv": 16, "CIFARconv": 8, "AlexNet": 4}
 #: Between numbers about 1; float32 sums in another order.
 TOLERANCE = 1e-5
@@ -79,7 +81,6 @@ def test_mnist_stays_in_blocks_from_one_convolution_to_the_next(session, random)
     assert not {"Tanh", "GatherV2"} & set(added)  # kernels are prepared
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("attack", ["fgsm", "bim", "pgd", "cw"])
 def test_attacks_through_the_engine_find_the_same(attack, session, random):
     plain, fast = build("MNISTconv", FULL, session)

@@ -15,6 +15,8 @@ from tests.evaluation.test_views import ensemble
 from tests.support import MEMBERS, one_hot
 from tests.support.scripts import MNIST_SCRIPT, run_script
 
+pytestmark = pytest.mark.slow  # it builds many networks
+
 CLIP = dict(clip_min=0.0, clip_max=1.0)
 CASES = {
     "fgsm": dict(eps=0.1, **CLIP),

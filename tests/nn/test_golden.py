@@ -33,6 +33,8 @@ from empir.runtime import tf
 from tests.golden import recipe
 from tests.support import GOLDEN
 
+pytestmark = pytest.mark.slow  # it builds many networks
+
 ARCHITECTURES = {"mnist": "MNISTconv", "cifar10": "CIFARconv"}
 
 #: Least fraction of equal pixels where the gradient is the full-precision member's alone.
@@ -209,7 +211,6 @@ def test_vote_and_probabilities(network, golden, images):
         np.testing.assert_allclose(session.run(found), golden[key], rtol=0, atol=5e-5)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("attack", ["fgsm", "bim", "pgd", "cw"])
 def test_attack(network, dataset, levels, golden, images, attack):
     session, members = network
@@ -230,7 +231,6 @@ def test_attack(network, dataset, levels, golden, images, attack):
         assert abs(norm - 1) < bound.norm, name
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("dataset", ["mnist"], indirect=True)
 @pytest.mark.parametrize("levels", ["reciprocal"], indirect=True)
 def test_pgd_differs_from_the_original_by_the_scale_of_its_loss_only(

@@ -19,6 +19,8 @@ from empir.training import Settings, objectives, train
 from tests.support.in_process import run_here
 from tests.support.scripts import RESULT
 
+pytestmark = pytest.mark.slow  # it trains networks
+
 W2A4 = Precision(2, 4)
 
 

@@ -27,6 +27,8 @@ from empir.runtime import keras, tf
 from empir.training import Settings, train
 from empir.training.graph import Graph
 
+pytestmark = pytest.mark.slow  # it builds many networks
+
 BITS = tuple(range(1, 9))
 COUNT = 16
 

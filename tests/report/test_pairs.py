@@ -328,6 +328,7 @@ def test_the_script_draws_and_says_where(attack, workspace, monkeypatch, more, s
     assert "Traceback" not in process.stderr
 
 
+@pytest.mark.slow
 def test_the_figure_of_a_kept_run_stands_beside_its_record(attack, workspace):
     first = attack("--viz_enabled --out=out")
     names = ["adversarial.png", "examples.npz", "result.json"]
@@ -341,6 +342,7 @@ def test_the_figure_of_a_kept_run_stands_beside_its_record(attack, workspace):
     assert os.stat(str(workspace / "out" / "adversarial.png")).st_mtime_ns == drawn
 
 
+@pytest.mark.slow
 def test_a_run_that_was_finished_without_a_figure_says_so(attack, workspace):
     without = attack("--out=plain")
     assert "png" not in without.stderr

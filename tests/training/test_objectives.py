@@ -259,6 +259,7 @@ def test_distillation_loss_is_the_weighted_sum(session, data, random):
     assert loss == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_soft_labels_are_those_of_the_right_images(data):
     """Students that see soft labels only learn the class that those of each image say."""
     wrong = (data.labels + 1) % 10
@@ -269,6 +270,7 @@ def test_soft_labels_are_those_of_the_right_images(data):
     assert np.mean(decided == wrong) > 0.5 and np.mean(decided == data.labels) < 0.2
 
 
+@pytest.mark.slow
 def test_a_teachers_probabilities_are_in_the_order_of_the_data(session, data):
     teacher = settings(objective=objectives.CrossEntropy(10.0))
     arrays = train(teacher, data, progress=False)
@@ -412,6 +414,7 @@ def test_onednn_takes_the_graphs_of_networks_with_pools():
         assert out.split() == [FGSM.name, PGD.name, PENALTY.name]
 
 
+@pytest.mark.slow
 def test_a_training_starts_from_given_weights(data):
     few = data.first(320)
     first = train(settings(epochs=1), few, progress=False)
