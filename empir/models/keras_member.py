@@ -1,7 +1,5 @@
 """A user's own Keras classifier as a member: any model that `keras.Model.save` has written."""
 
-import contextlib
-import functools
 from typing import Optional
 
 import numpy as np
@@ -13,7 +11,9 @@ from empir.models.member import Member
 from empir.models.model import Model
 from empir.nn.layers import (
     CUSTOM_OBJECTS,
+    fixed_statistics,
     layers_within,
+    normalizations,
     quantize_once,
     quantizers_of,
     with_quantizers,
@@ -87,7 +87,7 @@ class KerasMember(Member):
         # Batch norm and dropout switch by tf.cond otherwise, which fails in loops.
         keras.backend.set_learning_phase(0)
         _forget(self.model)
-        with _still(self.model), with_quantizers(self.model, self.backward):
+        with fixed_statistics(self.model), with_quantizers(self.model, self.backward):
             scores = self.model.call(x)
         return scores.op.inputs[0] if scores.op.type == "Softmax" else scores
 
@@ -148,7 +148,7 @@ def _known_classes():
 def _check_weights(path, model):
     """Raise `CheckpointError` for weights that are not finite, and variances below zero."""
     variables = model.weights
-    variances = [layer.moving_variance for layer in _normalizations(model)]
+    variances = [layer.moving_variance for layer in normalizations(model)]
     for variable, array in zip(variables, keras.backend.batch_get_value(variables)):
         if not np.isfinite(array).all():
             raise CheckpointError("%s: %s holds NaN or infinity" % (path, variable.name))
@@ -180,25 +180,3 @@ def _forget(model):
     for layer in [model, *layers_within(model)]:
         if isinstance(layer, keras.models.Model):
             layer._output_tensor_cache.clear()
-
-
-@contextlib.contextmanager
-def _still(model):
-    """Call a model without the operations by which batch normalisation updates its statistics.
-
-    Keras adds them whatever the learning phase; an attack's function cannot hold them.
-    """
-    layers = _normalizations(model)
-    for layer in layers:
-        layer.call = functools.partial(layer.call, training=False)
-    try:
-        yield
-    finally:
-        for layer in layers:
-            del layer.call
-
-
-def _normalizations(model):
-    """The layers of batch normalisation in a model, in models within it and in wrappers."""
-    kind = keras.layers.BatchNormalization
-    return [layer for layer in layers_within(model) if isinstance(layer, kind)]

@@ -8,6 +8,7 @@ after the weights are loaded.
 """
 
 import contextlib
+import functools
 
 from empir.errors import EmpirError
 from empir.nn.quantizers import QUANTIZERS, DoReFaActivations
@@ -224,19 +225,6 @@ class BatchNorm(keras.layers.BatchNormalization):
         return K.in_train_phase(normed, still, training=training)
 
 
-@contextlib.contextmanager
-def fixed_statistics(model):
-    """Within this context, calls of a network normalise by moving statistics, as in evaluation."""
-    layers = [layer for layer in model.layers if isinstance(layer, BatchNorm) and layer.trainable]
-    try:
-        for layer in layers:
-            layer.trainable = False
-        yield
-    finally:
-        for layer in layers:
-            layer.trainable = True
-
-
 class Softmax(keras.layers.Activation):
     """Probabilities softmax(temperature * logits), [batch, classes] (docs/original.md,
     Networks)."""
@@ -324,6 +312,29 @@ def draws(model) -> bool:
 def quantizers_of(layer) -> list:
     """A layer's quantizers of weights and of activations; None = it does not quantize these."""
     return [getattr(layer, name, None) for name in ("kernel_quantizer", "input_quantizer")]
+
+
+def normalizations(model) -> list:
+    """The layers of batch normalisation in a Keras model, those within it included."""
+    kind = keras.layers.BatchNormalization
+    return [layer for layer in layers_within(model) if isinstance(layer, kind)]
+
+
+@contextlib.contextmanager
+def fixed_statistics(model):
+    """Within this context, calls of a model normalise by moving statistics, as in evaluation.
+
+    Keras adds the updates of the statistics whatever the learning phase, and the functions that
+    attacks run in cannot hold them.
+    """
+    layers = normalizations(model)
+    for layer in layers:
+        layer.call = functools.partial(layer.call, training=False)
+    try:
+        yield
+    finally:
+        for layer in layers:
+            del layer.call
 
 
 @contextlib.contextmanager
