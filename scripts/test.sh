@@ -4,7 +4,8 @@
 #   scripts/test.sh [--fast] [PYTEST ARGUMENT...]
 #
 # --fast leaves out the documentation and the tests that are marked as slow: it is meant to take
-# less than two minutes on two processors. Other arguments go to pytest, e.g. scripts/test.sh -k attacks.
+# less than two minutes on two processors. Other arguments go to pytest, e.g.
+# scripts/test.sh -k attacks.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 fast=

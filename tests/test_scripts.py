@@ -56,8 +56,9 @@ PATHS = [
     ("reproduce_mnist.sh", "--data_dir=a --out=/b", "--data_dir=C/a --out=/b"),
     ("reproduce_mnist.sh", "--data_dir a --out b", "--data_dir=C/a --out=C/b"),
     ("reproduce_mnist.sh", "--members=m --nb_samples 3", "--members=C/m --nb_samples 3"),
+    ("reproduce_mnist.sh", "--members_dir=m", "--members_dir=C/m"),
     ("reproduce_cifar10.sh", "--noprogress --out=x=y", "--noprogress --out=C/x=y"),
-    ("reproduce_imagenet.sh", "tf m --out=o", "--imagenet_path=C/tf --members=C/m --out=C/o"),
+    ("reproduce_imagenet.sh", "tf m --out=o", "--imagenet_path=C/tf --members_dir=C/m --out=C/o"),
     ("train_mnist.sh", "dir --logdir=l", "--model_path=C/dir/model1-w2a4 --logdir=C/l"),
     (
         "train_mnist.sh",
