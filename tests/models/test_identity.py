@@ -17,7 +17,7 @@ from empir.nn import architecture
 from empir.nn.precision import FULL, Precision, parse_layers
 from empir.runtime import tf
 from tests.models.test_checkpoints import LAYERS, MIXED, save_trained
-from tests.support.released import SHAPES, narrow
+from tests.support.released import NAMES, SHAPES, narrow
 
 MNIST, CIFAR = architecture("MNISTconv"), architecture("CIFARconv")
 BITS = Precision(2, 4)
@@ -112,12 +112,9 @@ def test_a_training_may_start_from_other_bits_and_says_so(trained, caplog):
     assert "was trained as w2a4 and is trained on as w1a2" in caplog.text
 
 
-@pytest.mark.parametrize("kind", ["fp", "lp"])
-@pytest.mark.parametrize("name", sorted(SHAPES))
+@pytest.mark.parametrize("name, kind", [(name, kind) for name in NAMES for kind in NAMES[name]])
 def test_the_width_is_in_the_shapes(name, kind):
     network = architecture(name)
-    if kind not in network.families:
-        return
     for width in (2, 4, network.nb_filters):
         shapes = dict(zip(network.names(kind).values(), SHAPES[name](width)))
         assert identity.width(network, shapes) == width
