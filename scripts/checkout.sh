@@ -40,7 +40,7 @@ resolve() { # FLAG VALUE: the flag with its paths made absolute
   esac
 }
 
-paths=" --data_dir --imagenet_path --data --out --members --outside --checkpoint --logdir --initial_path"
+paths=" --data_dir --imagenet_path --data --out --members --members_dir --outside --checkpoint --logdir --initial_path"
 paths+=" --teacher_path --pytorch --run --flagfile "
 arguments=()
 leading=yes # arguments before the first flag are paths
