@@ -171,6 +171,13 @@ TABLE = {
     ),
     "apgd": Row("empir.attacks.apgd:AutoPGD", {}, _RANDOM),
     "square": Row("empir.attacks.square:SquareAttack", {}, _RANDOM, order=math.inf, cost=0.5),
+    "rays": Row(
+        "empir.attacks.rays:RayS",
+        {},
+        {"eps": "eps", "queries": "nb_iter", "seed": "seed"},
+        order=math.inf,
+        cost=0.5,
+    ),
     "noise": Row("empir.attacks.noise:Noise", {}, {"eps": "eps", "seed": "seed"}, cost=0.5),
     "hopskipjump": Row(
         "empir.attacks.hopskipjump:HopSkipJump",

@@ -12,7 +12,7 @@ def specs_of(setting, effort: suites.Effort) -> list:
     """The attacks of all curves of a `Setting`; those of larger radii may not be needed."""
     counts = suites.doubled(suites.ITERATIONS, effort.nb_iter)
     starts = suites.doubled(suites.RESTARTS, effort.restarts)
-    radii = [setting.threat.eps * factor for factor in suites.RADII if factor != 1]
+    radii = [setting.threat.eps * factor for factor in suites.RADII]
     return [
         *(suites.radius(eps) for eps in radii if eps <= setting.largest_radius),
         *(suites.iterations(count) for count in counts),
@@ -35,7 +35,8 @@ def radius(evaluation) -> list:
     """Points [radius, accuracy] from 0 to where it is zero, or the whole range.
 
     An image that is misclassified at a radius is so at every larger one, so only the images that
-    remain at all smaller radii are attacked. At the evaluation's radius every success counts.
+    remain at all smaller radii are attacked. Every point is of the same one attack, so that the
+    points can be compared; at the evaluation's radius the whole suite finds more.
     """
     setting = evaluation.setting
     labels = setting.data.labels[: suites.SAMPLE]
@@ -45,11 +46,8 @@ def radius(evaluation) -> list:
         eps = setting.threat.eps * factor
         if eps > setting.largest_radius or not remaining.any():
             break
-        if factor == 1:
-            remaining &= evaluation.correct[: len(labels)]
-        else:
-            found = evaluation.run(suites.radius(eps), np.flatnonzero(remaining))
-            remaining[found["row"][found["success"]]] = False
+        found = evaluation.run(suites.radius(eps), np.flatnonzero(remaining))
+        remaining[found["row"][found["success"]]] = False
         if len(points) == 1:
             points += _smaller(evaluation, eps, clean, remaining)
         points.append([eps, float(remaining.mean())])

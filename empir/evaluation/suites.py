@@ -1,5 +1,6 @@
 """Suites of attacks as data: the adaptive suite, its controls, and the attacks of the curves."""
 
+import itertools
 from dataclasses import asdict, dataclass, replace
 from typing import Tuple
 
@@ -67,7 +68,7 @@ def adaptive(
 
     Args:
       ensemble: its members decide which views there are.
-      norm: "linf", or "l2", for which there is no square attack.
+      norm: "linf", or "l2", for which there are no square attack and no RayS.
       outside: number of networks outside the ensemble that attacks are transferred from.
       effort: iterations and restarts on the images that are still classified correctly.
       classes: number of classes. Losses that compare the three largest logits are left out if there
@@ -111,11 +112,39 @@ def adaptive(
         _apgd("restarts", "mean_logits", "margin", steps=steps, restarts=effort.restarts),
         _apgd("targeted", "mean_logits", "margin", steps=steps, restarts=targets, targets=LIKELY),
     ]
+    decided_by = ViewSpec()
+    if several and ensemble.combine == "vote":
+        decided_by = ViewSpec("vote")
+        specs += _against_the_vote(steps, effort.restarts, targets)
     if ensemble.draws:
         specs = [_sampled(spec) for spec in specs]
-    specs += [AttackSpec("square", "square", ViewSpec(), steps=1000)] if norm == "linf" else []
+    specs = _with_starts_of_their_own(specs)
+    if norm == "linf":
+        specs += [
+            AttackSpec("square", "square", decided_by, steps=1000),
+            AttackSpec("rays", "rays", steps=1000),
+        ]
     specs.append(AttackSpec("hopskipjump", "hopskipjump", steps=10, images=50))
     return tuple(specs)
+
+
+def _against_the_vote(steps, restarts, targets):
+    """Attacks that follow how the majority vote is decided, which the mean does not tell."""
+    specs = [_apgd("vote", "vote", "margin", steps=steps)]
+    specs += [_apgd(f"vote-{loss}", "vote", loss, steps=steps) for loss in ("next", "sum")]
+    return specs + [
+        _apgd("vote-restarts", "vote", "sum", steps=steps, restarts=restarts),
+        _apgd("vote-targeted", "vote", "margin", steps=steps, restarts=targets, targets=LIKELY),
+    ]
+
+
+def _with_starts_of_their_own(specs):
+    """The attacks with different seeds, so that none repeats the random starts of another.
+
+    The second seed is that of the control "control-seed".
+    """
+    seeds = itertools.chain([0], itertools.count(2))
+    return [replace(spec, seed=next(seeds)) if spec.attack == "apgd" else spec for spec in specs]
 
 
 def _sampled(spec):
@@ -161,7 +190,8 @@ def left_out(norm: str, outside: int, classes: int) -> Tuple[LeftOut, ...]:
         )
         found.append(LeftOut("apgd-outside", reason, True))
     if norm != "linf":
-        found.append(LeftOut("square", "it is there for the L-infinity norm only", False))
+        reason = "it is there for the L-infinity norm only"
+        found += [LeftOut(name, reason, False) for name in ("square", "rays")]
     return tuple(found)
 
 

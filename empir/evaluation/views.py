@@ -7,6 +7,7 @@ the loss is taken of, which loss it is, and which backward pass the quantizers h
 
 from dataclasses import dataclass, replace
 
+from empir.attacks import vote_losses
 from empir.attacks.base import Assessment, ModelWithLoss, unit
 from empir.attacks.losses import LOSSES, gradient_or_zero, loss
 from empir.errors import EmpirError
@@ -15,7 +16,13 @@ from empir.runtime import tf
 
 #: Whose outputs a loss is taken of. "memberK" is the K-th member alone, counted from 1, "outsideK"
 #: the K-th of the networks outside the ensemble.
-OUTPUTS = ("mean_logits", "mean_probs", "balanced")
+OUTPUTS = ("mean_logits", "mean_probs", "balanced", "vote")
+#: Losses of the outputs "vote", see `empir.attacks.vote_losses`.
+VOTE_LOSSES = {
+    "margin": lambda logits, labels, reference: vote_losses.vote_margin(logits, labels, reference),
+    "next": lambda logits, labels, _: vote_losses.kth_margin(logits, labels),
+    "sum": lambda logits, labels, _: vote_losses.sum_of_margins(logits, labels),
+}
 #: EOT samples of a network that draws at random: passes that an attack averages while it searches,
 #: and passes that judge its result. The class that most passes give is the network's decision.
 #: Judging takes more passes, because an image that fools only a few of them is easily found by
@@ -31,8 +38,12 @@ class ViewSpec:
       outputs: "mean_logits" or "mean_probs": one loss of the members' mean. "balanced": the
         members' own losses; their gradients are scaled to one length before they are added, so that
         none dominates (TREND, arXiv 2008.01524). "memberK": the K-th member's loss, a transfer from
-        that member. "outsideK": the loss of a network outside the ensemble.
-      loss: one of `losses.LOSSES`.
+        that member. "outsideK": the loss of a network outside the ensemble. "vote": one loss of
+        all members, by how the majority vote is decided.
+      loss: one of `losses.LOSSES`. Of "vote": "margin", positive only where the vote is wrong;
+        "next", the margin of the member that must be fooled next; "sum", the sum of the margins of
+        as many members as must be fooled. With a class to lead to, all three are the lead of that
+        class in enough members for a majority.
       scaled: first divide the logits by the distance of the largest from the third largest, without
         a gradient, so that a cross-entropy does not vanish where a network is sure of itself (Gupta
         and Ajanthan 2020, arXiv 2003.13511, scale by a constant).
@@ -57,7 +68,8 @@ class ViewSpec:
         """Raise `EmpirError` for a value out of range, given the numbers of networks."""
         names = OUTPUTS + tuple(f"member{i + 1}" for i in range(members))
         names += tuple(f"outside{i + 1}" for i in range(outside))
-        choices = (("outputs", self.outputs, names), ("loss", self.loss, LOSSES))
+        losses = tuple(VOTE_LOSSES) if self.outputs == "vote" else LOSSES
+        choices = (("outputs", self.outputs, names), ("loss", self.loss, losses))
         for what, value, known in choices:
             if value not in known:
                 raise EmpirError(f"{what}={value!r}: choose from {', '.join(known)}")
@@ -118,7 +130,10 @@ class AttackedEnsemble(ModelWithLoss):
     def _losses(self, image, labels, toward=None):
         """Losses, float32 [n] each, and the decision, int64 [n], of one pass."""
         logits = self._ensemble.member_logits(image)
-        losses = [self._loss(one, labels, toward) for one in self._outputs(logits, image)]
+        if self.view.outputs == "vote":
+            losses = [self._vote_loss(logits, labels, toward)]
+        else:
+            losses = [self._loss(one, labels, toward) for one in self._outputs(logits, image)]
         return losses, self._ensemble.decisions(logits)[self._ensemble.combine]
 
     def _outputs(self, logits, image):
@@ -132,6 +147,11 @@ class AttackedEnsemble(ModelWithLoss):
         if outputs == "mean_probs":
             return [mean_probs_logits(self._ensemble.tempered(logits))]
         return [mean_logits(logits)]
+
+    def _vote_loss(self, logits, labels, toward):
+        if toward is not None:
+            return vote_losses.common_class_margin(logits, toward)
+        return VOTE_LOSSES[self.view.loss](logits, labels, self._ensemble.reference)
 
     def _loss(self, logits, labels, toward):
         if self.view.scaled:

@@ -14,7 +14,7 @@ from empir.errors import EmpirError, ResumeError
 from empir.evaluation import runner, suite
 from empir.evaluation.graph import AttackGraph, Networks
 from empir.evaluation.specs import LIKELY, AttackSpec
-from empir.evaluation.suites import Effort, adaptive, left_out
+from empir.evaluation.suites import Effort, adaptive, controls, left_out
 from empir.evaluation.views import ViewSpec
 from empir.experiments import EXPERIMENTS
 from empir.models.ensemble import Ensemble
@@ -27,6 +27,8 @@ from tests.support.released import save_members
 from tests.support.scripts import assert_refused
 
 pytestmark = pytest.mark.slow  # it runs whole evaluations
+
+RULES = ("vote", "mean_logits")
 
 
 @pytest.fixture
@@ -307,6 +309,24 @@ def test_a_finished_run_keeps_its_analyses(case, tmp_path, monkeypatch):
         assert record["curves"] and record["verdicts"]
 
 
+def test_the_vote_is_attacked_by_its_own_losses(case):
+    with case.open() as networks:
+        members = networks.ensemble.members
+        vote, mean = ({s.name: s for s in adaptive(Ensemble(members, rule))} for rule in RULES)
+        alone = [spec.name for spec in adaptive(Ensemble(members[:1], "vote"))]
+    names = ["vote", "vote-next", "vote-sum", "vote-restarts", "vote-targeted"]
+    assert set(vote) - set(mean) == {f"apgd-{name}" for name in names}
+    assert vote["square"].view == ViewSpec("vote") and mean["square"].view == ViewSpec()
+    assert not any("vote" in name for name in alone)
+
+
+def test_no_attack_of_the_suite_repeats_the_random_starts_of_another(case):
+    with case.open() as networks:
+        specs = adaptive(networks.ensemble, outside=1) + controls("linf", 1.0)
+    seeds = [spec.seed for spec in specs if spec.attack == "apgd" and spec.eps is None]
+    assert len(seeds) == len(set(seeds)) > 10
+
+
 def test_the_default_suite_fits_the_ensemble(case):
     with case.open() as networks:
         ensemble = networks.ensemble
@@ -324,7 +344,7 @@ def test_the_default_suite_fits_the_ensemble(case):
     assert len(names) == len(set(names)) and {"noise", "fgsm", "apgd-ce", "square"} <= set(names)
     assert {"apgd-balanced", "apgd-member1", "apgd-member2"} <= set(names)
     assert not {"apgd-open", "apgd-smooth"} & set(names)  # nothing is quantized
-    assert set(names) - set(l2) == {"square"}
+    assert set(names) - set(l2) == {"square", "rays"}
     assert set(outside) - set(names) == {"apgd-outside1", "apgd-outside2"}
     assert all(spec.view.samples > 1 for spec in drawing if spec.attack != "square")
     assert not {name for name in single if "member" in name or "balanced" in name}
@@ -335,9 +355,9 @@ def test_the_default_suite_fits_the_ensemble(case):
     [
         ("linf", 1, 10, []),
         ("linf", 0, 10, ["apgd-outside"]),
-        ("l2", 2, 10, ["square"]),
+        ("l2", 2, 10, ["square", "rays"]),
         ("linf", 1, 2, ["apgd-dlr", "apgd-scaled-ce"]),
-        ("l2", 0, 2, ["apgd-dlr", "apgd-scaled-ce", "apgd-outside", "square"]),
+        ("l2", 0, 2, ["apgd-dlr", "apgd-scaled-ce", "apgd-outside", "square", "rays"]),
     ],
 )
 def test_what_the_default_suite_lacks_is_named(case, norm, outside, classes, names):
@@ -363,7 +383,8 @@ def test_an_attack_that_was_left_out_is_in_the_record_and_in_every_report(
     )  # the others take long
     setting, out = case.setting(norm="l2", eps=0.1, open=alone), str(tmp_path)
     outcome = suite.run(setting, out, progress=False, analyses=False)
-    assert [attack["attack"] for attack in outcome.record["left_out"]] == ["apgd-outside", "square"]
+    names = [attack["attack"] for attack in outcome.record["left_out"]]
+    assert names == ["apgd-outside", "square", "rays"]
     report.write(outcome, case.data, out)
     texts = [(tmp_path / name).read_text() for name in ("report.md", "report.html")]
     for text in texts + [report.terminal(outcome.record)]:

@@ -191,6 +191,33 @@ def test_a_network_without_a_gradient_has_a_zero_one(session, problem):
     assert found.gradient.shape == images.shape and not found.gradient.any()
 
 
+@pytest.mark.parametrize("loss", ["margin", "next", "sum"])
+def test_a_vote_is_changed_where_the_mean_leads_astray(session, random, loss):
+    """The third member's gradient is the largest, and points away from what fools the others."""
+    images = random.uniform(0.3, 0.7, size=(7, 3, 4, 1)).astype(np.float32)
+    w = random.normal(size=(12, 4)) * [0, 0, 1, 0]
+    flat = images.reshape(7, -1) @ w
+    bias = np.array([flat.max() + 0.05, -100, 0, -100])
+    members = [Linear(w, bias), Linear(w, bias), Linear(-50 * w, [500, -500, 0, -500])]
+    ensemble, labels = Ensemble(members, "vote"), one_hot(np.zeros(7, int), 4)
+    fooled = {}
+    for view in (ViewSpec("mean_logits"), ViewSpec("vote", loss)):
+        attack = AutoPGD(AttackedEnsemble(ensemble, view), sess=session)
+        found = attack.generate_np(images, y=labels, eps=0.2, nb_iter=30, **CLIP)
+        fooled[view.outputs] = session.run(ensemble.decision(tf.constant(found))) != 0
+    assert fooled["vote"].all() and not fooled["mean_logits"].all()
+
+
+def test_a_class_to_lead_to_wins_the_vote(session, problem):
+    w, images, labels = problem
+    toward = (labels + 1) % 4
+    ensembled = ensemble(w + [w[0] + w[1]], "vote")
+    attack = AutoPGD(AttackedEnsemble(ensembled, ViewSpec("vote")), sess=session)
+    parameters = dict(y=one_hot(labels, 4), eps=0.4, nb_iter=40, **CLIP)
+    found = attack.generate_np(images, toward=one_hot(toward, 4), **parameters)
+    assert np.mean(session.run(ensembled.decision(tf.constant(found))) != labels) > 0.8
+
+
 @pytest.mark.parametrize(
     "view", [ViewSpec(), ViewSpec("balanced", "ce"), ViewSpec("member2")], ids=str
 )
