@@ -185,13 +185,6 @@ TABLE = {
         {"eps": "eps", "iterations": "nb_iter", "seed": "seed"},
         cost=150,
     ),
-    "rays": Row(
-        "empir.attacks.rays:RayS",
-        {},
-        {"eps": "eps", "queries": "nb_iter", "seed": "seed"},
-        order=math.inf,
-        cost=0.5,
-    ),
 }
 
 
