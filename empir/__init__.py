@@ -4,7 +4,8 @@ A TensorFlow 1.15 / Keras 2.2.4 reproduction of Sen, Ravindran and Raghunathan, 
 Mixed Precision Deep Networks for Increased Robustness Against Adversarial Attacks", ICLR 2020.
 
 Importing the package starts no session, imports no TensorFlow and prints nothing. The functions of
-`empir.front` are here: `empir.load_dataset` and `empir.load_ensemble`.
+`empir.front` are here: `empir.load_dataset`, `empir.load_ensemble`, `empir.Threat` and
+`empir.evaluate`.
 """
 
 import importlib
@@ -12,7 +13,7 @@ import importlib
 from empir.runtime import VERSION as __version__  # noqa: F401
 
 #: What can be had from the package itself, and the module that it is imported from at first use.
-_FRONT = {"load_dataset": "empir.front", "load_ensemble": "empir.front"}
+_FRONT = dict.fromkeys(("load_dataset", "load_ensemble", "Threat", "evaluate"), "empir.front")
 
 __all__ = list(_FRONT)
 

@@ -1,21 +1,33 @@
-"""What `import empir` offers: datasets and ensembles by name, ready to be used.
+"""What `import empir` offers: datasets and ensembles by name, and their evaluation.
 
     import empir
 
-    data = empir.load_dataset("mnist", data_dir="data")
-    ensemble = empir.load_ensemble("mnist")
-    accuracy = (ensemble.predict(data.images).decision == data.labels).mean()
+    data = empir.load_dataset("mnist", data_dir="data").subset(100)
+    ensemble = empir.load_ensemble("mnist", combine="vote")
+    result = empir.evaluate(ensemble, data, threat=empir.Threat("linf", 0.1))
+    print(result.report())
 """
 
+import contextlib
 import os
-from typing import Optional, Sequence, Union
+import shutil
+import tempfile
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Mapping, Optional, Sequence, Tuple, Union
 
-from empir.data import DATASETS, Dataset
+import numpy as np
+
+from empir.data import DATASETS, OWN, Dataset, check
 from empir.errors import EmpirError
-from empir.experiments import experiment
+from empir.evaluation.threat import Threat
+from empir.experiments import EXPERIMENTS, PROTOCOLS, experiment
 from empir.models.specs import MemberSpec
 from empir.nn import architecture
 from empir.records import clone
+from empir.runtime import DEFAULT_SEED
+
+if TYPE_CHECKING:
+    from empir.evaluation.specs import AttackSpec
 
 
 def load_dataset(
@@ -79,6 +91,8 @@ def load_ensemble(
         ]
         ensemble = Ensemble(loaded, combine)
     ensemble.session = session
+    given = dict(options, combine=combine, network=network)
+    ensemble.reopen = lambda: load_ensemble(dataset, members, **given)
     return ensemble
 
 
@@ -91,3 +105,191 @@ def _shipped(chosen):
 def _listed(members):
     texts = members.split(",") if isinstance(members, str) else members
     return [MemberSpec.parse(text, "members") for text in texts]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What `evaluate` found.
+
+    Attributes:
+      record: as in the result.json of `empir robustness`.
+      correct: images that are classified correctly, clean and under every attack; bool [n].
+      clean: the decisions on the clean images, int64 [n].
+      clean_members: the same of each member, int64 [n, members].
+      attacks: for each attack by name, arrays of the m images that it attacked: "row", their
+        numbers; "success", bool; "decision" and "members", of the adversarial images; "l2" and
+        "linf", their distances; "adversarial", the images.
+    """
+
+    record: dict
+    correct: np.ndarray
+    clean: np.ndarray
+    clean_members: np.ndarray
+    attacks: Mapping[str, dict]
+    _folder: str
+    _data: Dataset
+    _result: Any
+    _temporary: Any = None
+
+    @property
+    def checks(self) -> list:
+        """The checks: for each a dict of its "title", whether it "passed", and the "reason"."""
+        return self.record["verdicts"]
+
+    def report(self) -> str:
+        """The report as text, with a row for each attack."""
+        from empir.report import robustness
+
+        return robustness.terminal(self.record)
+
+    def save(self, folder: str):
+        """Write the record, the images and the report into a folder that does not exist yet.
+
+        Raises:
+          EmpirError: if the folder exists, or cannot be written.
+        """
+        from empir.records import runs
+        from empir.report import robustness
+
+        if os.path.lexists(folder):
+            raise EmpirError(f"{folder} exists: name a folder that does not")
+        runs.check_writable(folder)
+        unfinished = f"{folder}.writing"
+        shutil.copytree(self._folder, unfinished)
+        robustness.write(self._result, self._data, unfinished)
+        os.rename(unfinished, folder)
+
+
+class _Arrays(Mapping[str, dict]):
+    """Arrays of the attacks of a folder, read when they are asked for."""
+
+    def __init__(self, folder, names):
+        self._folder, self._names = folder, names
+
+    def __getitem__(self, name):
+        from empir.evaluation.storage import arrays
+
+        if name not in self._names:
+            raise KeyError(name)
+        return arrays(os.path.join(self._folder, name))
+
+    def __iter__(self):
+        return iter(self._names)
+
+    def __len__(self):
+        return len(self._names)
+
+
+def evaluate(
+    model,
+    images: Union[Dataset, np.ndarray],
+    labels: Optional[np.ndarray] = None,
+    *,
+    threat: Threat,
+    suite: Union[str, Sequence["AttackSpec"]] = "adaptive",
+    checks: bool = True,
+    out: Optional[str] = None,
+    seed: int = DEFAULT_SEED,
+    batch_size: int = 100,
+    clip_range: Tuple[float, float] = (0.0, 1.0),
+    progress: bool = True,
+) -> Evaluation:
+    """Attack a model with a suite of attacks; the worst case counts for each image.
+
+    Args:
+      model: an ensemble of `load_ensemble`, or an `Ensemble` with a `session` that holds the
+        weights. An ensemble of `load_ensemble` is loaded anew for each attack, which is faster.
+      images: a dataset, or float32 [n, height, width, channels] in `clip_range`.
+      labels: int [n], true classes of the images; a dataset has its own.
+      threat: norm and radius that adversarial images must keep.
+      suite: "adaptive", the suite of `empir robustness`. "paper" or "whitebox": the four attacks of
+        the paper's table under that protocol, which also says the decision rule. Or
+        `AttackSpec`s, in the order in which they are run.
+      checks: make the checks, and measure the curves that they need; only for "adaptive".
+      out: folder of the run; the same call goes on where a killed one stopped. None keeps it in a
+        temporary folder as long as the result lives.
+      seed: of everything random.
+      batch_size: images of a graph call; it changes results by rounding only.
+      clip_range: lowest and highest value of an image, if `images` is an array.
+      progress: show progress bars.
+
+    Raises:
+      EmpirError: for a value out of range, an unknown suite, or a model without a session.
+      ResumeError: if `out` holds another run.
+    """
+    from empir import runtime
+    from empir.evaluation import graph
+    from empir.evaluation import suite as runner
+
+    protocol = PROTOCOLS.get(suite) if isinstance(suite, str) else None
+    if isinstance(suite, str) and protocol is None and suite != "adaptive":
+        raise EmpirError(f"suite={suite!r}: choose from adaptive, {', '.join(PROTOCOLS)}")
+    if model.session is None:
+        raise EmpirError("the model has no session: load it with empir.load_ensemble")
+    if isinstance(images, Dataset):
+        data = images
+    else:
+        data = _dataset(model, images, labels, clip_range)
+    setting = graph.Setting(
+        open=lambda: _opened(model, protocol),
+        data=data,
+        threat=threat,
+        seed=seed,
+        batch_size=min(batch_size, len(data.labels)),
+        shares=runtime.share_count(),
+    )
+    specs = None if suite == "adaptive" else _table(data, threat) if protocol else tuple(suite)
+    temporary = None
+    if out is None:
+        temporary = tempfile.TemporaryDirectory()
+        out = os.path.join(temporary.name, "run")
+    analyses = checks and specs is None
+    result = runner.run(setting, out, specs, progress=progress, analyses=analyses)
+    names = [row["name"] for row in result.record["trials"]]
+    return Evaluation(
+        record=result.record,
+        correct=result.correct,
+        clean=result.clean["decision"],
+        clean_members=result.clean["members"],
+        attacks=_Arrays(out, names),
+        _folder=out,
+        _data=data,
+        _result=result,
+        _temporary=temporary,
+    )
+
+
+@contextlib.contextmanager
+def _opened(model, protocol):
+    """`Networks` of a model: loaded anew if that is known how, else as they are."""
+    from empir.evaluation.graph import Networks
+    from empir.models.ensemble import Ensemble
+
+    fresh = model.reopen() if model.reopen else model
+    session = fresh.session
+    try:
+        with session.graph.as_default(), session.as_default():
+            ensemble = fresh
+            if protocol is not None:
+                ensemble = Ensemble(fresh.members, *protocol, temperature=fresh.temperature)
+            yield Networks(session, ensemble)
+    finally:
+        if fresh is not model:
+            session.close()
+
+
+def _table(data, threat):
+    """The attacks of the paper's table at a radius, with steps in proportion to it."""
+    from empir.evaluation import suites
+
+    known = EXPERIMENTS.get(data.name)
+    share = known.eps_iter / known.eps if known else 0.1
+    return suites.table(eps_iter=share * threat.eps)
+
+
+def _dataset(model, images, labels, clip_range):
+    if labels is None:
+        raise EmpirError("labels are missing: give the true classes of the images, int [n]")
+    images, labels = np.asarray(images), np.asarray(labels, np.int64)
+    classes = model.predict(images[:1]).logits.shape[-1]
+    return check(Dataset(OWN, "test", images, labels, classes, clip_range, "the given arrays"))

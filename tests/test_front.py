@@ -9,6 +9,8 @@ from scipy.special import softmax
 
 import empir
 from empir.errors import DataError, EmpirError
+from empir.evaluation.specs import AttackSpec
+from empir.evaluation.views import ViewSpec
 from empir.models.ensemble import DECISION_RULES
 from tests.support import MEMBERS, ROOT
 from tests.support.released import save_members
@@ -86,3 +88,72 @@ def test_names_that_there_are_not_are_refused(tmp_path):
         empir.load_ensemble("mnist", "fp:" + MEMBERS, network="None")
     with pytest.raises(DataError):
         empir.load_dataset("mnist", data_dir=str(tmp_path))
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """An ensemble of two narrow members with random weights."""
+    folder = tmp_path_factory.mktemp("members")
+    save_members(str(folder))
+    return empir.load_ensemble("mnist", f"w2a4:{folder}/model1,fp:{folder}/model3", "vote")
+
+
+SUITE = (
+    AttackSpec("fgsm", "fgsm", everyone=True),
+    AttackSpec("vote", "apgd", ViewSpec("vote"), steps=3),
+)
+
+
+def test_an_evaluation_is_five_lines(small, data, tmp_path):
+    result = empir.evaluate(small, data, threat=empir.Threat("linf", 0.1), suite=SUITE)
+    predicted = small.predict(data.images)
+    np.testing.assert_array_equal(result.clean, predicted.decision)
+    np.testing.assert_array_equal(result.clean_members, predicted.members)
+    expected = predicted.decision == data.labels
+    for found in result.attacks.values():
+        decided = small.predict(found["adversarial"]).decision
+        np.testing.assert_array_equal(decided, found["decision"])
+        expected[found["row"][found["success"]]] = False
+    np.testing.assert_array_equal(result.correct, expected)
+    assert list(result.attacks) == ["fgsm", "vote"] and "fgsm" in result.report()
+    result.save(str(tmp_path / "saved"))
+    assert (tmp_path / "saved" / "report.html").exists()
+    assert (tmp_path / "saved" / "vote" / "examples.npz").exists()
+    with pytest.raises(EmpirError, match="saved exists"):
+        result.save(str(tmp_path / "saved"))
+
+
+def test_arrays_are_evaluated_as_datasets_are(small, data):
+    threat = empir.Threat("linf", 0.1)
+    given = dict(threat=threat, suite=SUITE[:1], progress=False)
+    whole = empir.evaluate(small, data, **given)
+    arrays = empir.evaluate(small, data.images, data.labels, **given)
+    np.testing.assert_array_equal(whole.correct, arrays.correct)
+
+
+@pytest.mark.parametrize("protocol", ["paper", "whitebox"])
+def test_a_protocols_suite_is_the_papers_table(small, data, protocol):
+    threat = empir.Threat("linf", 0.1)
+    result = empir.evaluate(small, data.first(2), threat=threat, suite=protocol, progress=False)
+    assert list(result.attacks) == ["cw", "fgsm", "bim", "pgd"] and result.checks == []
+    assert result.record["combine"] == {"paper": "vote", "whitebox": "mean_logits"}[protocol]
+
+
+def test_a_killed_evaluation_goes_on(small, data, tmp_path):
+    given = dict(threat=empir.Threat("linf", 0.1), out=str(tmp_path), progress=False)
+    first = empir.evaluate(small, data, suite=SUITE, **given)
+    (tmp_path / "result.json").unlink()
+    again = empir.evaluate(small, data, suite=SUITE, **given)
+    np.testing.assert_array_equal(first.correct, again.correct)
+    with pytest.raises(EmpirError, match="seed was"):
+        empir.evaluate(small, data, suite=SUITE, seed=3, **given)
+
+
+def test_what_cannot_be_evaluated_is_named(small, data):
+    threat = empir.Threat("linf", 0.1)
+    with pytest.raises(EmpirError, match="labels are missing"):
+        empir.evaluate(small, data.images, threat=threat)
+    with pytest.raises(EmpirError, match="suite='strong': choose from adaptive, paper, whitebox"):
+        empir.evaluate(small, data, threat=threat, suite="strong")
+    with pytest.raises(EmpirError, match="eps=-1"):
+        empir.Threat("linf", -1)

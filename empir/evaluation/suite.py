@@ -40,6 +40,7 @@ class Result:
         image; -1: none did, or the clean image was misclassified.
       l2: float32 [n], L2 distance of that adversarial image; 0 where there is none.
       folder: of the attacks' folders.
+      correct: bool [n], images that are classified correctly, clean and under every attack.
     """
 
     record: dict
@@ -47,6 +48,7 @@ class Result:
     first_success: np.ndarray
     l2: np.ndarray
     folder: str
+    correct: np.ndarray
 
     def adversarial(self, images: Sequence[int]) -> List[Optional[dict]]:
         """The first success on each of some images.
@@ -275,7 +277,9 @@ def _run(setting, out, specs, *, progress, analyses, effort):
             measured["verdicts"] = [check.describe() for check in found]
     record = _record(head, evaluation, measured)
     runs.write_json(os.path.join(out, "result.json"), record)
-    return Result(record, clean, evaluation.first_success, evaluation.l2, out)
+    return Result(
+        record, clean, evaluation.first_success, evaluation.l2, out, correct=evaluation.correct
+    )
 
 
 def _has_analyses(out):

@@ -98,6 +98,8 @@ class Ensemble(Model):
 
     Attributes:
       session: the session that holds the weights, for `predict`; None = the default session.
+      reopen: function that loads the same ensemble into a graph and a session of its own; None if
+        nobody knows how.
 
     Raises:
       EmpirError: for an unknown rule or target, no members, the target full_precision without a
