@@ -222,37 +222,12 @@ def experiment(name: str) -> Experiment:
     return chosen
 
 
-def attack_parameters(
-    attack: str, clip_range, batch_size: int, eps, eps_iter, nb_iter, cw_iterations, seed
-) -> dict:
-    """An attack's full parameters by CleverHans' names, in the paper's setting.
-
-    Source: docs/original.md, Attacks.
-
-    Args:
-      attack: a name of `attacks.TABLE`.
-      clip_range: lowest and highest value of an image.
-      batch_size: CW's batch.
-      eps, eps_iter, nb_iter, cw_iterations: see `Experiment`.
-      seed: of PGD's random starts.
-    """
-    return attacks.row(attack).given_parameters(
-        clip_range,
-        dict(
-            eps=eps,
-            eps_iter=eps_iter,
-            nb_iter=nb_iter,
-            attack_iterations=cw_iterations,
-            batch_size=batch_size,
-            seed=seed,
-        ),
-    )
-
-
 def default_parameters(
     chosen: Experiment, attack: str, batch_size: int, clip_range: Optional[tuple] = None
 ) -> dict:
-    """An attack's full parameters at an experiment's defaults.
+    """An attack's full parameters by CleverHans' names, at an experiment's defaults.
+
+    Source: docs/original.md, Attacks.
 
     Args:
       chosen: the experiment.
@@ -260,13 +235,12 @@ def default_parameters(
       batch_size: CW's batch.
       clip_range: lowest and highest value of an image; None = those of the dataset.
     """
-    return attack_parameters(
-        attack,
-        clip_range or chosen.clip_range,
-        batch_size,
-        chosen.eps,
-        chosen.eps_iter,
-        chosen.nb_iter,
-        chosen.cw_iterations,
-        chosen.seed,
-    )
+    settings = {
+        "eps": chosen.eps,
+        "eps_iter": chosen.eps_iter,
+        "nb_iter": chosen.nb_iter,
+        "attack_iterations": chosen.cw_iterations,
+        "batch_size": batch_size,
+        "seed": chosen.seed,
+    }
+    return attacks.row(attack).given_parameters(clip_range or chosen.clip_range, settings)

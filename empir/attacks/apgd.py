@@ -9,18 +9,9 @@ from typing import List, NamedTuple
 
 import numpy as np
 
-from empir.attacks.base import (
-    Assessment,
-    Attack,
-    ModelWithLoss,
-    as_function,
-    in_shares,
-    noise,
-    norm,
-    project,
-    unit,
-)
+from empir.attacks.base import Assessment, Attack, ModelWithLoss, as_function, in_shares
 from empir.attacks.losses import LOSSES, loss
+from empir.attacks.perturbations import noise, norm, project, unit
 from empir.errors import EmpirError
 from empir.runtime import DEFAULT_SEED, tf
 

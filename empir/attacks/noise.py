@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from empir.attacks.base import Attack, noise, project
+from empir.attacks.base import Attack
+from empir.attacks.perturbations import noise, project
 from empir.errors import EmpirError
 from empir.runtime import DEFAULT_SEED, tf
 

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from empir.attacks.base import IterativeAttack, noise, project
+from empir.attacks.base import IterativeAttack
+from empir.attacks.perturbations import noise, project
 from empir.runtime import DEFAULT_SEED, tf
 
 

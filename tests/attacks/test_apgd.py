@@ -5,7 +5,7 @@ import pytest
 
 from empir.attacks import apgd
 from empir.attacks.apgd import AutoPGD
-from empir.attacks.base import unit
+from empir.attacks.perturbations import unit
 from empir.attacks.pgd import ProjectedGradientDescent
 from empir.data import mnist
 from empir.errors import EmpirError

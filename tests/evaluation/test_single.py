@@ -13,7 +13,7 @@ from empir.evaluation import runner, single
 from empir.evaluation.metrics import label_ranks
 from empir.evaluation.single import Job
 from empir.evaluation.single import evaluate as evaluate_job
-from empir.experiments import PROTOCOLS, attack_parameters, experiment
+from empir.experiments import PROTOCOLS, experiment
 from empir.models.ensemble import Ensemble
 from empir.models.member import Member
 from empir.nn import mnistconv
@@ -55,7 +55,8 @@ def members():
 def job(members, attack="pgd", protocol="whitebox", **changes):
     """A small job on the embedded sample."""
     data = mnist.load(sample=True).first(changes.pop("count", COUNT))
-    parameters = attack_parameters(attack, data.clip_range, 10, 0.3, 0.1, 3, 5, seed=7)
+    settings = dict(eps=0.3, eps_iter=0.1, nb_iter=3, attack_iterations=5, batch_size=10, seed=7)
+    parameters = attacks.row(attack).given_parameters(data.clip_range, settings)
     plain = dict(
         ensemble=Ensemble(members, *PROTOCOLS[protocol]),
         attack=attack,
