@@ -157,7 +157,7 @@ COMMANDS = {
 REFUSED = {
     "reproduce": (
         "empir reproduce --sample --out=out",
-        "give --members=FOLDER, or " + CLONE,
+        "give --members_dir=FOLDER, or " + CLONE,
     ),
     "reproduce-members": (
         "empir reproduce --sample --members=. --out=out",

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from empir.attacks import apgd
+from empir.attacks import apgd, losses
 from empir.attacks.apgd import AutoPGD
 from empir.attacks.perturbations import unit
 from empir.attacks.pgd import ProjectedGradientDescent
@@ -53,10 +53,10 @@ def test_there_is_a_table_for_any_number_of_steps(nb_iter):
 def test_margins(session):
     logits = tf.constant([[1.0, 4.0, 2.0, 0.0], [5.0, 1.0, 3.0, 3.0]])
     labels = tf.constant(one_hot([1, 3], 4))
-    assert session.run(apgd.margin(logits, labels)).tolist() == [-2.0, 2.0]
-    found = session.run(apgd.ratio_margin(logits, labels))
+    assert session.run(losses.margin(logits, labels)).tolist() == [-2.0, 2.0]
+    found = session.run(losses.ratio_margin(logits, labels))
     np.testing.assert_allclose(found, [-2 / 3, 2 / 2])
-    scaled = session.run(apgd.ratio_margin(100 * logits + 7, labels))
+    scaled = session.run(losses.ratio_margin(100 * logits + 7, labels))
     np.testing.assert_allclose(scaled, found, rtol=1e-5)
 
 
@@ -160,7 +160,7 @@ def test_it_beats_pgd_of_as_many_steps(session, data, targeted):
 
     def mean_margin(adversarial):
         values = session.run(
-            apgd.margin(target.get_logits(tf.constant(adversarial)), tf.constant(labels))
+            losses.margin(target.get_logits(tf.constant(adversarial)), tf.constant(labels))
         )
         return -values.mean() if targeted else values.mean()
 

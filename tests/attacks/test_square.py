@@ -5,6 +5,7 @@ import pytest
 from cleverhans.model import Model
 
 from empir.attacks import square
+from empir.attacks.base import ModelWithLoss
 from empir.attacks.square import SquareAttack
 from empir.errors import EmpirError
 from empir.runtime import tf
@@ -45,31 +46,31 @@ def test_squares_shrink_as_in_the_paper():
 def test_a_square_is_one_and_of_one_sign_per_channel(session):
     """Seen where the square of the only query has another sign than the stripes before it."""
 
-    class Indulgent(SquareAttack):
-        """Takes every square."""
+    class Rising(ModelWithLoss):
+        """Each image has a higher loss than the one before, and none is adversarial."""
 
         scored = 0
 
+        def fprop(self, x):
+            return {"logits": tf.zeros([tf.shape(x)[0], 2])}
+
         def score(self, image, labels):
-            """Each image scores higher than the one before, and none is adversarial."""
             self.scored += 1
-            lead = tf.fill(tf.shape(image)[:1], float(self.scored))
-            return lead, tf.zeros_like(lead, tf.bool)
+            value = tf.fill(tf.shape(image)[:1], float(self.scored))
+            return value, tf.zeros_like(value, tf.bool)
 
-    class Stubborn(Indulgent):
-        """Takes none."""
+    class Flat(Rising):
+        """All images have the same loss, so that no square is kept."""
 
         def score(self, image, labels):
-            """All images score the same."""
-            lead, success = super().score(image, labels)
-            return tf.zeros_like(lead), success
+            value, success = super().score(image, labels)
+            return tf.zeros_like(value), success
 
     images, labels = np.full((200, 8, 9, 2), 0.5, np.float32), one_hot(np.zeros(200, int), 2)
     parameters = dict(y=labels, eps=0.2, nb_iter=1, p_init=3 * 3 / 72, seed=3, **CLIP)
-    model = Linear(np.zeros((144, 2)))
     stripes, squared = (
-        attack(model, sess=session).generate_np(images, **parameters)
-        for attack in (Stubborn, Indulgent)
+        SquareAttack(model(), sess=session).generate_np(images, **parameters)
+        for model in (Flat, Rising)
     )
     assert (stripes == stripes[:, :1]).all()
     corners = []

@@ -243,7 +243,7 @@ def test_the_square_attack_scores_the_ensemble(session, problem):
     [
         (
             ViewSpec("member3"),
-            "outputs='member3': choose from mean_logits, mean_probs, balanced, member1",
+            "outputs='member3': choose from mean_logits, mean_probs, balanced, vote, member1",
         ),
         (ViewSpec(loss="hinge"), "loss='hinge'"),
         (ViewSpec(samples=0), "samples=0"),

@@ -76,5 +76,5 @@ def assert_refused(process, *texts):
 def assert_defaults(help_text, **defaults):
     """--help gives every flag by name with its default."""
     for name, default in defaults.items():
-        pattern = r"--%s:[^-]*?\(default: '%s'\)" % (name, re.escape(default))
+        pattern = r"(?s)--%s:(?:(?!\n +--).)*?\(default: '%s'\)" % (name, re.escape(default))
         assert re.search(pattern, help_text), name
