@@ -223,7 +223,10 @@ def experiment(name: str) -> Experiment:
 
 
 def default_parameters(
-    chosen: Experiment, attack: str, batch_size: int, clip_range: Optional[tuple] = None
+    chosen: Experiment,
+    attack: str,
+    batch_size: int,
+    clip_range: Optional[Tuple[float, float]] = None,
 ) -> dict:
     """An attack's full parameters by CleverHans' names, at an experiment's defaults.
 

@@ -126,7 +126,6 @@ class Evaluation:
     clean: np.ndarray
     clean_members: np.ndarray
     attacks: Mapping[str, dict]
-    _folder: str
     _data: Dataset
     _result: Any
     _temporary: Any = None
@@ -155,7 +154,7 @@ class Evaluation:
             raise EmpirError(f"{folder} exists: name a folder that does not")
         runs.check_writable(folder)
         unfinished = f"{folder}.writing"
-        shutil.copytree(self._folder, unfinished)
+        shutil.copytree(self._result.folder, unfinished)
         robustness.write(self._result, self._data, unfinished)
         os.rename(unfinished, folder)
 
@@ -197,8 +196,7 @@ def evaluate(
     """Attack a model with a suite of attacks; the worst case counts for each image.
 
     Args:
-      model: an ensemble of `load_ensemble`, or an `Ensemble` with a `session` that holds the
-        weights. An ensemble of `load_ensemble` is loaded anew for each attack, which is faster.
+      model: an ensemble of `load_ensemble`, or an `Ensemble` with a `session` for its weights.
       images: a dataset, or float32 [n, height, width, channels] in `clip_range`.
       labels: int [n], true classes of the images; a dataset has its own.
       threat: norm and radius that adversarial images must keep.
@@ -221,15 +219,10 @@ def evaluate(
     from empir.evaluation import graph
     from empir.evaluation import suite as runner
 
-    protocol = PROTOCOLS.get(suite) if isinstance(suite, str) else None
-    if isinstance(suite, str) and protocol is None and suite != "adaptive":
-        raise EmpirError(f"suite={suite!r}: choose from adaptive, {', '.join(PROTOCOLS)}")
+    protocol = _protocol(suite)
     if model.session is None:
         raise EmpirError("the model has no session: load it with empir.load_ensemble")
-    if isinstance(images, Dataset):
-        data = images
-    else:
-        data = _dataset(model, images, labels, clip_range)
+    data = _dataset(model, images, labels, clip_range)
     setting = graph.Setting(
         open=lambda: _opened(model, protocol),
         data=data,
@@ -245,18 +238,29 @@ def evaluate(
         out = os.path.join(temporary.name, "run")
     analyses = checks and specs is None
     result = runner.run(setting, out, specs, progress=progress, analyses=analyses)
-    names = [row["name"] for row in result.record["trials"]]
+    return _evaluation(result, data, temporary)
+
+
+def _evaluation(result, data, temporary):
     return Evaluation(
         record=result.record,
         correct=result.correct,
         clean=result.clean["decision"],
         clean_members=result.clean["members"],
-        attacks=_Arrays(out, names),
-        _folder=out,
+        attacks=_Arrays(result.folder, [row["name"] for row in result.record["trials"]]),
         _data=data,
         _result=result,
         _temporary=temporary,
     )
+
+
+def _protocol(suite):
+    """The protocol that a suite's name means; None if it means none."""
+    if not isinstance(suite, str) or suite == "adaptive":
+        return None
+    if suite not in PROTOCOLS:
+        raise EmpirError(f"suite={suite!r}: choose from adaptive, {', '.join(PROTOCOLS)}")
+    return PROTOCOLS[suite]
 
 
 @contextlib.contextmanager
@@ -288,6 +292,9 @@ def _table(data, threat):
 
 
 def _dataset(model, images, labels, clip_range):
+    """The images as a dataset, if they are none."""
+    if isinstance(images, Dataset):
+        return images
     if labels is None:
         raise EmpirError("labels are missing: give the true classes of the images, int [n]")
     images, labels = np.asarray(images), np.asarray(labels, np.int64)

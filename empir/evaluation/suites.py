@@ -78,35 +78,25 @@ def adaptive(
     targets = min(9, classes - 1)
     several = len(ensemble.members) > 1
     quantized = any(p.activation_bits for member in ensemble.members for p in member.precisions)
-    specs = [
-        AttackSpec("noise", "noise", restarts=10, everyone=True),
-        AttackSpec("fgsm", "fgsm", ViewSpec("mean_logits", "ce"), everyone=True),
-        _apgd("ce", "mean_logits", "ce", steps=40, everyone=True),
-        _apgd("margin", "mean_logits", "margin", steps=40, everyone=True),
-    ]
+    specs = _on_every_image()
     if classes > 2:
         specs += [
             _apgd("dlr", "mean_logits", "dlr", steps=steps),
             _apgd("scaled-ce", "mean_logits", "ce", True, steps=steps),
         ]
+    transfers = [f"outside{number + 1}" for number in range(outside)]
     if several:
         specs += [
             _apgd("probs", "mean_probs", "ce", steps=steps),
             _apgd("balanced", "balanced", "margin", steps=steps),
         ]
-        specs += [
-            _apgd("member%d" % n, "member%d" % n, "margin", steps=half)
-            for n in range(1, len(ensemble.members) + 1)
-        ]
-    specs += [
-        _apgd("outside%d" % n, "outside%d" % n, "margin", steps=half) for n in range(1, outside + 1)
-    ]
+        transfers = [f"member{number + 1}" for number in range(len(ensemble.members))] + transfers
+    specs += [_apgd(name, name, "margin", steps=half) for name in transfers]
     if quantized:
+        outputs = "balanced" if several else "mean_logits"
         specs += [
-            _apgd(
-                name, "balanced" if several else "mean_logits", "margin", False, name, steps=steps
-            )
-            for name in ("open", "smooth")
+            _apgd(backward, outputs, "margin", False, backward, steps=steps)
+            for backward in ("open", "smooth")
         ]
     specs += [
         _apgd("restarts", "mean_logits", "margin", steps=steps, restarts=effort.restarts),
@@ -126,6 +116,16 @@ def adaptive(
         ]
     specs.append(AttackSpec("hopskipjump", "hopskipjump", steps=10, images=50))
     return tuple(specs)
+
+
+def _on_every_image():
+    """Attacks whose strengths are compared, so that they attack every image."""
+    return [
+        AttackSpec("noise", "noise", restarts=10, everyone=True),
+        AttackSpec("fgsm", "fgsm", ViewSpec("mean_logits", "ce"), everyone=True),
+        _apgd("ce", "mean_logits", "ce", steps=40, everyone=True),
+        _apgd("margin", "mean_logits", "margin", steps=40, everyone=True),
+    ]
 
 
 def _against_the_vote(steps, restarts, targets):
