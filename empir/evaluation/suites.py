@@ -4,6 +4,7 @@ import itertools
 from dataclasses import asdict, dataclass, replace
 from typing import Tuple
 
+from empir import attacks
 from empir.errors import EmpirError
 from empir.evaluation.specs import DECIDED, LIKELY, AttackSpec
 from empir.evaluation.views import EOT_SAMPLES, ViewSpec
@@ -108,6 +109,7 @@ def adaptive(
         specs += _against_the_vote(steps, effort.restarts, targets)
     if ensemble.draws:
         specs = [_sampled(spec) for spec in specs]
+        decided_by = replace(decided_by, samples=EOT_SAMPLES)
     specs = _with_starts_of_their_own(specs)
     if norm == "linf":
         specs += [
@@ -144,12 +146,17 @@ def _with_starts_of_their_own(specs):
     The second seed is that of the control "control-seed".
     """
     seeds = itertools.chain([0], itertools.count(2))
-    return [replace(spec, seed=next(seeds)) if spec.attack == "apgd" else spec for spec in specs]
+    return [replace(spec, seed=next(seeds)) if _chooses_its_loss(spec) else spec for spec in specs]
+
+
+def _chooses_its_loss(spec):
+    """Whether the attack starts at random and has a loss to choose: Auto-PGD."""
+    return attacks.row(spec.attack).takes("loss")
 
 
 def _sampled(spec):
     """An attack whose view averages over passes of networks that draw at random."""
-    if spec.view is None or spec.attack == "square":
+    if spec.view is None:
         return spec
     return replace(spec, view=replace(spec.view, samples=EOT_SAMPLES))
 
