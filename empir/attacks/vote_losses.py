@@ -16,6 +16,7 @@ of member i is that of wrong classes over the true class y, max_{j != y} z_i(j) 
 
 from typing import Optional, Sequence
 
+from empir.attacks.losses import margin
 from empir.errors import EmpirError
 from empir.runtime import tf
 
@@ -105,19 +106,14 @@ def vote_margin(logits: Sequence, labels, reference: int):
     common = tf.reduce_max(_largest(leads, None, majority)[..., -1] - _FAR * labels, axis=-1)
     if len(logits) > 3:
         return common
-    others = [_margin(z, labels) for i, z in enumerate(logits) if i != reference]
-    alone = _margin(logits[reference], labels)
+    others = [margin(z, labels) for i, z in enumerate(logits) if i != reference]
+    alone = margin(logits[reference], labels)
     return tf.maximum(common, tf.minimum(alone, tf.maximum(*others)) if others[1:] else alone)
-
-
-def _margin(logits, labels):
-    best = tf.reduce_max(logits - _FAR * labels, axis=-1)
-    return best - tf.reduce_sum(labels * logits, axis=-1)
 
 
 def _margins(logits, labels):
     """Each member's margin, float32 [n, members]."""
-    return tf.stack([_margin(member, labels) for member in logits], axis=-1)
+    return tf.stack([margin(member, labels) for member in logits], axis=-1)
 
 
 def _leads(logits):
