@@ -19,7 +19,7 @@ STAGES = {
     "import numpy": "import numpy",
     "import tensorflow and keras": "from empir.runtime import keras, tf",
     "import cleverhans": "from empir.runtime import keras, tf; import cleverhans.attacks",
-    "import empir": "import empir.evaluation.runner, empir.models.loading",
+    "import empir": "import empir.evaluation.runner, empir.models.member",
 }
 
 

@@ -111,7 +111,7 @@ class TensorFlowSystem(protocol.System):
     def _ensemble(self, session):
         """The members in the session's graph, which is the default."""
         from empir.models.ensemble import Ensemble
-        from empir.models.loading import member_from_arrays
+        from empir.models.member import member_from_arrays
 
         members = []
         for precisions, filters, own in zip(

@@ -134,7 +134,7 @@ def members(chosen: Experiment, session, engine=None) -> list:
       session: holds the weights.
       engine: see `loading.load_member`.
     """
-    from empir.models.loading import ready_member
+    from empir.models.member import ready_member
 
     network = architecture(chosen.architecture)
     made = []

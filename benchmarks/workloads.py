@@ -17,7 +17,7 @@ def load_members(network: Architecture, specs, session, **options) -> list:
       session: holds the weights.
       **options: see `loading.load_member`.
     """
-    from empir.models.loading import load_member  # loads TensorFlow, which is configured first
+    from empir.models.member import load_member  # loads TensorFlow, which is configured first
 
     return [
         load_member(network, precision, path, session, name, **options)

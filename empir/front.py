@@ -21,7 +21,7 @@ from empir.data import DATASETS, OWN, Dataset, check
 from empir.errors import EmpirError
 from empir.evaluation.threat import Threat
 from empir.experiments import EXPERIMENTS, PROTOCOLS, experiment
-from empir.models.specs import MemberSpec
+from empir.models.checkpoints import MemberSpec
 from empir.nn import architecture
 from empir.records import clone
 from empir.runtime import DEFAULT_SEED
@@ -65,7 +65,7 @@ def load_ensemble(
         "w2a4:runs/low,fp:runs/full". None = the dataset's ensemble that comes with the repository.
       combine: decision rule: "mean_logits", "mean_probs" or "vote".
       network: name of the members' network; None = the dataset's.
-      **options: others of `empir.models.loading.load_member`.
+      **options: others of `empir.models.member.load_member`.
 
     Returns:
       An `empir.models.ensemble.Ensemble`. Its attribute `session` holds the weights.
@@ -80,7 +80,7 @@ def load_ensemble(
 
     from empir import runtime
     from empir.models.ensemble import Ensemble
-    from empir.models.loading import load_member
+    from empir.models.member import load_member
     from empir.runtime import tf
 
     session = runtime.session(tf.Graph(), operations=1)

@@ -18,7 +18,7 @@ from empir.commands import flags as empir_flags
 from empir.data import subsets
 from empir.errors import EmpirError
 from empir.experiments import ADAPTIVE_SAMPLES, Experiment, default_parameters, experiment
-from empir.models import identity
+from empir.models import checkpoints
 from empir.nn import family
 from empir.records import runs
 from empir.report import networks
@@ -55,7 +55,7 @@ def run(experiment: Experiment):
         runs.check_writable("." if request.out is None else request.out)
     path, precisions = request.members[0].path, request.precisions
     if path and request.train_only and not request.training:
-        identity.check_record(path, request.network, precisions[0])
+        checkpoints.check_record(path, request.network, precisions[0])
         training_folder.tidy(path)
     data = None if request.train_only else _test_data(request)
     arrays = _train(request) if request.training else None
@@ -131,7 +131,7 @@ def _attack(request, data, arrays):
 
     if request.draw:
         from empir.report import pairs  # noqa: F401 - if it cannot be imported, nothing is attacked
-    from empir.models.loading import load_member, member_from_arrays
+    from empir.models.member import load_member, member_from_arrays
     from empir.runtime import tf
 
     network, options, engine = request.network, request.options, request.engine

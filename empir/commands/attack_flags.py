@@ -11,9 +11,9 @@ from empir.commands import defenses, extensions
 from empir.commands.data_flags import given
 from empir.errors import EmpirError
 from empir.experiments import ADAPTIVE, PROTOCOLS, Experiment
-from empir.models import identity
+from empir.models import checkpoints
 from empir.models.checkpoint_files import has_checkpoint
-from empir.models.specs import MemberSpec
+from empir.models.checkpoints import MemberSpec
 from empir.nn import Architecture, architecture, precision
 from empir.training import training_folder
 
@@ -323,7 +323,7 @@ def _is_to_be_trained(path):
 
 def _has_other_epochs(path):
     """Whether the finished training in a folder has another number of epochs than is asked for."""
-    record = identity.training_record(path) if os.path.isdir(path) else None
+    record = checkpoints.training_record(path) if os.path.isdir(path) else None
     asked = FLAGS.student_epochs if defenses.asked("distill") else FLAGS.nb_epochs
     return record is not None and record.get("epochs") != asked
 

@@ -101,7 +101,7 @@ def reproduce(chosen: Experiment, folder: str, fast, slow, out: str, progress: b
       progress: show progress bars.
     """
     from empir.evaluation.single import evaluate
-    from empir.models.loading import load_member
+    from empir.models.member import load_member
     from empir.runtime import tf
 
     network = architecture(chosen.architecture)

@@ -21,7 +21,7 @@ from empir.data import subsets
 from empir.errors import EmpirError
 from empir.evaluation.threat import NORMS, Threat
 from empir.models import keras_file
-from empir.models.specs import MemberSpec
+from empir.models.checkpoints import MemberSpec
 from empir.nn import MOST_FILTERS
 from empir.records import runs
 

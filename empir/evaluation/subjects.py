@@ -8,7 +8,7 @@ from empir import runtime
 from empir.data import Dataset
 from empir.errors import EmpirError
 from empir.experiments import Experiment, experiment
-from empir.models.specs import MemberSpec
+from empir.models.checkpoints import MemberSpec
 from empir.nn import architecture
 from empir.nn.precision import FULL, per_layer
 from empir.records import clone
@@ -74,7 +74,7 @@ class Source(NamedTuple):
             yield Networks(session, ensemble, outside)
 
     def _member(self, spec, session, name, options):
-        from empir.models.loading import load_member, member_from_arrays
+        from empir.models.member import load_member, member_from_arrays
 
         network = architecture(self.architecture)
         precisions = per_layer(spec.precision, len(network.quantized_layers))

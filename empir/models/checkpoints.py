@@ -1,34 +1,182 @@
-"""Checkpoints in the authors' released format: find, read, check, assign, save, verify.
+"""Checkpoints before they are networks: what is to be loaded, what it is, and whether it fits.
 
-Files and names are those of `empir.models.checkpoint_files`, whose functions are here too. Matching
-is by name and shape, never by position. What a checkpoint says of itself is
-`empir.models.identity`'s.
+Files are found, read and written by `empir.models.checkpoint_files`, whose functions are here too.
+Weights are matched by name and shape, never by position. `training.json`, which a training writes
+beside its checkpoint, names the network and its bits; the width is read from the shapes of the
+weights. A checkpoint without that file, such as the authors', is taken to be what the caller says.
 """
 
-import glob
-import json
 import logging
 import os
-from typing import Dict
+from dataclasses import dataclass
+from typing import Dict, Optional, Tuple, Union
 
 import numpy as np
 
-from empir.errors import CheckpointError
-from empir.models import identity
-from empir.models.checkpoint_files import digest, find_prefix, has_checkpoint, read, save
-from empir.nn import Architecture, architectures, family, weights
-from empir.published import MANIFEST
-from empir.records import clone
-from empir.records.runs import file_digest, write_json
-from empir.runtime import ROOT
-
-__all__ = ["digest", "find_prefix", "has_checkpoint", "read", "save"]  # of the files
-__all__ += ["assign", "compare", "read_initial", "read_member", "released_arrays"]
-__all__ += ["describe", "manifest", "update_manifest"]
+from empir.errors import CheckpointError, EmpirError, ResumeError
+from empir.models.checkpoint_files import (  # noqa: F401 - those of the files are here too
+    digest,
+    find_prefix,
+    has_checkpoint,
+    read,
+    save,
+)
+from empir.nn import Architecture, family, weights
+from empir.nn.precision import Precision, parse_layers
+from empir.records import runs
 
 log = logging.getLogger(__name__)
 
 FAMILIES = {"fp": "full-precision", "lp": "low-precision"}
+
+RECORD = "training.json"
+
+#: Largest absolute value of a trained weight, moving statistics aside. Those of trained networks
+#: are below 100; a thousand times the largest of float16 overflows in every layer after it.
+LARGEST_WEIGHT = 1e6
+
+
+@dataclass(frozen=True)
+class MemberSpec:
+    """A member that is to be loaded or trained.
+
+    Attributes:
+      precision: of all its quantized layers, or one for each of them.
+      path: its checkpoint, or the folder that it is trained into; None keeps nothing of it.
+    """
+
+    precision: Union[Precision, Tuple[Precision, ...]]
+    path: Optional[str] = None
+
+    @classmethod
+    def parse(cls, text: str, flag: str) -> "MemberSpec":
+        """The member that a text such as "w2a4:checkpoints/mnist/model1-w2a4" names.
+
+        Args:
+          text: PRECISION:CHECKPOINT, the precision as of `precision.parse_layers`.
+          flag: which the text is of, for the error.
+
+        Raises:
+          EmpirError: if the text is anything else.
+        """
+        bits, _, path = text.partition(":")
+        if not path:
+            raise EmpirError(
+                f"{flag}: {text!r} is not PRECISION:CHECKPOINT, e.g. "
+                "w2a4:checkpoints/mnist/model1-w2a4"
+            )
+        return cls(parse_layers(bits), path)
+
+
+def training_record(folder: str) -> Optional[dict]:
+    """The content of training.json in a folder; None if there is no such file.
+
+    Raises:
+      CheckpointError: if it is damaged, or not what a training of this project writes.
+    """
+    path = os.path.join(folder, RECORD)
+    if not os.path.lexists(path):
+        return None
+    advice = "fetch it again, or remove it to take the weights beside it as what you say they are"
+    try:
+        record = runs.read_json(path)
+    except ResumeError as error:
+        raise CheckpointError("%s: %s" % (str(error).rpartition(":")[0], advice))
+    kinds = (("network", str), ("precisions", list), ("sha256", str))
+    lacking = [key for key, kind in kinds if not isinstance(record.get(key), kind)]
+    if lacking:
+        raise CheckpointError("%s has no valid %s: %s" % (path, ", ".join(lacking), advice))
+    return record
+
+
+def bits(precisions) -> str:
+    """Precisions, or their texts, as a flag would say them: "w2a4", or "w2a4/w2a2/fp"."""
+    texts = [str(precision) for precision in precisions]
+    return texts[0] if len(set(texts)) == 1 else "/".join(texts)
+
+
+def check_record(folder: str, network: Architecture, precisions, sha256: Optional[str] = None):
+    """Refuse a checkpoint whose training.json says that it is something else.
+
+    Args:
+      folder: of the checkpoint.
+      network, precisions: what it is asked for as.
+      sha256: digest of its weights; None leaves it unchecked.
+
+    Raises:
+      CheckpointError: if training.json is of other weights, another network or other bits.
+    """
+    record = training_record(folder)
+    if record is None:
+        return
+    path = os.path.join(folder, RECORD)
+    if sha256 is not None and record["sha256"] != sha256:
+        raise CheckpointError(
+            "%s is not of the weights beside it (sha256 %.8s..., theirs is %.8s...): fetch both "
+            "again, or remove it to take the weights as what you say they are"
+            % (path, record["sha256"], sha256)
+        )
+    if record["network"] != network.name:
+        raise CheckpointError(
+            "%s is asked for as a %s, but %s says %s"
+            % (folder, network.name, path, record["network"])
+        )
+    asked, told = bits(precisions), bits(record["precisions"])
+    if asked != told:
+        raise CheckpointError(
+            "%s is asked for as %s, but %s says %s: give it as %s"
+            % (folder, asked, path, told, told)
+        )
+
+
+def width(network: Architecture, shapes: Dict[str, tuple]) -> Optional[int]:
+    """`nb_filters` of a network, from the shapes of its weights; None if they are not its.
+
+    Args:
+      network: its architecture.
+      shapes: released name -> shape.
+    """
+    for names in map(network.names, network.families):
+        shape = shapes.get(next(iter(names.values())))
+        if shape and set(shapes) == set(names.values()):
+            filters, rest = divmod(shape[-1], network.first_filters)
+            return filters if filters > 0 and not rest else None
+    return None
+
+
+def with_width(network: Architecture, arrays: Dict[str, np.ndarray], options: dict) -> dict:
+    """Arguments of `network.build` with the width of weights, unless they name a width already."""
+    found = width(network, {name: array.shape for name, array in arrays.items()})
+    if "nb_filters" in options or found in (None, network.nb_filters):
+        return options
+    return dict(options, nb_filters=found)
+
+
+def check_weights(network: Architecture, kind: str, arrays: Dict[str, np.ndarray], path):
+    """Refuse weights that no training ends with.
+
+    Args:
+      network: what the weights are of.
+      kind: "fp" or "lp", see `models.family`.
+      arrays: released name -> finite float32 array.
+      path: where they came from, for errors.
+
+    Raises:
+      CheckpointError: if a kernel is all zero, a weight is huge, or a variance is negative.
+    """
+    for own, released in network.names(kind).items():
+        array = arrays[released]
+        problem = None
+        if own.endswith("/kernel") and not array.any():
+            problem = "is zero everywhere"
+        elif own.endswith("/moving_variance") and (array < 0).any():
+            problem = "is a variance and negative"
+        elif "/moving_" not in own and np.abs(array).max() > LARGEST_WEIGHT:
+            problem = "holds values up to %.3g" % np.abs(array).max()
+        if problem:
+            raise CheckpointError(
+                "checkpoint %s is of no trained network: %s %s" % (path, released, problem)
+            )
 
 
 def read_member(path: str, network: Architecture, precisions) -> Dict[str, np.ndarray]:
@@ -44,7 +192,7 @@ def read_member(path: str, network: Architecture, precisions) -> Dict[str, np.nd
     """
     arrays = read(path)
     folder = os.path.dirname(find_prefix(path))
-    identity.check_record(folder, network, precisions, digest(arrays))
+    check_record(folder, network, precisions, digest(arrays))
     return arrays
 
 
@@ -62,12 +210,12 @@ def read_initial(path: str, network: Architecture, precisions) -> Dict[str, np.n
         or of another network.
     """
     folder = os.path.dirname(find_prefix(path))
-    record = identity.training_record(folder) or {}
-    told, asked = identity.bits(record.get("precisions", [])), identity.bits(precisions)
+    record = training_record(folder) or {}
+    told, asked = bits(record.get("precisions", [])), bits(precisions)
     if record and told != asked:
         log.info("%s was trained as %s and is trained on as %s", path, told, asked)
     arrays = read(path)
-    identity.check_record(folder, network, record.get("precisions", precisions), digest(arrays))
+    check_record(folder, network, record.get("precisions", precisions), digest(arrays))
     return arrays
 
 
@@ -75,17 +223,18 @@ def compare(arrays: Dict[str, np.ndarray], expected: Dict[str, tuple]):
     """Differences between a checkpoint's names and shapes and the expected ones, as short texts."""
     found = {name: tuple(array.shape) for name, array in arrays.items()}
     return (
-        ["missing %s %s" % (n, _shape(s)) for n, s in expected.items() if n not in found]
-        + ["not expected %s %s" % (n, _shape(s)) for n, s in found.items() if n not in expected]
+        ["missing %s %s" % (n, shape_text(s)) for n, s in expected.items() if n not in found]
+        + ["not expected %s %s" % (n, shape_text(s)) for n, s in found.items() if n not in expected]
         + [
-            "%s is %s, expected %s" % (n, _shape(found[n]), _shape(s))
+            "%s is %s, expected %s" % (n, shape_text(found[n]), shape_text(s))
             for n, s in expected.items()
             if n in found and found[n] != tuple(s)
         ]
     )
 
 
-def _shape(shape):
+def shape_text(shape) -> str:
+    """A shape as errors write it: "(3, 3, 1, 64)"."""
     return "(" + ", ".join(map(str, shape)) + ")"
 
 
@@ -108,7 +257,7 @@ def assign(
 
     Raises:
       CheckpointError: if their names or shapes are not this network's, and then all differences
-        are listed, or if no training ends with them (`identity.check_weights`).
+        are listed, or if no training ends with them (`check_weights`).
     """
     names = network.names(family(precisions))
     variables = weights(model)
@@ -125,7 +274,7 @@ def assign(
                 _hint(network, arrays, expected),
             )
         )
-    identity.check_weights(network, family(precisions), arrays, path)
+    check_weights(network, family(precisions), arrays, path)
     for own, released in names.items():
         variables[own].load(arrays[released], session)
     return digest(arrays)
@@ -133,8 +282,8 @@ def assign(
 
 def _hint(network, arrays, expected):
     """What to pass instead, where the checkpoint is of another family, precision or width."""
-    found = identity.width(network, {name: array.shape for name, array in arrays.items()})
-    asked = identity.width(network, expected)
+    found = width(network, {name: array.shape for name, array in arrays.items()})
+    asked = width(network, expected)
     if set(arrays) == set(expected) and found != asked and None not in (found, asked):
         text = " (its nb_filters is %d, but nb_filters=%d is asked for: leave that out)"
         return text % (found, asked)
@@ -157,121 +306,3 @@ def released_arrays(network: Architecture, precisions, model, session) -> Dict[s
     names = network.names(family(precisions))
     values = session.run({own: variables[own] for own in names})
     return {released: values[own] for own, released in names.items()}
-
-
-def manifest() -> dict:
-    """The manifest that comes with the package: our members and the authors' nine.
-
-    Raises:
-      CheckpointError: if it is missing or damaged.
-    """
-    advice = "install the package again, or get it back by git checkout"
-    try:
-        with open(MANIFEST, encoding="utf8") as file:
-            content = json.load(file)
-    except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise CheckpointError("%s cannot be read (%s): %s" % (MANIFEST, reason, advice))
-    members = content.get("members") if isinstance(content, dict) else None
-    if not isinstance(members, list) or not all(
-        isinstance(entry, dict) and isinstance(entry.get(key), str)
-        for entry in members
-        for key in ("path", "sha256")
-    ):
-        raise CheckpointError("%s is damaged (no list of members): %s" % (MANIFEST, advice))
-    return content
-
-
-def describe(path: str) -> str:
-    """One line on what a checkpoint holds: architecture, bits, width, digest, whether it is known.
-
-    Raises:
-      CheckpointError: if it cannot be read, is of no known network, or contradicts the manifest or
-        the training.json beside it.
-    """
-    arrays = read(path)
-    sha256, folder = digest(arrays), os.path.dirname(find_prefix(path))
-    network, kind = _recognised(path, arrays)
-    record = identity.training_record(folder)
-    told = record["precisions"] if record else ["fp" if kind == "fp" else "bits not known"]
-    identity.check_record(folder, network, told, sha256)
-    identity.check_weights(network, kind, arrays, path)
-    width = identity.width(network, {name: array.shape for name, array in arrays.items()})
-    return "%s: %s %s, %s, %s filters, %d weights, sha256 %s, %s" % (
-        path,
-        FAMILIES[kind],
-        network.name,
-        identity.bits(told),
-        width,
-        sum(array.size for array in arrays.values()),
-        sha256,
-        _listed(folder, sha256),
-    )
-
-
-def _recognised(path, arrays):
-    """(architecture, family) that weights are of, by their names."""
-    for network in architectures().values():
-        for kind in network.families:
-            if set(network.names(kind).values()) == set(arrays):
-                return network, kind
-    raise CheckpointError(
-        "%s is of no network that this project knows; its variables: %s"
-        % (path, ", ".join("%s %s" % (n, _shape(a.shape)) for n, a in arrays.items()))
-    )
-
-
-def _listed(folder, sha256):
-    """Where the manifest lists weights; `CheckpointError` if it lists others for that folder."""
-    entries = manifest()["members"] if os.path.lexists(MANIFEST) else []
-    for entry in entries:
-        here = os.path.realpath(os.path.join(ROOT, entry["path"])) == os.path.realpath(folder)
-        if here and entry["sha256"] != sha256:
-            raise CheckpointError(
-                "%s has sha256 %s, but %s says %s: fetch both again"
-                % (folder, sha256, MANIFEST, entry["sha256"])
-            )
-    known = [entry["path"] for entry in entries if entry["sha256"] == sha256]
-    return "%s of empir/published/manifest.json" % known[0] if known else _NOT_LISTED
-
-
-_NOT_LISTED = "not one of empir/published/manifest.json"
-
-
-def update_manifest():
-    """Write the members below checkpoints/, as their training.json say, to the manifest.
-
-    Raises:
-      EmpirError: if the package is not run from a clone, or weights are not those of training.json.
-    """
-    clone.require("empir checkpoints manifest")
-    entries = []
-    pattern = os.path.join(ROOT, "checkpoints", "**", identity.RECORD)
-    for path in sorted(glob.glob(pattern, recursive=True)):
-        folder = os.path.dirname(path)
-        training, arrays = identity.training_record(folder), read(folder)
-        network, _ = _recognised(folder, arrays)
-        sha256 = digest(arrays)
-        identity.check_record(folder, network, training["precisions"], sha256)
-        lacking = [k for k in ("clean_accuracy", "seed", "command") if k not in training]
-        if lacking:
-            raise CheckpointError("%s has no %s" % (path, ", ".join(lacking)))
-        entries.append(
-            {
-                "path": os.path.relpath(folder, ROOT),
-                "architecture": training["network"],
-                "precision": training["precisions"][0],
-                "sha256": sha256,
-                "clean_accuracy": training["clean_accuracy"],
-                "seed": training["seed"],
-                "objective": training.get("objective", {"name": "cross-entropy"})["name"],
-                "command": training["command"],
-                "files": {name: file_digest(os.path.join(folder, name)) for name in _files(folder)},
-            }
-        )
-    content = dict(manifest(), members=entries)
-    write_json(MANIFEST, content)
-
-
-def _files(folder):
-    return sorted(name for name in os.listdir(folder) if name.startswith("model."))

@@ -21,8 +21,7 @@ import math
 from typing import Any, List, Optional, Sequence
 
 from empir.errors import EmpirError
-from empir.models.model import Model
-from empir.models.predictions import Predictions, Predictor
+from empir.models.model import Model, Predictions, Predictor
 from empir.runtime import tf
 
 DECISION_RULES = ("mean_logits", "mean_probs", "vote")

@@ -15,7 +15,7 @@ import numpy as np
 from empir import runtime
 from empir.data import Dataset
 from empir.models import checkpoints
-from empir.models.loading import member_from_arrays
+from empir.models.member import member_from_arrays
 from empir.runtime import progress_bar, tf
 from empir.training import loop, training_folder
 from empir.training.graph import Settings

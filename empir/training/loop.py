@@ -20,7 +20,7 @@ import numpy as np
 from empir import runtime
 from empir.data import Dataset
 from empir.errors import EmpirError
-from empir.models import checkpoints, identity
+from empir.models import checkpoints
 from empir.records import runs
 from empir.runtime import progress_bar, tf
 from empir.training import summaries, training_folder
@@ -85,7 +85,7 @@ def train(
     """
     settings.check()
     if initial:
-        options = identity.with_width(settings.network, initial, settings.options)
+        options = checkpoints.with_width(settings.network, initial, settings.options)
         settings = replace(settings, options=options)
     first = initial and checkpoints.digest(initial)
     description = dict(settings.describe(data), initial=first)
@@ -121,7 +121,7 @@ def _keep(run, description, arrays, keep_state):
     folder = run.folder
     with _written_to(folder.path):
         checkpoints.save(folder.path, arrays)
-        path = os.path.join(folder.path, identity.RECORD)
+        path = os.path.join(folder.path, checkpoints.RECORD)
         runs.write_atomically(path, json.dumps(record, indent=1, sort_keys=True) + "\n")
         folder.finish(keep_state)
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import List, Optional
 
 from empir.errors import EmpirError, ResumeError
-from empir.models import checkpoint_files, identity
+from empir.models import checkpoint_files, checkpoints
 from empir.records import runs
 
 log = logging.getLogger(__name__)
@@ -79,7 +79,7 @@ def _litter(folder):
     return [
         os.path.join(folder, name)
         for name in os.listdir(folder)
-        if name in (_REMOVED, identity.RECORD + ".writing")
+        if name in (_REMOVED, checkpoints.RECORD + ".writing")
         or name.startswith(checkpoint_files.STAGING)
     ]
 
@@ -127,7 +127,7 @@ class Folder:
         """
         if is_unfinished(self.path) or not checkpoint_files.has_checkpoint(self.path):
             return
-        record = identity.training_record(self.path)
+        record = checkpoints.training_record(self.path)
         if record is None:
             raise ResumeError(
                 f"{self.path} holds a checkpoint that was not trained there: use another folder"

@@ -14,9 +14,8 @@ from empir.commands import attack, commandline, defenses
 from empir.data import mnist
 from empir.models import checkpoints
 from empir.runtime import progress_bar
-from tests.models.test_checkpoints import save_trained
 from tests.support.in_process import run_here
-from tests.support.released import narrow, save_members
+from tests.support.released import narrow, save_members, save_trained
 from tests.support.scripts import RESULT, assert_refused
 
 IMAGES, LABELS = "images-idx3-ubyte", "labels-idx1-ubyte"

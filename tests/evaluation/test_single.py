@@ -269,7 +269,7 @@ def test_bad_images_never_reach_an_attack():
 
 def test_shipped_members_reach_their_stated_accuracy():
     """The members of checkpoints/mnist, on the embedded sample."""
-    from empir.models.loading import load_member
+    from empir.models.member import load_member
     from empir.nn import architecture
     from tests.support import MEMBERS
 

@@ -7,8 +7,7 @@ from empir import attacks, runtime
 from empir.attacks.base import as_function
 from empir.fast.engine import Engine
 from empir.models.ensemble import Ensemble
-from empir.models.loading import ready_member
-from empir.models.member import Member
+from empir.models.member import Member, ready_member
 from empir.nn import architecture
 from empir.nn.layers import QuantConv2D, QuantDense, quantize_once
 from empir.nn.precision import FULL, Precision, per_layer

@@ -9,15 +9,14 @@ from empir.commands import checkpoints as command
 from empir.data import mnist
 from empir.errors import CheckpointError, EmpirError
 from empir.evaluation import subjects
-from empir.models import checkpoints, identity
-from empir.models.loading import load_member, member_from_arrays
+from empir.models import checkpoints
+from empir.models.checkpoints import MemberSpec
+from empir.models.member import load_member, member_from_arrays
 from empir.models.model import describe_members
-from empir.models.specs import MemberSpec
 from empir.nn import architecture
 from empir.nn.precision import FULL, Precision, parse_layers
 from empir.runtime import tf
-from tests.models.test_checkpoints import LAYERS, MIXED, save_trained
-from tests.support.released import NAMES, SHAPES, narrow
+from tests.support.released import LAYERS, MIXED, NAMES, SHAPES, narrow, save_trained
 
 MNIST, CIFAR = architecture("MNISTconv"), architecture("CIFARconv")
 BITS = Precision(2, 4)
@@ -117,8 +116,8 @@ def test_the_width_is_in_the_shapes(name, kind):
     network = architecture(name)
     for width in (2, 4, network.nb_filters):
         shapes = dict(zip(network.names(kind).values(), SHAPES[name](width)))
-        assert identity.width(network, shapes) == width
-    assert identity.width(network, {"another": (3, 3)}) is None
+        assert checkpoints.width(network, shapes) == width
+    assert checkpoints.width(network, {"another": (3, 3)}) is None
 
 
 def test_members_of_different_widths_are_told_apart_in_the_record(session, tmp_path):
@@ -202,10 +201,10 @@ WEIGHTS = {
 def test_weights_that_no_training_ends_with_are_named(tmp_path, case):
     name, kind, arrays, says = WEIGHTS[case]
     if says is None:
-        identity.check_weights(architecture(name), kind, arrays, "folder")
+        checkpoints.check_weights(architecture(name), kind, arrays, "folder")
         return
     with pytest.raises(CheckpointError) as error:
-        identity.check_weights(architecture(name), kind, arrays, "folder")
+        checkpoints.check_weights(architecture(name), kind, arrays, "folder")
     assert_one_line(error, "folder", says, "no trained network")
 
 

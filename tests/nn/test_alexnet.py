@@ -14,7 +14,7 @@ import pytest
 
 from empir import attacks, runtime
 from empir.models.ensemble import Ensemble, majority_probs
-from empir.models.loading import ready_member
+from empir.models.member import ready_member
 from empir.nn import architecture, family, quantizers, weights
 from empir.nn.layers import layers_of
 from empir.nn.precision import FULL, Precision, per_layer

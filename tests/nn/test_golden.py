@@ -24,7 +24,7 @@ import pytest
 from empir import attacks
 from empir.attacks.pgd import ProjectedGradientDescent
 from empir.models.ensemble import Ensemble, majority_probs
-from empir.models.loading import ready_member
+from empir.models.member import ready_member
 from empir.nn import architecture, family, quantizers, weights
 from empir.nn.precision import FULL, Precision, per_layer
 from empir.nn.quantizers import DoReFaActivations, DoReFaWeights

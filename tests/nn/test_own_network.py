@@ -10,8 +10,7 @@ from empir.commands import attack, commandline
 from empir.data import mnist
 from empir.errors import EmpirError
 from empir.fast.engine import engine_for
-from empir.models.loading import load_member
-from empir.models.member import Member
+from empir.models.member import Member, load_member
 from empir.nn import Architecture
 from empir.nn.precision import FULL, Precision
 from empir.runtime import keras, tf

@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 
 from empir import attacks
+from empir.commands import checkpoints as command
 from empir.data import mnist
 from empir.errors import CheckpointError, EmpirError
 from empir.models import checkpoints
 from empir.models.ensemble import Ensemble
-from empir.models.loading import load_member
+from empir.models.member import load_member
 from empir.nn import architecture, weights
 from empir.nn.precision import FULL, Precision
 from empir.nn.quantizers import NormalWeights
@@ -81,7 +82,7 @@ def test_it_trains_to_a_checkpoint_that_is_read_back_and_attacked(tmp_path, sess
     factor = trained["fp_randsrelu3_fp_init/activation_scalar"]
     assert factor.shape == () and factor != np.float32(0.05)
     assert checkpoints.digest(checkpoints.read(folder)) == checkpoints.digest(trained)
-    assert "full-precision MNISTconvRand, fp, 4 filters" in checkpoints.describe(folder)
+    assert "full-precision MNISTconvRand, fp, 4 filters" in command.describe(folder)
 
     member = load_member(NETWORK, FULL, folder, session)
     assert member.draws and member.engine is None and member.is_full_precision

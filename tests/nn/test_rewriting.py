@@ -18,7 +18,7 @@ from empir import runtime
 from empir.attacks.base import as_function
 from empir.data import Dataset
 from empir.models.ensemble import Ensemble
-from empir.models.loading import member_from_arrays
+from empir.models.member import member_from_arrays
 from empir.nn import Architecture
 from empir.nn.layers import CUSTOM_OBJECTS, QuantConv2D, QuantDense
 from empir.nn.precision import Precision, per_layer

@@ -14,8 +14,7 @@ import numpy as np
 from empir import attacks, runtime
 from empir.models.ensemble import Ensemble
 from empir.models.keras_member import KerasMember
-from empir.models.loading import ready_member
-from empir.models.member import Member
+from empir.models.member import Member, ready_member
 from empir.nn import architecture
 from empir.nn.layers import QuantDense
 from empir.nn.precision import FULL, Precision, per_layer

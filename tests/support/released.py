@@ -1,5 +1,6 @@
 """Random weights of narrow networks under their released names, for tests of files and scripts."""
 
+import json
 import os
 
 import numpy as np
@@ -99,3 +100,16 @@ def save_members(folder, network="MNISTconv", width=WIDTH):
     """Save the checkpoints of `MEMBERS` below a folder."""
     for name, kind, seed in MEMBERS:
         checkpoints.save(os.path.join(folder, name), narrow(kind, width, seed, network))
+
+
+#: Precisions of a network with other bits in each layer, and how a flag says them.
+LAYERS, MIXED = ["w2a4", "w4a2", "fp"], "w2a4/w4a2/fp"
+
+
+def save_trained(folder, arrays, precisions, **changes):
+    """Save weights with a training.json, as a training does; returns the folder."""
+    checkpoints.save(folder, arrays)
+    record = dict(network="MNISTconv", precisions=precisions, sha256=checkpoints.digest(arrays))
+    with open(os.path.join(folder, "training.json"), "w") as file:
+        json.dump(dict(record, **changes), file)
+    return folder

@@ -11,7 +11,7 @@ from empir import runtime
 from empir.data import mnist
 from empir.errors import EmpirError, ResumeError
 from empir.models import checkpoints
-from empir.models.loading import load_member
+from empir.models.member import load_member
 from empir.nn import architecture
 from empir.nn.precision import FULL, Precision
 from empir.runtime import session as new_session
