@@ -141,7 +141,7 @@ TABLE = {
         number="0",
     ),
     "fgsm": Row(
-        "empir.attacks.fgsm:FastGradientMethod",
+        "empir.attacks.pgd:FastGradientMethod",
         {},
         {"eps": "eps"},
         released="majority_probs",
@@ -149,7 +149,7 @@ TABLE = {
         number="2",
     ),
     "bim": Row(
-        "empir.attacks.bim:BasicIterativeMethod",
+        "empir.attacks.pgd:BasicIterativeMethod",
         {},
         _LINF,
         released="full_precision",
@@ -178,7 +178,7 @@ TABLE = {
         order=math.inf,
         cost=0.5,
     ),
-    "noise": Row("empir.attacks.noise:Noise", {}, {"eps": "eps", "seed": "seed"}, cost=0.5),
+    "noise": Row("empir.attacks.pgd:Noise", {}, {"eps": "eps", "seed": "seed"}, cost=0.5),
     "hopskipjump": Row(
         "empir.attacks.hopskipjump:HopSkipJump",
         {},

@@ -11,7 +11,7 @@ import numpy as np
 
 from empir.attacks.base import Assessment, Attack, ModelWithLoss, as_function, in_shares
 from empir.attacks.losses import LOSSES, loss
-from empir.attacks.perturbations import noise, norm, project, unit
+from empir.attacks.pgd import noise, norm, project, unit
 from empir.errors import EmpirError
 from empir.runtime import DEFAULT_SEED, tf
 

@@ -1,7 +1,7 @@
-"""What all attacks share: CleverHans' interface, labels, and the loop of FGSM, BIM and PGD."""
+"""What all attacks share: CleverHans' interface, and what they accept as images and labels."""
 
 import functools
-from typing import NamedTuple, Tuple
+from typing import Callable, NamedTuple, Optional, Tuple
 
 import numpy as np
 from cleverhans import attacks as cleverhans_attacks
@@ -10,12 +10,11 @@ from tensorflow.python.eager.function import defun_with_attributes
 
 from empir import runtime
 from empir.attacks import MOST
-from empir.attacks.inputs import checked_images, checked_labels, label_tensor
-from empir.attacks.perturbations import norm, project, unit
 from empir.errors import EmpirError
 from empir.runtime import keras, tf
 
-NORMS = (np.inf, 1, 2)
+#: Share of the range by which images may leave it: float32 rounds.
+ROUNDING = 1e-5
 
 
 class Assessment(NamedTuple):
@@ -267,103 +266,99 @@ def as_function(build, *like):
     return call
 
 
-class GradientAttack(Attack):
-    """Steps along the gradient of the cross-entropy, projected after each: FGSM, BIM, PGD.
+def checked_images(images, low: Optional[float], high: Optional[float]) -> np.ndarray:
+    """Images [n, ...] for `generate_np` as an array; they must be floats in [low, high] if given.
 
-    Subclasses say where to start (`_start`), how far a step goes (`_step_size`) and whether the
-    perturbation is projected. The loop is one `tf.while_loop`; nothing is differentiated through
-    it, and what does not depend on the perturbation is outside.
+    Raises:
+      EmpirError: for integers, which are mostly 0..255 where [0, 1] is meant; for NaN; for values
+        outside the range.
     """
-
-    def generate(self, x, **kwargs):
-        """Adversarial examples for float32 images x [n, ...], as a tensor of x's shape.
-
-        Parameters are listed in `defaults`; `y` and `y_target` are integers [n] or one-hot
-        [n, classes]. With neither, the model's own decisions are the labels.
-        """
-        self.parse_params(**kwargs)
-        labels, targeted = self._labels(x)
-        labels /= tf.reduce_sum(labels, axis=1, keepdims=True)
-        gradient = as_function(self._gradient, x, labels)
-
-        def attack(x, labels, eta):
-            return self._iterate(x, eta, lambda image: gradient(image, labels), targeted)
-
-        return tf.stop_gradient(in_shares(attack, x, labels, self._start(x), shares=self.shares))
-
-    def _iterate(self, x, eta, gradient, targeted):
-        """All steps from a perturbation; the images that they lead to."""
-        iterations = self._iterations()
-        if iterations == 1:
-            eta = self._step(x, eta, gradient, targeted)
-        else:
-            _, eta = tf.while_loop(
-                lambda i, _: i < iterations,
-                lambda i, eta: (i + 1, self._step(x, eta, gradient, targeted)),
-                (tf.constant(0), eta),
-                shape_invariants=(tf.TensorShape([]), x.shape),
-                parallel_iterations=1,
-                back_prop=False,
+    images = np.asarray(images)
+    if images.dtype.kind != "f" or images.ndim < 2:
+        raise EmpirError(
+            "images are %s %s: give float32 [n, ...], bytes divided by 255"
+            % (images.dtype, images.shape)
+        )
+    flat = images.reshape(len(images), -1)
+    bad = ~np.isfinite(flat).all(axis=1)
+    if bad.any():
+        raise EmpirError("image %d holds NaN or infinity" % int(np.argmax(bad)))
+    numbers = (int, float, np.number)
+    if isinstance(low, numbers) and isinstance(high, numbers) and flat.size:
+        slack = ROUNDING * max(abs(float(low)), abs(float(high)))
+        bad = ((flat < low - slack) | (flat > high + slack)).any(axis=1)
+        if bad.any():
+            worst = flat[int(np.argmax(bad))]
+            raise EmpirError(
+                "image %d holds values of %g to %g, outside [clip_min, clip_max] = [%g, %g]: scale "
+                "the images, or give their range"
+                % (int(np.argmax(bad)), worst.min(), worst.max(), low, high)
             )
-        return self._clip(x + eta)
-
-    def parse_params(self, **kwargs):
-        """See `Attack.parse_params`; the norm order must be inf, 1 or 2."""
-        super().parse_params(**kwargs)
-        if self.ord not in NORMS:
-            raise EmpirError("ord=%r: choose from inf, 1, 2" % (self.ord,))
-        self._check_positive("eps", zero=True)
-        return True
-
-    def _step(self, x, eta, gradient, targeted):
-        image = x + eta
-        direction = self._direction(gradient(image)) * (-1.0 if targeted else 1.0)
-        image = self._clip(image + self._step_size() * direction)
-        return self._project(image - x)
-
-    def _gradient(self, image, labels):
-        if isinstance(self.model, ModelWithLoss):
-            return self.model.assess(image, labels).gradient
-        logits = self._logits_for(image, labels)
-        loss = tf.nn.softmax_cross_entropy_with_logits_v2(labels=labels, logits=logits)
-        (gradient,) = tf.gradients(loss, image)
-        if gradient is None:
-            raise EmpirError("the model's logits do not depend on the image: nothing to attack")
-        return gradient
-
-    def _direction(self, gradient):
-        if self.ord == np.inf:
-            return tf.sign(gradient)
-        if self.ord == 2 and isinstance(self.model, ModelWithLoss):
-            return unit(gradient)  # CleverHans' floor would shorten the steps of small gradients
-        return gradient / norm(gradient, self.ord)
-
-    def _clip(self, image):
-        if self.clip_min is None:
-            return image
-        return tf.clip_by_value(image, self.clip_min, self.clip_max)
-
-    def _start(self, x):
-        return tf.zeros_like(x)
-
-    def _iterations(self):
-        return self.nb_iter
-
-    def _step_size(self):
-        return self.eps_iter
-
-    def _project(self, eta):
-        return project(eta, self.ord, self.eps)
+    return images
 
 
-class IterativeAttack(GradientAttack):
-    """BIM and PGD: `nb_iter` steps of `eps_iter`."""
+def checked_labels(name: str, labels, count: int, classes: Callable[[], int]) -> np.ndarray:
+    """Labels for `generate_np` as one-hot float32 [n, classes], or other weights of classes.
 
-    feedable = GradientAttack.feedable + ("eps", "eps_iter")
+    Args:
+      name: of the parameter, for messages.
+      labels: integers [n], or one-hot [n, classes].
+      count: n.
+      classes: gives the number of classes, where it must be known.
 
-    def parse_params(self, **kwargs):
-        """See `GradientAttack.parse_params`; 1 to `attacks.MOST` iterations."""
-        super().parse_params(**kwargs)
-        self._check_positive("eps_iter")
-        self._check_counts("nb_iter")
-        return True
+    Raises:
+      EmpirError: for another shape or type, an integer that is no class, or a row that is zero.
+    """
+    labels = np.asarray(labels)
+    if labels.dtype.kind not in "biuf" or labels.shape[:1] != (count,):
+        raise _wrong(name, labels.dtype, labels.shape, count)
+    if labels.ndim == 1 and labels.dtype.kind in "iu":
+        number = classes()
+        wrong = (labels < 0) | (labels >= number)
+        if wrong.any():
+            row = int(np.argmax(wrong))
+            raise EmpirError(
+                "%s[%d]=%d is not one of the model's %d classes" % (name, row, labels[row], number)
+            )
+        return np.eye(number, dtype=np.float32)[labels]
+    if labels.ndim != 2:
+        raise _wrong(name, labels.dtype, labels.shape, count)
+    with np.errstate(invalid="ignore"):
+        empty = ~(labels.sum(axis=1) > 0)
+    if empty.any():
+        raise EmpirError(
+            "row %d of %s names no class: it is %s"
+            % (int(np.argmax(empty)), name, labels[int(np.argmax(empty))][:10].tolist())
+        )
+    return labels.astype(np.float32)
+
+
+def label_tensor(name: str, labels, x, classes: Callable[[], int]):
+    """Labels for `generate` as a one-hot tensor of x's type; arguments as of `checked_labels`.
+
+    Integers that are no class are an error where the graph runs.
+
+    Raises:
+      EmpirError: for another shape or type, as far as they are known.
+    """
+    if not isinstance(labels, (tf.Tensor, tf.Variable)):
+        labels = np.asarray(labels)
+        count = x.shape[0].value
+        if count is None and labels.ndim:
+            count = len(labels)
+        return tf.constant(checked_labels(name, labels, count, classes), x.dtype)
+    rank, rows = labels.shape.ndims, x.shape[0].value
+    if rank not in (None, 1, 2) or (rank == 1 and not labels.dtype.is_integer):
+        raise _wrong(name, labels.dtype.name, labels.shape, rows)
+    if rank and None not in (rows, labels.shape[0].value) and labels.shape[0].value != rows:
+        raise _wrong(name, labels.dtype.name, labels.shape, rows)
+    if rank == 1:
+        return tf.gather(tf.eye(classes(), dtype=x.dtype), labels)
+    return tf.cast(labels, x.dtype)
+
+
+def _wrong(name, dtype, shape, count):
+    n = "n" if count is None else count
+    return EmpirError(
+        "%s is %s %s: give integers [%s] or one-hot [%s, classes]" % (name, dtype, shape, n, n)
+    )

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from empir.attacks import vote_losses
 from empir.attacks.base import Assessment, ModelWithLoss
 from empir.attacks.losses import LOSSES, gradient_or_zero, loss
-from empir.attacks.perturbations import unit
+from empir.attacks.pgd import unit
 from empir.errors import EmpirError
 from empir.models.ensemble import Ensemble, mean_logits, mean_probs_logits
 from empir.runtime import tf

@@ -13,8 +13,7 @@ import numbers
 from dataclasses import dataclass
 from typing import Callable, Dict, Optional, Tuple
 
-from empir.attacks.fgsm import FastGradientMethod
-from empir.attacks.pgd import ProjectedGradientDescent
+from empir.attacks.pgd import FastGradientMethod, ProjectedGradientDescent
 from empir.errors import EmpirError
 from empir.fast.engine import engine_for
 from empir.models.member import Member

@@ -5,8 +5,7 @@ import pytest
 
 from empir.attacks import apgd, losses
 from empir.attacks.apgd import AutoPGD
-from empir.attacks.perturbations import unit
-from empir.attacks.pgd import ProjectedGradientDescent
+from empir.attacks.pgd import ProjectedGradientDescent, unit
 from empir.data import mnist
 from empir.errors import EmpirError
 from empir.models.ensemble import Ensemble

@@ -7,11 +7,14 @@ from cleverhans.model import CallableModelWrapper, Model
 from cleverhans.utils_keras import KerasModelWrapper
 
 from empir import attacks
-from empir.attacks.bim import BasicIterativeMethod
 from empir.attacks.cw import CarliniWagnerL2
-from empir.attacks.fgsm import FastGradientMethod
-from empir.attacks.perturbations import project
-from empir.attacks.pgd import MadryEtAl, ProjectedGradientDescent
+from empir.attacks.pgd import (
+    BasicIterativeMethod,
+    FastGradientMethod,
+    MadryEtAl,
+    ProjectedGradientDescent,
+    project,
+)
 from empir.data import mnist
 from empir.errors import EmpirError
 from empir.models.ensemble import Ensemble

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from empir.attacks import noise
+from empir.attacks import pgd
 from empir.errors import EmpirError, ResumeError
 from empir.evaluation import runner, suite
 from empir.evaluation.graph import AttackGraph, Networks
@@ -179,7 +179,7 @@ def test_a_killed_run_goes_on_to_the_same_bytes(case, tmp_path, monkeypatch):
 
 
 def test_an_image_outside_its_ball_is_an_error(case, tmp_path, monkeypatch):
-    monkeypatch.setattr(noise, "project", lambda drawn, order, eps: 2 * drawn)
+    monkeypatch.setattr(pgd, "project", lambda drawn, order, eps: 2 * drawn)
     with pytest.raises(EmpirError, match="noise gave an invalid result: example 0 .* is 0.0"):
         suite.run(case.setting(), str(tmp_path), SPECS[:1], progress=False, analyses=False)
 

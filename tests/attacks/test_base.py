@@ -5,10 +5,8 @@ import pytest
 from cleverhans.model import Model
 
 from empir.attacks.apgd import AutoPGD
-from empir.attacks.bim import BasicIterativeMethod
 from empir.attacks.cw import CarliniWagnerL2
-from empir.attacks.fgsm import FastGradientMethod
-from empir.attacks.pgd import ProjectedGradientDescent
+from empir.attacks.pgd import BasicIterativeMethod, FastGradientMethod, ProjectedGradientDescent
 from empir.attacks.square import SquareAttack
 from empir.errors import EmpirError
 from empir.runtime import tf
