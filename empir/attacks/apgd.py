@@ -63,8 +63,9 @@ class AutoPGD(Attack):
     is then not read.
 
     Parameters: eps, radius; nb_iter, steps; ord; rho, see the module; rand_init, seed, index: as of
-    `pgd.ProjectedGradientDescent`; loss: one of `losses.LOSSES`; y or y_target, integers or
-    one-hot, where reaching y_target is the success; toward, for y of a `ModelWithLoss`: one-hot
+    `pgd.ProjectedGradientDescent`; start: images of x's shape to start from, which are moved into
+    the ball, or None for rand_init to decide; loss: one of `losses.LOSSES`; y or y_target, integers
+    or one-hot, where reaching y_target is the success; toward, for y of a `ModelWithLoss`: one-hot
     classes to lead to, where any wrong class is a success; clip_min, clip_max, or None for no
     clipping.
     """
@@ -77,6 +78,7 @@ class AutoPGD(Attack):
         rand_init=True,
         seed=DEFAULT_SEED,
         index=None,
+        start=None,
         loss="ce",
         y=None,
         y_target=None,
@@ -84,7 +86,7 @@ class AutoPGD(Attack):
         clip_min=None,
         clip_max=None,
     )
-    feedable = Attack.feedable + ("eps", "index", "toward")
+    feedable = Attack.feedable + ("eps", "index", "start", "toward")
 
     def parse_params(self, **kwargs):
         """See `Attack.parse_params`; the norm order is inf or 2, the loss one of `LOSSES`."""
@@ -110,7 +112,8 @@ class AutoPGD(Attack):
         def attack(x, start, *told):
             return self._loop(x, start, lambda image: Assessment(*assess(image, *told)))
 
-        return tf.stop_gradient(in_shares(attack, x, x + self._start(x), *told, shares=self.shares))
+        start = x + self._noise(x) if self.start is None else self.start
+        return tf.stop_gradient(in_shares(attack, x, start, *told, shares=self.shares))
 
     def _assess(self, targeted, image, labels, toward=None):
         """`Assessment` of images; `labels` are to be reached if the attack is targeted."""
@@ -194,7 +197,7 @@ class AutoPGD(Attack):
             best_then=tf.where(here, state.best_loss, state.best_then),
         )
 
-    def _start(self, x):
+    def _noise(self, x):
         if not self.rand_init:
             return tf.zeros_like(x)
         drawn = noise(x, self.seed, self.index, normal=self.ord == 2)

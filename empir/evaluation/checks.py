@@ -4,13 +4,13 @@ The criteria follow Carlini et al. 2019 (arXiv 1902.06705) and AutoAttack's flag
 2020, arXiv 2003.01690); docs/robustness.md explains each, and what to do about it.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Callable, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
 from empir.evaluation.probes import Probe
-from empir.evaluation.suites import ITERATIONS, LeftOut
+from empir.evaluation.suites import LeftOut
 
 #: Shares of the images above which a check fails.
 ZERO_IMAGES = 0.01  # with a zero gradient
@@ -22,6 +22,14 @@ OTHER_CHUNK = 0.05  # with logits that depend on the chunk
 #: Change of the accuracy by the last doubling of iterations above which the attack has not
 #: converged: in absolute terms, and as a share of the accuracy before.
 NOT_CONVERGED, NOT_CONVERGED_SHARE = 0.02, 0.1
+#: If the last of the suite's random starts succeeds on more than this share of the images that were
+#: left to it, more starts would find more.
+LAST_START = 0.05
+#: The best attack that sees only decisions must succeed on at least this share of the images on
+#: which Auto-PGD succeeds at a larger radius.
+BY_DECISIONS = 0.5
+#: The suite's attack with several random starts.
+STARTS = "apgd-restarts"
 #: If random noise succeeds on more than this share of the images that an attack succeeds on, the
 #: attack counts as no better than noise.
 AS_GOOD = 0.5
@@ -56,6 +64,9 @@ class Evidence:
       probe: of the model.
       success: attack -> bool [n], whether it succeeded on each of the first n images, whatever n.
       correct: bool [all], images that are classified correctly when clean.
+      curves: of `curves.measure`.
+      starts: "success", bool [n], and "rounds", int [n], the number of starts made, of the suite's
+        attack with several random starts; empty if there is none.
       left_out: attacks of the whole suite that could not be run; None = the suite is not the
         default one, so that nobody can say.
     """
@@ -63,13 +74,19 @@ class Evidence:
     probe: Probe
     success: Dict[str, np.ndarray]
     correct: np.ndarray
+    curves: dict = field(default_factory=dict)
+    starts: dict = field(default_factory=dict)
     left_out: Optional[Sequence[LeftOut]] = None
 
     @classmethod
     def of(
-        cls, evaluation, probe: Probe, left_out: Optional[Sequence[LeftOut]] = None
+        cls,
+        evaluation,
+        probe: Probe,
+        curves: dict,
+        left_out: Optional[Sequence[LeftOut]] = None,
     ) -> "Evidence":
-        """The evidence of a `suite.Evaluation`."""
+        """The evidence of a `suite.Evaluation`; the other arguments are attributes."""
         success = {
             row["name"]: evaluation.arrays(row["name"], ["success"])["success"]
             for row in evaluation.rows
@@ -77,7 +94,9 @@ class Evidence:
         }
         data = evaluation.setting.data
         correct = evaluation.clean["decision"] == data.labels
-        return cls(probe, success, correct, left_out)
+        several = [row["name"] for row in evaluation.rows if row["name"] == STARTS]
+        starts = evaluation.arrays(STARTS, ("success", "rounds")) if several else {}
+        return cls(probe, success, correct, curves, starts, left_out)
 
     def pair(self, *names: str) -> Tuple[np.ndarray, np.ndarray]:
         """Two attacks' successes, on the images that both attacked."""
@@ -148,25 +167,53 @@ def _noise(evidence):
 def _large_radius(evidence):
     accuracy = 1 - float(evidence.success["control-range"].mean())
     return accuracy == 0, (
-        "At a radius that holds every image, accuracy under Auto-PGD on the cross-entropy is "
+        "At a radius that holds every image, accuracy under Auto-PGD is "
         f"{_percent(accuracy)}; it must be 0."
     )
 
 
+def has_converged(points: Sequence[Sequence[float]]) -> bool:
+    """Whether the last doubling of a curve of accuracy against iterations changed little."""
+    if len(points) < 2:
+        return False
+    before, after = (accuracy for _, accuracy in points[-2:])
+    return abs(before - after) <= min(NOT_CONVERGED, NOT_CONVERGED_SHARE * before)
+
+
 def _convergence(evidence):
-    few, many = sorted(_iterations(evidence.success))[-2:]
-    before, after = (1 - float(evidence.success["steps-%d" % n].mean()) for n in (few, many))
-    change = abs(before - after)
-    return change <= min(NOT_CONVERGED, NOT_CONVERGED_SHARE * before), (
-        "Accuracy is %s after %d iterations and %s after %d."
-        % (_percent(before), few, _percent(after), many)
+    points = evidence.curves.get("steps", ())
+    if len(points) < 2:
+        return None, "Not judged: there is no curve of accuracy against iterations."
+    (few, before), (many, after) = points[-2:]
+    text = "Accuracy is %s after %d iterations and %s after %d."
+    return has_converged(points), text % (_percent(before), few, _percent(after), many)
+
+
+def _restarts(evidence):
+    success, starts = evidence.starts.get("success", ()), evidence.starts.get("rounds", ())
+    if not len(success):
+        return None, "Not judged: no image was left to the attack with several random starts."
+    if success.all():
+        return True, "No image is left after %d random starts." % starts.max()
+    last = starts.max()
+    left = starts == last
+    share = float(success[left].mean())
+    return share <= LAST_START, "Random start %d succeeds on %s of the %d images left to it." % (
+        last,
+        _percent(share),
+        left.sum(),
     )
 
 
-def _iterations(success):
-    """Iterations of the curve's attacks."""
-    parts = [name.split("-") for name in success]
-    return [int(part[1]) for part in parts if part[0] == "steps"]
+def _decisions(evidence):
+    guided = evidence.success["control-gradient"]
+    found = {name: evidence.success.get("control-" + name) for name in ("hopskipjump", "rays")}
+    counts = {name: int((guided & by).sum()) for name, by in found.items() if by is not None}
+    told = ", ".join("%s on %d" % item for item in counts.items())
+    return bool(max(counts.values()) >= BY_DECISIONS * guided.sum()), (
+        "At a larger radius Auto-PGD succeeds on %d of %d images; of these %s."
+        % (guided.sum(), len(guided), told)
+    )
 
 
 def _chunk_size(evidence):
@@ -219,10 +266,12 @@ CHECKS: Dict[str, Tuple[str, Tuple[str, ...], Callable]] = {
     "black-box": ("Gradients beat blind search", ("control-square", "apgd-ce"), _black_box),
     "noise": ("Attacks beat noise", ("noise", "apgd-ce"), _noise),
     "large-radius": ("A large radius leaves nothing", ("control-range",), _large_radius),
-    "convergence": (
-        "More iterations change nothing",
-        tuple("steps-%d" % count for count in ITERATIONS[-2:]),
-        _convergence,
+    "convergence": ("More iterations change nothing", (), _convergence),
+    "restarts": ("More random starts change nothing", (), _restarts),
+    "decisions": (
+        "An attack that sees only decisions works",
+        ("control-gradient", "control-hopskipjump"),
+        _decisions,
     ),
     "chunk-size": ("Results do not depend on the chunk", (), _chunk_size),
     "seed": ("Results do not depend on the seed", ("apgd-ce", "control-seed"), _seed),

@@ -112,6 +112,7 @@ class AttackGraph:
         self._labels = tf.placeholder(tf.float32, [None, data.num_classes], "labels")
         self._toward = tf.placeholder(tf.float32, [None, data.num_classes], "toward")
         self._index = tf.placeholder(tf.int64, [None], "index")
+        self._starts = tf.placeholder(tf.float32, self._images.shape, "starts")
         self._search = self._eps = self._clean = None
         if clean or attacks.row(spec.attack).decision_only:
             self._clean = in_shares(self._outputs, self._images, shares=setting.shares)
@@ -144,6 +145,8 @@ class AttackGraph:
         feeds["y_target" if targets in (EVERY, DRAWN) else "y"] = self._labels
         if targets == LIKELY:
             feeds["toward"] = self._toward
+        if self._spec.start is not None:
+            feeds["start"] = self._starts
         for name in ("y_target", "toward"):
             if name in feeds and not row.takes(name):
                 raise EmpirError(f"--targeted: the attack {self._spec.attack} takes no targets")
@@ -187,7 +190,8 @@ class AttackGraph:
           index: int64 [n], number of each example, for its random numbers.
           eps: radius, for attacks that are fed it.
           toward: int [n], classes to lead to with targets `LIKELY`.
-          starts: misclassified images of the same shape, for attacks that see decisions only.
+          starts: images of the same shape that the attack starts from, for a spec that has a
+            `start`; for attacks that see decisions only they are misclassified ones.
 
         Returns:
           What `clean` gives of the adversarial images; adversarial, float32 [n, h, w, c]; and the
@@ -202,6 +206,8 @@ class AttackGraph:
         feed[self._toward] = eye[labels if toward is None else toward]
         if self._eps is not None:
             feed[self._eps] = eps
+        if starts is not None:
+            feed[self._starts] = starts
         found = self._decided(self._networks.session.run(self._attacked, feed))
         return dict(found, **distances(images, found["adversarial"]))
 

@@ -32,7 +32,7 @@ def attack_examples(
       rows: int64 [n], numbers of the examples; the image of example i is i over
         `examples_per_image`.
       clean: what `AttackGraph.clean` gives of the images of these examples; with targets `LIKELY`
-        also "ranking" of `rank_wrong_classes`; for attacks that see decisions only also "starts".
+        also "ranking" of `rank_wrong_classes`; for attacks that start from given images "starts".
 
     Returns:
       Per example what `AttackGraph.attack` gives; "success", bool [n], whether the image is

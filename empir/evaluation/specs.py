@@ -1,6 +1,6 @@
 """Attacks of an evaluation as data."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Optional
 
 from empir import attacks
@@ -28,7 +28,11 @@ class AttackSpec:
       targets: `NONE`, `LIKELY`, `EVERY` or `DRAWN`.
       labels: `TRUE` or `DECIDED`.
       everyone: attack every image, not only those that no attack before has misclassified.
-      images: attack only so many of them; None: all.
+      images: attack only so many of them, the first; None: all.
+      pilot: if the attack succeeds on one of those `images`, attack the others too (`rest`).
+      at_most: attack only if no more than so many images remain; None: always.
+      start: name of an attack before this one; the images that it led to are where this one starts,
+        instead of a random point.
       eps: radius, if it is not the threat model's.
       seed: added to the evaluation's seed.
       part: what the attack is for: "suite", "control", or the curve "radius", "steps", "restarts"
@@ -46,6 +50,9 @@ class AttackSpec:
     labels: str = TRUE
     everyone: bool = False
     images: Optional[int] = None
+    pilot: bool = False
+    at_most: Optional[int] = None
+    start: Optional[str] = None
     eps: Optional[float] = None
     seed: int = 0
     part: str = "suite"
@@ -55,6 +62,9 @@ class AttackSpec:
         """The attack as plain data, under the names that records of a suite have."""
         kept = ("name", "attack", "steps", "everyone", "images", "eps", "seed", "part")
         described = {name: getattr(self, name) for name in kept}
+        for name in ("pilot", "at_most", "start"):
+            if getattr(self, name):
+                described[name] = getattr(self, name)
         has_choice = attacks.row(self.attack).takes("loss")
         described["goal"] = str(self.view) if self.view and has_choice else None
         described["rounds"] = self.restarts
@@ -79,11 +89,17 @@ class AttackSpec:
             found["ord"] = threat.order
         return dict(found, **self.parameters)
 
+    @property
+    def rest(self) -> "AttackSpec":
+        """The attack on those images that the pilot left out."""
+        return replace(self, name=f"{self.name}-rest", images=None, pilot=False, at_most=None)
+
     def graph_key(self) -> tuple:
         """What attacks share that have the same operations, to which the radius may be fed."""
         eps = None if attacks.row(self.attack).is_fed("eps") else self.eps
         parameters = tuple(sorted(self.parameters.items()))
-        return self.attack, self.view, self.steps, self.targets, self.seed, eps, parameters
+        started = self.start is not None
+        return self.attack, self.view, self.steps, self.targets, self.seed, eps, started, parameters
 
     def work(self, images: int) -> float:
         """Cost on so many images, in steps of Auto-PGD on one image, if no image ends early."""

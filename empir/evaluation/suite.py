@@ -103,6 +103,7 @@ class Evaluation:
         self._storage = Storage(out, run, runtime.parallelism())
         self._ahead, self._done = list(ahead), []
         self._opened, self._graph, self._key = contextlib.ExitStack(), None, None
+        self._starts = None  # of the attack that runs: "row" and "adversarial" of another
 
     def close(self):
         """Close the graph of the last attack."""
@@ -155,10 +156,20 @@ class Evaluation:
         )
         return found
 
+    def run_with_pilot(self, spec: AttackSpec):
+        """Run an attack; if it is a pilot and succeeds, also on the images that it left out."""
+        found = self.run(spec)
+        if spec.pilot and found["success"].any():
+            rest = np.setdiff1d(np.flatnonzero(self.correct), found["row"])
+            if len(rest):
+                self.run(spec.rest, rest)
+
     def _images(self, spec):
         """Images that an attack would attack now."""
-        everyone = np.arange(len(self.correct))
-        return (everyone if spec.everyone else np.flatnonzero(self.correct))[: spec.images]
+        remaining = np.flatnonzero(self.correct)
+        if spec.at_most is not None and len(remaining) > spec.at_most:
+            return remaining[:0]
+        return (np.arange(len(self.correct)) if spec.everyone else remaining)[: spec.images]
 
     def _outlook(self):
         """The time that the attacks ahead take, in words; nothing where it is not known yet."""
@@ -176,6 +187,8 @@ class Evaluation:
         if row is not None:
             return row
         store, size = self._storage.store(spec, images), self.setting.batch_size
+        if spec.start is not None:
+            self._starts = self.arrays(spec.start, ("row", "adversarial"))
         # An attack on no images still leaves arrays, of no rows.
         chunks = [images[start : start + size] for start in range(0, max(len(images), 1), size)]
         runner.fill(
@@ -196,6 +209,7 @@ class Evaluation:
             seconds=round(float(store.column("seconds", starts).sum()), 3),
         )
         self._storage.keep(spec, images, store, starts, row)
+        self._starts = None
         return row
 
     def _attack(self, spec, rows):
@@ -208,6 +222,9 @@ class Evaluation:
         if attacks.row(spec.attack).decision_only:
             decisions = self.clean["decision"]
             clean["starts"] = runner.starting_images(self.setting, rows, decisions)
+        elif spec.start is not None:
+            places = np.searchsorted(self._starts["row"], rows)
+            clean["starts"] = self._starts["adversarial"][places]
         graph = self._graph_of(spec)
         found = runner.attack_examples(graph, self.setting, spec, rows, clean)
         found.update(row=rows, rounds=found["restarts"])
@@ -258,6 +275,7 @@ def _run(setting, out, specs, *, progress, analyses, effort):
             specs = suites.adaptive(
                 networks.ensemble, norm, outside=others, effort=effort, classes=classes
             )
+        own = suites.own_view(networks.ensemble)
         head = describe(setting, networks)
         runs.claim(out, dict(head, trials=[s.describe() for s in specs]), True, "evaluation")
         analyses = analyses or _has_analyses(out)
@@ -265,15 +283,19 @@ def _run(setting, out, specs, *, progress, analyses, effort):
         probe = probes.probe(setting, networks) if analyses else None
     measured = {"left_out": [attack.describe() for attack in missing or ()]}
     measured.update(curves={}, verdicts=[])
-    compared = suites.controls(setting.threat.norm, setting.largest_radius) if analyses else ()
-    ahead = (*specs, *compared, *(curves.specs_of(setting, effort) if analyses else ()))
+    compared, measured_by = (), ()
+    if analyses:
+        compared = suites.controls(setting.threat, setting.largest_radius, own)
+        measured_by = curves.specs_of(setting, effort, own)
+    ahead = (*specs, *compared, *measured_by)
     how = dict(ahead=ahead, progress=progress, run=runs.digest(head))
     with contextlib.closing(Evaluation(setting, out, clean, **how)) as evaluation:
         for spec in (*specs, *compared):
-            evaluation.run(spec)
+            evaluation.run_with_pilot(spec)
         if analyses:
-            measured["curves"] = curves.measure(evaluation, effort)
-            found = checks.judge(checks.Evidence.of(evaluation, probe, missing))
+            measured["curves"] = curves.measure(evaluation, effort, own)
+            evidence = checks.Evidence.of(evaluation, probe, measured["curves"], missing)
+            found = checks.judge(evidence)
             measured["verdicts"] = [check.describe() for check in found]
     record = _record(head, evaluation, measured)
     runs.write_json(os.path.join(out, "result.json"), record)

@@ -1,18 +1,29 @@
 """Suites of attacks as data: the adaptive suite, its controls, and the attacks of the curves."""
 
 import itertools
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, astuple, dataclass, replace
 from typing import Tuple
 
 from empir import attacks
 from empir.errors import EmpirError
 from empir.evaluation.specs import DECIDED, LIKELY, AttackSpec
+from empir.evaluation.threat import Threat
 from empir.evaluation.views import EOT_SAMPLES, ViewSpec
 from empir.models.ensemble import Ensemble
 
 #: Number of images that the controls and the curves attack: the first of those evaluated. The
-#: curve of CW's distances attacks a quarter of them.
-SAMPLE = 200
+#: curve of iterations, by which convergence is judged, has more; that of CW's distances a quarter.
+SAMPLE, CONVERGENCE_SAMPLE = 200, 500
+#: Number of images on which an attack is tried that seldom finds anything more
+#: (`AttackSpec.pilot`).
+PILOT = 50
+#: Steps of the long attacks. The first has so many restarts; the second one, which has more,
+#: attacks only if at most so many images are left.
+LONG_STEPS, LONG_RESTARTS = 1000, 3
+FINAL_RESTARTS, FINAL_IMAGES = 20, 20
+#: Number of images on which attacks that see only decisions show that they can succeed at all, and
+#: the radius, as a multiple of the evaluation's, but at most half of the range of images.
+DECISION_SAMPLE, DECISION_RADIUS = 20, 4
 #: Radii at which the curve of accuracy is measured, as multiples of the evaluation's radius. Those
 #: that are larger than the range of pixel values are left out.
 RADII = (1 / 16, 1 / 8, 1 / 4, 3 / 8, 1 / 2, 5 / 8, 3 / 4, 1, 1.25, 1.5, 2, 3, 4, 8, 16, 32, 64)
@@ -20,8 +31,10 @@ RADII = (1 / 16, 1 / 8, 1 / 4, 3 / 8, 1 / 2, 5 / 8, 3 / 4, 1, 1.25, 1.5, 2, 3, 4
 #: than half of the images classified correctly.
 HALVINGS = 6
 #: Numbers of iterations, and of restarts, at which the convergence curves are measured. A suite
-#: with more of them doubles the last one until it reaches its own.
+#: with more of them doubles the last one until it reaches its own. That of iterations is doubled
+#: further, up to `MOST_ITERATIONS`, until it has converged.
 ITERATIONS = (10, 20, 40, 80, 160)
+MOST_ITERATIONS = 1280
 RESTARTS = (1, 2, 5, 10)
 CW_ITERATIONS = 100
 
@@ -65,7 +78,7 @@ def adaptive(
     effort: Effort = Effort(),
     classes: int = 10,
 ) -> Tuple[AttackSpec, ...]:
-    """The adaptive suite for an ensemble: cheap attacks first, those without gradients last.
+    """The adaptive suite for an ensemble: cheap attacks first, those that seldom succeed last.
 
     Args:
       ensemble: its members decide which views there are.
@@ -75,49 +88,33 @@ def adaptive(
       classes: number of classes. Losses that compare the three largest logits are left out if there
         are fewer than three.
     """
-    steps, half = effort.nb_iter, (effort.nb_iter + 1) // 2
-    targets = min(9, classes - 1)
     several = len(ensemble.members) > 1
     quantized = any(p.activation_bits for member in ensemble.members for p in member.precisions)
-    specs = _on_every_image()
-    if classes > 2:
-        specs += [
-            _apgd("dlr", "mean_logits", "dlr", steps=steps),
-            _apgd("scaled-ce", "mean_logits", "ce", True, steps=steps),
-        ]
-    transfers = [f"outside{number + 1}" for number in range(outside)]
-    if several:
-        specs += [
-            _apgd("probs", "mean_probs", "ce", steps=steps),
-            _apgd("balanced", "balanced", "margin", steps=steps),
-        ]
-        transfers = [f"member{number + 1}" for number in range(len(ensemble.members))] + transfers
-    specs += [_apgd(name, name, "margin", steps=half) for name in transfers]
+    own = own_view(ensemble)
+    specs = _on_every_image() + _on_the_decision(ensemble, own, effort.nb_iter, classes)
     if quantized:
         outputs = "balanced" if several else "mean_logits"
-        specs += [
-            _apgd(backward, outputs, "margin", False, backward, steps=steps)
-            for backward in ("open", "smooth")
-        ]
-    specs += [
-        _apgd("restarts", "mean_logits", "margin", steps=steps, restarts=effort.restarts),
-        _apgd("targeted", "mean_logits", "margin", steps=steps, restarts=targets, targets=LIKELY),
-    ]
-    decided_by = ViewSpec()
-    if several and ensemble.combine == "vote":
-        decided_by = ViewSpec("vote")
-        specs += _against_the_vote(steps, effort.restarts, targets)
+        specs.append(_apgd("smooth", outputs, "margin", False, "smooth", steps=effort.nb_iter))
+    specs += _with_restarts(own, effort)
+    specs += _with_pilots(ensemble, own, outside, effort.nb_iter, classes)
     if ensemble.draws:
         specs = [_sampled(spec) for spec in specs]
-        decided_by = replace(decided_by, samples=EOT_SAMPLES)
+        own = replace(own, samples=EOT_SAMPLES)
     specs = _with_starts_of_their_own(specs)
     if norm == "linf":
         specs += [
-            AttackSpec("square", "square", decided_by, steps=1000),
-            AttackSpec("rays", "rays", steps=1000),
+            AttackSpec("square", "square", own, steps=2000, images=PILOT, pilot=True),
+            AttackSpec("rays", "rays", steps=1000, images=PILOT, pilot=True),
         ]
-    specs.append(AttackSpec("hopskipjump", "hopskipjump", steps=10, images=50))
+    specs.append(AttackSpec("hopskipjump", "hopskipjump", steps=10, images=20, pilot=True))
     return tuple(specs)
+
+
+def own_view(ensemble: Ensemble) -> ViewSpec:
+    """The view whose margin is positive where the ensemble's decision rule is wrong."""
+    if len(ensemble.members) == 1 or ensemble.combine == "mean_logits":
+        return ViewSpec()
+    return ViewSpec("vote" if ensemble.combine == "vote" else "mean_probs")
 
 
 def _on_every_image():
@@ -126,18 +123,60 @@ def _on_every_image():
         AttackSpec("noise", "noise", restarts=10, everyone=True),
         AttackSpec("fgsm", "fgsm", ViewSpec("mean_logits", "ce"), everyone=True),
         _apgd("ce", "mean_logits", "ce", steps=40, everyone=True),
-        _apgd("margin", "mean_logits", "margin", steps=40, everyone=True),
+        _apgd("margin", "mean_logits", "margin", steps=40),
     ]
 
 
-def _against_the_vote(steps, restarts, targets):
-    """Attacks that follow how the majority vote is decided, which the mean does not tell."""
-    specs = [_apgd("vote", "vote", "margin", steps=steps)]
-    specs += [_apgd(f"vote-{loss}", "vote", loss, steps=steps) for loss in ("next", "sum")]
-    return specs + [
-        _apgd("vote-restarts", "vote", "sum", steps=steps, restarts=restarts),
-        _apgd("vote-targeted", "vote", "margin", steps=steps, restarts=targets, targets=LIKELY),
+def _on_the_decision(ensemble, own, steps, classes):
+    """Attacks that follow the decision rule, and one that no member dominates.
+
+    The last one starts from where another view led to.
+    """
+    specs = []
+    if own.outputs == "vote":
+        specs += [_apgd("vote", "vote", "margin", steps=steps)]
+        specs += [_apgd(f"vote-{loss}", "vote", loss, steps=steps) for loss in ("next", "sum")]
+    elif classes > 2:
+        specs.append(_apgd("dlr", own.outputs, "dlr", steps=steps))
+    if len(ensemble.members) > 1:
+        specs.append(_apgd("balanced", "balanced", "margin", steps=steps))
+    if specs:
+        view = astuple(own)
+        specs.append(_apgd("continued", *view, steps=steps, start=specs[-1].name))
+    return specs
+
+
+def _with_restarts(own, effort):
+    """Attacks on the decision rule with several random starts: short, then long."""
+    loss = "sum" if own.outputs == "vote" else "margin"
+    long = dict(steps=max(LONG_STEPS, effort.nb_iter), restarts=LONG_RESTARTS)
+    return [
+        _apgd("restarts", own.outputs, loss, steps=effort.nb_iter, restarts=effort.restarts),
+        _apgd("long", *astuple(own), images=PILOT, pilot=True, **long),
     ]
+
+
+def _with_pilots(ensemble, own, outside, steps, classes):
+    """Attacks that seldom find anything more, which a few images show; and a long final one."""
+    several = len(ensemble.members) > 1
+    targets = dict(restarts=min(9, classes - 1), targets=LIKELY)
+    specs, half = [_apgd("targeted", *astuple(own), steps=steps, **targets)], (steps + 1) // 2
+    if own.outputs == "vote" and classes > 2:
+        specs.append(_apgd("dlr", "mean_logits", "dlr", steps=steps))
+    if classes > 2:
+        specs.append(_apgd("scaled-ce", "mean_logits", "ce", True, steps=steps))
+    if several:
+        specs.append(_apgd("probs", "mean_probs", "ce", steps=steps))
+    if any(p.activation_bits for member in ensemble.members for p in member.precisions):
+        outputs = "balanced" if several else "mean_logits"
+        specs.append(_apgd("open", outputs, "margin", False, "open", steps=steps))
+    transfers = [f"member{k + 1}" for k in range(len(ensemble.members))] if several else []
+    transfers += [f"outside{k + 1}" for k in range(outside)]
+    specs += [_apgd(name, name, "margin", steps=half) for name in transfers]
+    specs = [replace(spec, images=PILOT, pilot=True) for spec in specs]
+    final = dict(restarts=FINAL_RESTARTS, at_most=FINAL_IMAGES)
+    final["steps"] = max(LONG_STEPS, steps)
+    return specs + [_apgd("final", *astuple(own), **final)]
 
 
 def _with_starts_of_their_own(specs):
@@ -202,40 +241,47 @@ def left_out(norm: str, outside: int, classes: int) -> Tuple[LeftOut, ...]:
     return tuple(found)
 
 
-def controls(norm: str, whole: float) -> Tuple[AttackSpec, ...]:
+def controls(threat: Threat, whole: float, own: ViewSpec) -> Tuple[AttackSpec, ...]:
     """Attacks that the checks compare the suite with.
 
     Args:
-      norm: see `adaptive`.
+      threat: the threat model of the evaluation.
       whole: radius of the ball that holds every image.
+      own: see `own_view`.
     """
     alike = dict(everyone=True, images=SAMPLE, part="control")
-    plain = ViewSpec("mean_logits", "ce")
     specs = [
-        AttackSpec("control-seed", "apgd", plain, steps=40, seed=1, **alike),
-        AttackSpec("control-range", "apgd", plain, steps=40, eps=whole, **alike),
+        AttackSpec("control-seed", "apgd", ViewSpec("mean_logits", "ce"), 40, seed=1, **alike),
+        AttackSpec("control-range", "apgd", own, 40, eps=whole, **alike),
     ]
-    if norm == "linf":
-        specs.append(AttackSpec("control-square", "square", ViewSpec(), steps=500, **alike))
+    if threat.norm == "linf":
+        specs.append(AttackSpec("control-square", "square", own, 500, **alike))
+    alike.update(images=DECISION_SAMPLE, eps=min(DECISION_RADIUS * threat.eps, whole / 2))
+    specs += [
+        AttackSpec("control-gradient", "apgd", own, 100, seed=1, **alike),
+        AttackSpec("control-hopskipjump", "hopskipjump", steps=10, seed=1, **alike),
+    ]
+    if threat.norm == "linf":
+        specs.append(AttackSpec("control-rays", "rays", steps=1000, seed=1, **alike))
     return tuple(specs)
 
 
-def radius(eps: float) -> AttackSpec:
+def radius(eps: float, own: ViewSpec) -> AttackSpec:
     """The attack of a point of the curve of accuracy against radius."""
     options = dict(images=SAMPLE, eps=eps, part="radius")
-    return AttackSpec(f"radius-{eps:.6g}", "apgd", ViewSpec(), steps=50, **options)
+    return AttackSpec(f"radius-{eps:.6g}", "apgd", own, steps=50, **options)
 
 
-def iterations(steps: int) -> AttackSpec:
+def iterations(steps: int, own: ViewSpec) -> AttackSpec:
     """The attack of a point of the curve of accuracy against iterations."""
-    options = dict(everyone=True, images=SAMPLE, part="steps")
-    return AttackSpec(f"steps-{steps}", "apgd", ViewSpec(), steps=steps, **options)
+    options = dict(images=CONVERGENCE_SAMPLE, part="steps")
+    return AttackSpec(f"steps-{steps}", "apgd", own, steps=steps, **options)
 
 
-def restarts(count: int) -> AttackSpec:
+def restarts(count: int, own: ViewSpec) -> AttackSpec:
     """The attack of the curve of accuracy against random starts; with many steps it needs none."""
     options = dict(steps=20, restarts=count, everyone=True, images=SAMPLE, part="restarts")
-    return AttackSpec(f"restarts-{count}", "apgd", ViewSpec(), **options)
+    return AttackSpec(f"restarts-{count}", "apgd", own, **options)
 
 
 def distortion(clip_range) -> AttackSpec:

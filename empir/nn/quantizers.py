@@ -10,7 +10,6 @@ weights, also at one bit, and gradients that are not quantized.
 """
 
 import copy
-import math
 
 import numpy as np
 
@@ -173,9 +172,10 @@ class DoReFaActivations(_Quantizer):
 
       clipped   1 inside [0, 1], else 0
       open      1 everywhere; a rectifier before the quantizer still has the gradient 0 below 0
-      smooth    1 - cos(2 pi n x) inside [0, 1], else 0. This is the derivative of the smooth
-                staircase x - sin(2 pi n x) / (2 pi n): 0 at levels and 2 between them. At 0 and at
-                1 it is 1, the mean, because images and saturated activations lie there.
+      smooth    6 t (1 - t) inside [0, 1], else 0, where t = n x - floor(n x). This is the
+                derivative of a smooth staircase, whose steps are the cubic 3 t^2 - 2 t^3: 0 at
+                levels, 3/2 between them, 1 in the mean. At 0 and at 1 it is 1, because images and
+                saturated activations lie there.
 
     Faithfulness: as the original (docs/original.md, Quantizers), which quantizes the input image
     too.
@@ -212,8 +212,7 @@ class DoReFaActivations(_Quantizer):
             if self.backward == "open":
                 passes = x >= lowest if lowest else tf.ones_like(passes)
             elif self.backward == "smooth":
-                slope = 1 - tf.cos(2 * math.pi * (2**self.bits - 1) * x)
-                slope = tf.where(tf.equal(x, 0) | tf.equal(x, 1), tf.ones_like(x), slope)
+                slope = self._smooth_slope(clipped)
 
             def gradient(dy):
                 return tf.where(passes, dy if slope is None else dy * slope, tf.zeros_like(dy))
@@ -221,6 +220,13 @@ class DoReFaActivations(_Quantizer):
             return _levels(clipped, self.bits, self.stochastic, self.seed), gradient
 
         return quantize(activations)
+
+    def _smooth_slope(self, x):
+        """Slope of the backward pass "smooth" at x in [0, 1]."""
+        scaled = (2**self.bits - 1) * x
+        above = scaled - tf.floor(scaled)  # the level below
+        slope = 6 * above * (1 - above)
+        return tf.where(tf.equal(x, 0) | tf.equal(x, 1), tf.ones_like(x), slope)
 
 
 class NormalWeights:

@@ -98,6 +98,16 @@ def test_an_l2_step_has_a_direction_however_small_the_gradient(session, random):
     assert not found[4].any()
 
 
+def test_it_starts_from_given_images_moved_into_the_ball(session, data):
+    attack = AutoPGD(ensemble(session).target(), sess=session)
+    start = np.clip(data.images + 0.5, 0, 1)
+    how = dict(y_target=one_hot(data.labels), eps=0.1, nb_iter=1, loss="ce", **CLIP)
+    moved = np.clip(data.images + 0.1, 0, 1)
+    far, near = (attack.generate_np(data.images, start=x, **how) for x in (start, moved))
+    np.testing.assert_array_equal(far, near)
+    assert np.abs(far - attack.generate_np(data.images, **how)).max() > 0.01
+
+
 @pytest.mark.parametrize("ord", [np.inf, 2])
 def test_images_stay_in_the_ball_and_in_range(session, data, ord):
     eps = 0.1 if ord == np.inf else 1.5

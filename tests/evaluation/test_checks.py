@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from empir.data import Dataset
-from empir.evaluation import checks, probes, runner, suite, suites
+from empir.evaluation import checks, curves, probes, runner, suite, suites
 from empir.evaluation.graph import AttackGraph, Networks, Setting
 from empir.evaluation.threat import Threat
+from empir.evaluation.views import ViewSpec
 from empir.models.ensemble import Ensemble
 from empir.runtime import tf
 from tests.support.known import Case, Known
@@ -109,8 +110,7 @@ def known_specs():
     """All attacks that a check needs, by name."""
     with setting(evenly, 0.1).open() as networks:
         found = suites.adaptive(networks.ensemble)
-    found += suites.controls("linf", 1.0)
-    found += tuple(suites.iterations(count) for count in suites.ITERATIONS)
+    found += suites.controls(Threat(eps=0.1), 1.0, ViewSpec())
     return {spec.name: spec for spec in found}
 
 
@@ -125,7 +125,8 @@ def judged(logits, eps, folder, names):
     with contextlib.closing(suite.Evaluation(chosen, str(folder), clean, progress=False)) as run:
         for name in needed:
             run.run(known[name])
-    found = checks.judge(checks.Evidence.of(run, probe))
+        steps = curves.iterations(run, ViewSpec(), (40, 80, 160), most=160)
+    found = checks.judge(checks.Evidence.of(run, probe, {"steps": steps}))
     return {check.name: check for check in found}
 
 
@@ -143,7 +144,7 @@ def honest(tmp_path_factory):
         ("single-step", on_the_data, 0.3, "One step (FGSM) succeeds on 100.0 %"),
         ("black-box", rounded, 0.4, "without gradients (Square) succeeds on 100.0 %"),
         ("noise", fragile, 0.2, "Noise of the same radius succeeds"),
-        ("large-radius", rounded, 0.3, "cross-entropy is 100.0 %; it must be 0"),
+        ("large-radius", rounded, 0.3, "Auto-PGD is 100.0 %; it must be 0"),
         (
             "convergence",
             one_by_one,
@@ -181,7 +182,7 @@ def test_chunks_are_compared_with_those_of_another_size(size, count):
 )
 def test_an_attack_that_was_left_out_counts_against_the_checks(left_out, passed, says):
     quiet = probes.Probe(4, 0.0, 0.0, 0.0, 0.0, 0.0, ())
-    evidence = checks.Evidence(quiet, {}, np.ones(5, bool), left_out)
+    evidence = checks.Evidence(quiet, {}, np.ones(5, bool), left_out=left_out)
     (found,) = [one for one in checks.judge(evidence) if one.name == "complete"]
     assert found.passed is passed and says in found.reason
 
@@ -191,7 +192,7 @@ def test_what_is_missing_is_not_judged(tmp_path):
     with chosen.open() as networks:
         clean = runner.clean_outputs(AttackGraph(chosen, networks), chosen)
         probe = probes.probe(chosen, networks)
-    evidence = checks.Evidence.of(suite.Evaluation(chosen, str(tmp_path), clean), probe)
+    evidence = checks.Evidence.of(suite.Evaluation(chosen, str(tmp_path), clean), probe, {})
     found = {one.name: one for one in checks.judge(evidence)}
     assert list(found) == list(checks.CHECKS)
     assert {one.passed for one in found.values()} == {None}
@@ -225,17 +226,45 @@ def test_gradients_are_counted_on_images_that_are_classified_correctly(random):
 
 
 @pytest.mark.parametrize(
-    "successes, passed, counts",
+    "points, passed, told",
     [
-        ({80: 100, 160: 200, 320: 201}, True, "160"),
-        ({80: 100, 160: 200}, False, "80"),
+        ([(80, 0.75), (160, 0.5), (320, 0.4975)], True, "after 160 iterations"),
+        ([(80, 0.75), (160, 0.5)], False, "after 80 iterations"),
         # One image more is little of all, but a fifth of those that remain.
-        ({80: 395, 160: 396}, False, "80"),
-        ({80: 400, 160: 400}, True, "80"),
+        ([(80, 0.0125), (160, 0.01)], False, "after 80 iterations"),
+        ([(80, 0.0), (160, 0.0)], True, "after 80 iterations"),
+        ([(80, 0.5)], None, "Not judged"),
     ],
 )
-def test_convergence_is_about_the_last_doubling(successes, passed, counts):
-    success = {f"steps-{count}": np.arange(400) < number for count, number in successes.items()}
-    evidence = checks.Evidence(None, success, np.ones(400, bool))
+def test_convergence_is_about_the_last_doubling(points, passed, told):
+    evidence = checks.Evidence(None, {}, np.ones(400, bool), curves={"steps": points})
     found, reason = checks.CHECKS["convergence"][2](evidence)
-    assert found is passed and "after %s iterations" % counts in reason
+    assert found is passed and told in reason
+
+
+@pytest.mark.parametrize(
+    "last, passed, told",
+    [
+        (0, True, "Random start 5 succeeds on 0.0 % of the 60 images"),
+        (3, True, "on 5.0 % of the 60"),
+        (4, False, "on 6.7 %"),
+        (60, True, "No image is left after 5"),
+    ],
+)
+def test_random_starts_must_have_stopped_finding_more(last, passed, told):
+    rounds = np.repeat([1, 5], [40, 60])
+    success = np.repeat([True, False], [40 + last, 60 - last])
+    evidence = checks.Evidence(
+        None, {}, np.ones(100, bool), starts={"success": success, "rounds": rounds}
+    )
+    found, reason = checks.CHECKS["restarts"][2](evidence)
+    assert found is passed and told in reason
+
+
+@pytest.mark.parametrize("by_rays, passed", [(10, True), (5, True), (4, False)])
+def test_attacks_that_see_decisions_must_succeed_where_gradients_do(by_rays, passed):
+    counts = {"gradient": 10, "hopskipjump": 2, "rays": by_rays}
+    success = {f"control-{name}": np.arange(20) < count for name, count in counts.items()}
+    evidence = checks.Evidence(None, success, np.ones(20, bool))
+    found, reason = checks.CHECKS["decisions"][2](evidence)
+    assert found is passed and f"rays on {by_rays}" in reason

@@ -89,7 +89,7 @@ def test_longer_suites_have_longer_curves(evaluated):
     setting = case.setting(eps=0.02)
 
     def ends(nb_iter, restarts):
-        found = curves.specs_of(setting, Effort(nb_iter, restarts))
+        found = curves.specs_of(setting, Effort(nb_iter, restarts), ViewSpec())
         steps = [trial.steps for trial in found if trial.part == "steps"]
         (rounds,) = [trial.restarts for trial in found if trial.part == "restarts"]
         return steps, rounds
@@ -160,7 +160,7 @@ def test_the_whole_range_is_the_end(evaluated, tmp_path):
         "row": seen[:1],
         "success": np.ones(1, bool),
     }
-    points = curves.radius(evaluation)
+    points = curves.radius(evaluation, ViewSpec())
     assert max(eps for eps, _ in points) <= 1.0 and 0.6 in [eps for eps, _ in points]
     assert [left for _, left in ran] == list(range(30, 30 - len(ran), -1))
 
@@ -184,7 +184,7 @@ def test_the_curve_goes_to_radii_at_which_something_is_left(random, tmp_path, fa
         return {"row": seen, "success": success, "rounds": seen + 1, "l2": breaks_at[seen]}
 
     evaluation.run = run
-    points = curves.measure(evaluation, Effort())["radius"]
+    points = curves.measure(evaluation, Effort(), ViewSpec())["radius"]
     assert points == [[eps, np.mean(correct & (breaks_at > eps))] for eps, _ in points]
     assert [eps for eps, _ in points] == sorted({eps for eps, _ in points})
     assert points[-1][1] == 0

@@ -15,6 +15,7 @@ from empir.evaluation import runner, suite
 from empir.evaluation.graph import AttackGraph, Networks
 from empir.evaluation.specs import LIKELY, AttackSpec
 from empir.evaluation.suites import Effort, adaptive, controls, left_out
+from empir.evaluation.threat import Threat
 from empir.evaluation.views import ViewSpec
 from empir.experiments import EXPERIMENTS
 from empir.models.ensemble import Ensemble
@@ -309,20 +310,75 @@ def test_a_finished_run_keeps_its_analyses(case, tmp_path, monkeypatch):
         assert record["curves"] and record["verdicts"]
 
 
-def test_the_vote_is_attacked_by_its_own_losses(case):
+@pytest.mark.parametrize(
+    "rule, outputs, only",
+    [
+        ("vote", "vote", {"apgd-vote", "apgd-vote-next", "apgd-vote-sum"}),
+        ("mean_probs", "mean_probs", set()),
+        ("mean_logits", "mean_logits", set()),
+    ],
+)
+def test_every_decision_rule_is_attacked_by_its_own_margin(case, rule, outputs, only):
     with case.open() as networks:
         members = networks.ensemble.members
-        vote, mean = ({s.name: s for s in adaptive(Ensemble(members, rule))} for rule in RULES)
-        alone = [spec.name for spec in adaptive(Ensemble(members[:1], "vote"))]
-    names = ["vote", "vote-next", "vote-sum", "vote-restarts", "vote-targeted"]
-    assert set(vote) - set(mean) == {f"apgd-{name}" for name in names}
-    assert vote["square"].view == ViewSpec("vote") and mean["square"].view == ViewSpec()
-    assert not any("vote" in name for name in alone)
+        specs = {spec.name: spec for spec in adaptive(Ensemble(members, rule))}
+        alone = adaptive(Ensemble(members[:1], rule))
+    own = ("apgd-restarts", "apgd-targeted", "apgd-continued", "apgd-final", "square")
+    assert {specs[name].view.outputs for name in own} == {outputs}
+    assert {name for name in specs if name.startswith("apgd-vote")} == only
+    assert not {"vote", "mean_probs"} & {spec.view.outputs for spec in alone if spec.view}
+
+
+@pytest.mark.parametrize("radius, tried, others", [(0.001, 4, None), (0.5, 4, 26)])
+def test_a_pilot_that_succeeds_is_followed_by_the_rest(case, tmp_path, radius, tried, others):
+    pilot = AttackSpec("pilot", "apgd", ViewSpec(), steps=5, images=4, pilot=True)
+    setting = case.setting(eps=radius)
+    found = suite.run(setting, str(tmp_path), [pilot], progress=False, analyses=False)
+    rows = {row["name"]: row["attacked"] for row in found.record["trials"]}
+    assert rows == {"pilot": tried, **({"pilot-rest": others} if others else {})}
+    whole = replace(pilot, name="whole", images=None, pilot=False)
+    again = suite.run(setting, str(tmp_path / "2"), [whole], progress=False, analyses=False)
+    if others:
+        assert found.record["worst_case_accuracy"] == again.record["worst_case_accuracy"]
+
+
+def test_a_final_stage_is_for_few_images(case, tmp_path):
+    def attacked(at_most):
+        spec = AttackSpec("final", "noise", at_most=at_most)
+        out = str(tmp_path / str(at_most))
+        record = suite.run(case.setting(), out, [spec], progress=False, analyses=False).record
+        return record["trials"][0]["attacked"]
+
+    assert [attacked(count) for count in (29, 30)] == [0, 30]
+
+
+def test_an_attack_goes_on_where_another_one_ended(case, tmp_path):
+    first = AttackSpec("first", "apgd", ViewSpec("member2"), steps=5, everyone=True)
+    then = AttackSpec("then", "apgd", ViewSpec(), steps=1, start="first")
+    setting = case.setting(eps=0.01, batch_size=7)
+    suite.run(setting, str(tmp_path), [first, then], progress=False, analyses=False)
+    before, after = (arrays(str(tmp_path), name) for name in ("first", "then"))
+    started = before["adversarial"][after["row"]]
+    loss = [
+        _mean_margin(case, images, case.data.labels[after["row"]])
+        for images in (started, after["adversarial"])
+    ]
+    assert len(after["row"]) and (loss[1] >= loss[0] - 1e-5).all()
+    # A step of at most twice the radius cannot lead to the same place from another start.
+    assert (np.abs(after["adversarial"] - started).max(axis=(1, 2, 3)) < 0.02 + 1e-6).all()
+
+
+def _mean_margin(case, images, labels):
+    logits = case.logits(images)
+    rows = np.arange(len(labels))
+    others = logits.copy()
+    others[rows, labels] = -np.inf
+    return others.max(axis=1) - logits[rows, labels]
 
 
 def test_no_attack_of_the_suite_repeats_the_random_starts_of_another(case):
     with case.open() as networks:
-        specs = adaptive(networks.ensemble, outside=1) + controls("linf", 1.0)
+        specs = adaptive(networks.ensemble, outside=1) + controls(Threat(eps=0.1), 1.0, ViewSpec())
     seeds = [spec.seed for spec in specs if spec.attack == "apgd" and spec.eps is None]
     assert len(seeds) == len(set(seeds)) > 10
 
