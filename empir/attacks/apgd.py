@@ -20,6 +20,8 @@ STEP_SHARE = 0.75
 #: As shares of all steps: until the first checkpoint, how much earlier each next one comes, and
 #: their least distance.
 FIRST, SOONER, LEAST = 0.22, 0.03, 0.06
+#: A batch shrinks in steps of one part of so many as its images reach a success.
+PARTS = 8
 
 
 class _State(NamedTuple):
@@ -110,7 +112,9 @@ class AutoPGD(Attack):
         assess = as_function(lambda *now: tuple(self._assess(targeted, *now)), x, *told)
 
         def attack(x, start, *told):
-            return self._loop(x, start, lambda image: Assessment(*assess(image, *told)))
+            return self._loop(
+                x, start, lambda image, *told: Assessment(*assess(image, *told)), told
+            )
 
         start = x + self._noise(x) if self.start is None else self.start
         return tf.stop_gradient(in_shares(attack, x, start, *told, shares=self.shares))
@@ -125,10 +129,10 @@ class AutoPGD(Attack):
         hit = tf.equal(tf.argmax(logits, axis=1), tf.argmax(labels, axis=1))
         return Assessment(value, tf.gradients(value, image)[0], hit if targeted else ~hit)
 
-    def _loop(self, x, start, assess):
+    def _loop(self, x, start, assess, told):
         table = tf.constant(checkpoints(self.nb_iter))
         image = self._bounded(x, start)
-        first = assess(image)
+        first = assess(image, *told)
         none = tf.zeros_like(first.loss)
         state = _State(
             iteration=tf.constant(0),
@@ -148,7 +152,7 @@ class AutoPGD(Attack):
         )
         (state,) = tf.while_loop(
             lambda s: (s.iteration < self.nb_iter) & ~tf.reduce_all(s.success),
-            lambda s: (self._adapt(self._advance(x, s, assess), table[s.iteration]),),
+            lambda s: (self._adapt(self._advance(x, s, assess, told), table[s.iteration]),),
             (state,),
             shape_invariants=(self._shapes(x),),
             parallel_iterations=1,
@@ -156,7 +160,7 @@ class AutoPGD(Attack):
         )
         return tf.where(state.success, state.adversarial, state.best_image)
 
-    def _advance(self, x, state, assess):
+    def _advance(self, x, state, assess, told):
         """A step with momentum."""
         share = tf.where(state.iteration > 0, STEP_SHARE, 1.0)
         if self.ord == np.inf:
@@ -166,7 +170,7 @@ class AutoPGD(Attack):
         ahead = self._bounded(x, state.image + _wide(state.step, x) * direction)
         blend = share * (ahead - state.image) + (1 - share) * (state.image - state.previous)
         image = self._bounded(x, state.image + blend)
-        now = assess(image)
+        now = _of_unfinished(assess, state, image, told)
         better = now.loss > state.best_loss
         return state._replace(
             iteration=state.iteration + 1,
@@ -219,6 +223,25 @@ class AutoPGD(Attack):
         images = ("image", "previous", "gradient", "best_image", "best_gradient", "adversarial")
         shapes = {name: x.shape if name in images else each for name in _State._fields}
         return _State(**dict(shapes, iteration=tf.TensorShape([])))
+
+
+def _of_unfinished(assess, state, image, told):
+    """`Assessment` of the images without a success; the others keep what they had.
+
+    The network is nearly all of a step, so it sees only those without one. Their number is rounded
+    up to a multiple of a part of all, because oneDNN compiles kernels for each size of a batch.
+    """
+    images = tf.shape(image)[0]
+    rows = tf.where(~state.success)[:, 0]
+    part = (images + PARTS - 1) // PARTS
+    size = (tf.shape(rows)[0] + part - 1) // part * part
+    rows = tf.gather(rows, tf.minimum(tf.range(size), tf.shape(rows)[0] - 1))
+    now = assess(*[tf.gather(tensor, rows) for tensor in (image, *told)])
+    before = Assessment(state.loss, state.gradient, state.success)
+    places = rows[:, tf.newaxis]
+    return Assessment(
+        *[tf.tensor_scatter_update(old, places, new) for old, new in zip(before, now)]
+    )
 
 
 def _wide(values, x):

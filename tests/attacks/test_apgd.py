@@ -5,6 +5,7 @@ import pytest
 
 from empir.attacks import apgd, losses
 from empir.attacks.apgd import AutoPGD
+from empir.attacks.base import Assessment, ModelWithLoss
 from empir.attacks.pgd import ProjectedGradientDescent, unit
 from empir.data import mnist
 from empir.errors import EmpirError
@@ -96,6 +97,36 @@ def test_an_l2_step_has_a_direction_however_small_the_gradient(session, random):
     norms = np.linalg.norm(gradient.astype(np.float64).reshape(5, -1), axis=1, keepdims=True)
     np.testing.assert_allclose(found[:4], gradient.reshape(5, -1)[:4] / norms[:4], rtol=1e-5)
     assert not found[4].any()
+
+
+class Counted(ModelWithLoss):
+    """Images are adversarial where their first pixel is at most `limit`; notes what it is asked."""
+
+    def __init__(self, limit):
+        super().__init__()
+        self.limit, self.sizes = limit, []
+
+    def assess(self, image, labels, toward=None):
+        """See `ModelWithLoss.assess`."""
+        first = image[:, 0, 0, 0]
+        with tf.control_dependencies([tf.py_func(self._note, [tf.shape(image)[0]], [])]):
+            loss = -tf.identity(first)
+        return Assessment(loss, tf.gradients(loss, image)[0], first <= self.limit)
+
+    def _note(self, size):
+        self.sizes.append(int(size))
+
+
+def test_images_that_are_adversarial_cost_nothing_more(session):
+    images = np.full((64, 2, 2, 1), 0.5, np.float32)
+    images[8:] = 0.1  # these are adversarial from the start, and the others never are
+    model = Counted(0.2)
+    attack = AutoPGD(model, sess=session)
+    how = dict(y=one_hot(np.zeros(64, int), 2), eps=0.1, nb_iter=5, rand_init=False, **CLIP)
+    found = attack.generate_np(images, **how)
+    assert model.sizes == [64] + 5 * [8]
+    np.testing.assert_array_equal(found[8:], images[8:])
+    np.testing.assert_allclose(found[:8, 0, 0, 0], 0.4, atol=1e-6)
 
 
 def test_it_starts_from_given_images_moved_into_the_ball(session, data):
