@@ -18,7 +18,7 @@ from absl import flags
 from benchmarks import protocol, worker_process, workloads
 from benchmarks.autoattack_progress import BATCH, SEED, AutoAttack, State
 from benchmarks.robustness_run import HEAD, Attacked, read_images, read_record
-from empir import runtime
+from empir import published, runtime
 from empir.commands import commandline, data_flags
 from empir.commands import flags as empir_flags
 from empir.commands.flag_types import define_count
@@ -27,7 +27,7 @@ from empir.errors import EmpirError
 from empir.experiments import EXPERIMENTS
 from empir.nn import architecture
 from empir.nn.precision import Precision
-from empir.records import clone, runs
+from empir.records import runs
 from empir.report.robustness import NORMS, percent
 from empir.report.tables import aligned
 
@@ -168,7 +168,7 @@ def export(record: dict, data: Dataset, path: str) -> np.ndarray:
 def _checkpoint(path):
     """A checkpoint's path as the run gave it, or else in this clone."""
     there = any(os.path.exists(path + end) for end in ("", ".index"))
-    return path if there else os.path.join(clone.root(), path)
+    return path if there else os.path.join(published.clone(), path)
 
 
 def _transferred(worker, attacked, clean, folder):

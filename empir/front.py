@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Any, Mapping, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
+from empir import published
 from empir.data import DATASETS, OWN, Dataset, check
 from empir.errors import EmpirError
 from empir.evaluation.threat import Threat
 from empir.experiments import EXPERIMENTS, PROTOCOLS, experiment
 from empir.models.checkpoints import MemberSpec
 from empir.nn import architecture
-from empir.records import clone
 from empir.runtime import DEFAULT_SEED
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def load_ensemble(
 
 def _shipped(chosen):
     instead = 'members="PRECISION:CHECKPOINT,..."'
-    folder = clone.shipped(os.path.join("checkpoints", chosen.dataset), instead)
+    folder = published.shipped(os.path.join("checkpoints", chosen.dataset), instead)
     return [MemberSpec(precision, os.path.join(folder, name)) for name, precision in chosen.members]
 
 

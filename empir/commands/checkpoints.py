@@ -9,12 +9,13 @@ import json
 import os
 from typing import Sequence
 
+from empir import published
 from empir.commands import process
 from empir.errors import CheckpointError, EmpirError
 from empir.models import checkpoints
 from empir.nn import architectures
 from empir.published import MANIFEST
-from empir.records import clone, runs
+from empir.records import runs
 from empir.runtime import ROOT
 
 
@@ -126,7 +127,7 @@ def update_manifest():
     Raises:
       EmpirError: if the package is not run from a clone, or weights are not those of training.json.
     """
-    clone.require("empir checkpoints manifest")
+    published.require_clone("empir checkpoints manifest")
     entries = []
     pattern = os.path.join(ROOT, "checkpoints", "**", checkpoints.RECORD)
     for path in sorted(glob.glob(pattern, recursive=True)):

@@ -6,7 +6,7 @@ import textwrap
 
 from empir.commands.process import exit_with
 from empir.errors import EmpirError
-from empir.records import regular
+from empir.records import runs
 
 #: Ways to ask for help.
 HELP = ("--help", "-help", "-h", "-?", "--helpshort", "--helpfull")
@@ -143,10 +143,10 @@ def _expanded(words, within):
 def _lines(path):
     """The words of a flag file: its lines that are not empty and no comment."""
     try:
-        with regular.opened(path) as file:
+        with runs.open_file(path) as file:
             content = file.read(MOST_BYTES + 1)
         lines = [line.strip() for line in content.decode("utf8").split("\n")]
-    except regular.NotRegularError:
+    except runs.NotRegularError:
         raise EmpirError(f"--flagfile={path} is not a regular file")
     except OSError as error:
         raise EmpirError(f"--flagfile={path} cannot be read: {error.strerror}")

@@ -9,9 +9,9 @@ import logging
 import os
 import re
 
+from empir import published
 from empir.errors import EmpirError
 from empir.experiments import EXPERIMENTS
-from empir.records import clone
 from empir.records.runs import write_atomically
 from empir.report import (
     autoattack,
@@ -94,7 +94,7 @@ def main(argv, root: str = ROOT) -> int:
     """
     if argv not in ([], ["--check"]):
         raise EmpirError("usage: empir report [--check]")
-    clone.require("empir report")
+    published.require_clone("empir report")
     stale = 0
     for path in pages(root):
         with open(path, encoding="utf8") as file:

@@ -13,7 +13,7 @@ import os
 
 from absl import flags
 
-from empir import runtime
+from empir import published, runtime
 from empir.commands import data_flags
 from empir.commands import flags as empir_flags
 from empir.commands.flag_types import define_count
@@ -22,7 +22,7 @@ from empir.errors import EmpirError
 from empir.experiments import PROTOCOLS, TABLE_ATTACKS, Experiment, default_parameters, experiment
 from empir.models import checkpoints
 from empir.nn import architecture
-from empir.records import clone, runs
+from empir.records import runs
 from empir.report import tables
 from empir.report.results import ROWS
 
@@ -82,9 +82,11 @@ def _members(chosen):
         raise EmpirError("--members_dir and --members are the same: drop --members")
     folder = FLAGS.members if FLAGS.members_dir is None else FLAGS.members_dir
     if folder is None:
-        folder = clone.shipped(os.path.join("checkpoints", chosen.dataset), "--members_dir=FOLDER")
+        folder = published.shipped(
+            os.path.join("checkpoints", chosen.dataset), "--members_dir=FOLDER"
+        )
     elif not os.path.isdir(folder):
-        folder = os.path.join(clone.root(), folder)
+        folder = os.path.join(published.clone(), folder)
     for name, _ in chosen.members:
         checkpoints.find_prefix(os.path.join(folder, name))
     return folder

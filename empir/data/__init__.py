@@ -1,8 +1,7 @@
 """Images and labels: the paper's datasets, others that a program registers, and own files."""
 
 from empir.data import cifar10, imagenet, mnist
-from empir.data.dataset import OWN, Dataset, check, from_bytes
-from empir.data.table import DATASETS, Row, register
+from empir.data.dataset import DATASETS, OWN, Dataset, Row, check, from_bytes, register
 
 __all__ = ["DATASETS", "Dataset", "OWN", "Row", "check", "from_bytes", "register"]
 

@@ -9,9 +9,8 @@ from typing import Callable, NamedTuple
 
 import numpy as np
 
-from empir.data.archives import open_tarball, unpickle
 from empir.data.dataset import WAYS, Dataset, from_bytes, keras_file
-from empir.data.files import listing, read_regular
+from empir.data.files import listing, open_tarball, read_regular, unpickle
 from empir.errors import DataError
 
 #: Files of each split, without the binary version's ".bin".

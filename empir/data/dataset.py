@@ -1,9 +1,10 @@
-"""The class of datasets: float32 images in a declared range, integer labels, and their source."""
+"""Datasets: images in a declared range with their labels, and the table that --dataset names."""
 
 import contextlib
 import hashlib
 import sys
-from typing import Dict, NamedTuple, Tuple
+from dataclasses import dataclass, field, replace
+from typing import Any, Callable, Dict, Mapping, Optional, Tuple
 
 import numpy as np
 
@@ -16,7 +17,8 @@ OWN = "own data"
 WAYS = "pass --any_data to use what is in it, or give images of your own by --data=FILE.npz"
 
 
-class Dataset(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Dataset:
     """Images and labels of one split.
 
     Attributes:
@@ -44,8 +46,8 @@ class Dataset(NamedTuple):
     source: str
     is_sample: bool = False
     channels: str = "RGB"
-    files: Dict[str, str] = {}
-    chosen: Dict[str, object] = {}
+    files: Mapping[str, str] = field(default_factory=dict)
+    chosen: Mapping[str, object] = field(default_factory=dict)
 
     def first(self, n: int) -> "Dataset":
         """The first n examples; `EmpirError` if there are fewer than n, or n < 1."""
@@ -55,7 +57,7 @@ class Dataset(NamedTuple):
             )
         chosen = dict(self.chosen, first=n) if self.chosen and n < len(self.labels) else self.chosen
         images, labels = _first(self.images, n), _first(self.labels, n)
-        return self._replace(images=images, labels=labels, chosen=chosen)
+        return replace(self, images=images, labels=labels, chosen=chosen)
 
     def subset(self, n: int, seed: int = subsets.SEED) -> "Dataset":
         """n examples in their order, drawn with each class's share (`subsets.stratified`).
@@ -69,7 +71,7 @@ class Dataset(NamedTuple):
             array[rows] if isinstance(array, np.ndarray) else subsets.Rows(array, rows)
             for array in (self.images, self.labels)
         )
-        return self._replace(images=images, labels=labels, chosen=subsets.describe(rows, seed))
+        return replace(self, images=images, labels=labels, chosen=subsets.describe(rows, seed))
 
     def described(self, record: dict, n: int) -> "Dataset":
         """The n examples of this split that a record's `data` describes (`describe`)."""
@@ -158,7 +160,7 @@ def from_bytes(name, split, images, labels, source, is_sample=False, files=None)
     scaled = images.astype(np.float32)
     scaled /= np.float32(255)
     data = Dataset(name, split, scaled, labels.astype(np.int64), 10, (0.0, 1.0), source, is_sample)
-    return check(data._replace(name=OWN, files=files) if files else data)
+    return check(replace(data, name=OWN, files=files) if files else data)
 
 
 def keras_file(name: str, url: str) -> str:
@@ -174,3 +176,102 @@ def keras_file(name: str, url: str) -> str:
             return keras.utils.get_file(name, origin=url)
     except Exception as error:  # Keras raises whatever the download met
         raise DataError(str(error).split("\n")[0])
+
+
+@dataclass(frozen=True)
+class Row:
+    """What is known of a dataset before it is loaded.
+
+    Attributes:
+      name: what --dataset calls it, and its folders below checkpoints/ and results/.
+      load: `load(split, folder)` gives the `Dataset` of the split "train" or "test". The folder is
+        that of --data_dir, or None.
+      shape: (height, width, channels) of an image.
+      num_classes: number of classes.
+      clip_range: the lowest and the highest value that an image may hold.
+      title: its name in texts.
+      channels: order of an image's colours, see `Dataset`.
+      options: names of keyword arguments that `load` takes besides, such as "sample".
+      defaults: fields of `empir.experiments.Experiment` that differ from those of the paper's
+        dataset with images of this shape.
+    """
+
+    name: str
+    load: Callable
+    shape: Tuple[int, int, int]
+    num_classes: int
+    clip_range: Tuple[float, float]
+    title: str
+    channels: str
+    options: Tuple[str, ...]
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+
+    def open(self, split: str, folder: Optional[str] = None, **options) -> Dataset:
+        """Load a split.
+
+        Args:
+          split: "train" or "test".
+          folder: where the files are, or None.
+          **options: further arguments of `load`, each one of `options`.
+
+        Raises:
+          DataError: if the images or labels are not what this row says, or as of `load`.
+          EmpirError: for an option that the dataset does not have.
+        """
+        for name in set(options) - set(self.options):
+            raise EmpirError(f"--{name} is not for {self.title}: drop it")
+        found = self.load(split, folder, **options)
+        kinds = (found.images.shape[1:], found.num_classes, tuple(found.clip_range))
+        expected = (tuple(self.shape), self.num_classes, tuple(self.clip_range))
+        if kinds != expected:
+            texts = [
+                f"images {shape} in {n} classes and {low:g}..{high:g}"
+                for shape, n, (low, high) in (kinds, expected)
+            ]
+            raise DataError(f"{self.name}: loaded were {texts[0]}, registered are {texts[1]}")
+        return check(found) if isinstance(found.images, np.ndarray) else found
+
+
+#: Datasets by name.
+DATASETS: Dict[str, Row] = {}
+
+
+def register(
+    name: str,
+    load: Callable,
+    shape: Tuple[int, int, int],
+    *,
+    num_classes: int = 10,
+    clip_range: Tuple[float, float] = (0.0, 1.0),
+    title: str = "",
+    channels: str = "RGB",
+    options: Tuple[str, ...] = (),
+    **defaults,
+) -> Row:
+    """Add a dataset to the table.
+
+    Args:
+      name: see `Row`, as of the others; `title` is the name by default.
+      **defaults: see `Row.defaults`, for example eps=8/255 or architecture="Small".
+
+    Returns:
+      The row. In a file, its name is what --dataset=FILE.py:NAME takes.
+
+    Raises:
+      EmpirError: if there is a dataset of that name already.
+    """
+    if name in DATASETS:
+        raise EmpirError(f"the dataset {name!r} cannot be added: there is one of that name")
+    row = Row(
+        name=name,
+        load=load,
+        shape=tuple(shape),  # type: ignore[arg-type]  # its length is the caller's
+        num_classes=num_classes,
+        clip_range=tuple(clip_range),  # type: ignore[arg-type]  # and so is this one's
+        title=title or name,
+        channels=channels,
+        options=tuple(options),
+        defaults=defaults,
+    )
+    DATASETS[name] = row
+    return row

@@ -9,9 +9,8 @@ import zlib
 
 import numpy as np
 
-from empir.data.arrays import open_arrays
 from empir.data.dataset import WAYS, Dataset, from_bytes, keras_file
-from empir.data.files import check_memory, listing, open_regular
+from empir.data.files import check_memory, listing, open_arrays, open_regular
 from empir.errors import DataError
 
 log = logging.getLogger(__name__)

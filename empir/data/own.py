@@ -14,13 +14,13 @@ Nothing else may be in the file, so that no misspelt name is passed over.
 """
 
 import os
+from dataclasses import replace
 from typing import Optional, Tuple
 
 import numpy as np
 
-from empir.data.arrays import open_arrays
 from empir.data.dataset import OWN, Dataset, check
-from empir.data.files import check_memory
+from empir.data.files import check_memory, open_arrays
 from empir.errors import DataError
 
 PAIRS = {"test": (("images", "labels"), ("x_test", "y_test")), "train": (("x_train", "y_train"),)}
@@ -77,7 +77,7 @@ def load(
     labels = np.minimum(labels, MOST_CLASSES).astype(np.int64)
     classes = _classes(path, options, num_classes, labels)
     data = Dataset(OWN, split, images, labels, classes, given_range, path)
-    return check(data._replace(channels=channels, files=files))
+    return check(replace(data, channels=channels, files=files))
 
 
 def _names(path, split, present):

@@ -4,14 +4,13 @@ import contextlib
 import os
 from typing import NamedTuple, Optional, Sequence, Tuple
 
-from empir import runtime
+from empir import published, runtime
 from empir.data import Dataset
 from empir.errors import EmpirError
 from empir.experiments import Experiment, experiment
 from empir.models.checkpoints import MemberSpec
 from empir.nn import architecture
 from empir.nn.precision import FULL, per_layer
-from empir.records import clone
 
 #: Folder of the network outside a dataset's shipped ensembles: another seed, nothing shared.
 INDEPENDENT = "independent"
@@ -88,7 +87,7 @@ class Source(NamedTuple):
 def shipped(chosen: Experiment) -> Tuple[MemberSpec, ...]:
     """The dataset's ensemble in this repository; `EmpirError` if it is not there."""
     instead = "--members=PRECISION:CHECKPOINT,... or --checkpoint=MODEL.h5"
-    folder = clone.shipped(os.path.join("checkpoints", chosen.dataset), instead)
+    folder = published.shipped(os.path.join("checkpoints", chosen.dataset), instead)
     return tuple(
         MemberSpec(precision, os.path.join(folder, name)) for name, precision in chosen.members
     )
@@ -99,7 +98,9 @@ def independent(chosen: Experiment) -> Tuple[MemberSpec, ...]:
     if chosen.architecture != experiment(chosen.dataset).architecture:
         return ()
     try:
-        path = clone.shipped(os.path.join("checkpoints", INDEPENDENT, chosen.dataset), "--outside")
+        path = published.shipped(
+            os.path.join("checkpoints", INDEPENDENT, chosen.dataset), "--outside"
+        )
     except EmpirError:  # `suites.left_out` tells what is missing then
         return ()
     return (MemberSpec(FULL, path),)

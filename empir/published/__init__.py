@@ -1,21 +1,70 @@
-"""Figures and checkpoints that were published, as data files that come with the package.
+"""What comes with the package as data files, and what stands beside it in a clone.
 
 - paper.json: the accuracies of the paper's table and its statement on overhead, in percent, and the
   clean accuracies of the authors' released CIFAR-10 members, each with its source.
 - manifest.json: the members that were trained here, with the digests of their weights and files,
-  and the links of the authors' nine checkpoints. Paths are relative to the repository's clone; the
-  checkpoints themselves are not in an installed package.
+  and the links of the authors' nine checkpoints. Paths are relative to the repository's clone.
+
+A package that was installed from a wheel has nothing beside it, and so neither checkpoints nor
+records. Commands that need such files ask here before they start, so that they say at once what to
+give instead.
 """
 
 import json
 import os
 
+from empir.errors import EmpirError
+from empir.runtime import ROOT
+
 _FOLDER = os.path.dirname(os.path.abspath(__file__))
 PAPER = os.path.join(_FOLDER, "paper.json")
 MANIFEST = os.path.join(_FOLDER, "manifest.json")
+
+#: A file that only a clone (or an unpacked source archive) has beside the package.
+_MARK = os.path.join("examples", "mnist_attack.py")
 
 
 def paper() -> dict:
     """The content of paper.json."""
     with open(PAPER, encoding="utf8") as file:
         return json.load(file)
+
+
+def clone() -> str:
+    """The folder of the clone that this package is run from; "" if it is an installed package."""
+    return ROOT if os.path.isfile(os.path.join(ROOT, _MARK)) else ""
+
+
+def require_clone(command: str) -> str:
+    """The folder of the clone, for a command that works on the repository itself.
+
+    Raises:
+      EmpirError: if the package is not run from a clone.
+    """
+    if not clone():
+        raise EmpirError(
+            f"{command} works on the repository's own files, and this package is installed in "
+            f"{ROOT}: run it from a clone"
+        )
+    return clone()
+
+
+def shipped(folder: str, instead: str) -> str:
+    """A folder that comes with the repository: below the current folder, or else in the clone.
+
+    Args:
+      folder: relative to the clone, e.g. "checkpoints/mnist".
+      instead: the flag with which a user names something else, e.g. "--members_dir=FOLDER".
+
+    Raises:
+      EmpirError: if the folder is in neither place.
+    """
+    for path in (folder, os.path.join(clone(), folder)):
+        if os.path.isdir(path):
+            return path
+    if clone():
+        raise EmpirError(f"this clone has no {folder}: give {instead}")
+    raise EmpirError(
+        f"this installed package has no {folder}: give {instead}, or run it from a clone of the "
+        "repository"
+    )

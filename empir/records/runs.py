@@ -12,18 +12,65 @@ import json
 import os
 import stat
 import tempfile
-from typing import List, Optional, Union
+from typing import BinaryIO, List, Optional, Union
 
 from empir.errors import EmpirError, ResumeError
-from empir.records import regular
 
 PARTIAL = "partial"  # state of an unfinished evaluation, in its --out
 TRAINING = "training-state"  # state of an unfinished training, in its --model_path
 DESCRIPTION = "run.json"  # of a run, in the folder of its state
 LOCK = ".lock"  # locked by the process that writes to the folder it lies in
 
+_KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+    stat.S_IFSOCK: "a socket",
+}
+
 #: What a file system without locks answers.
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
+
+
+class NotRegularError(OSError):
+    """A path leads to something other than a regular file.
+
+    Attributes:
+      kind: what it leads to, in words, e.g. "a folder".
+    """
+
+    def __init__(self, kind: str):
+        super().__init__(errno.EINVAL, "not a regular file")
+        self.kind = kind
+
+
+def open_file(path: str) -> BinaryIO:
+    """Open a regular file to read its bytes; links are followed.
+
+    Raises:
+      NotRegularError: for anything else.
+      OSError: if it is missing or may not be read.
+    """
+    return open(path, "rb", opener=_open)
+
+
+def _open(path, flags):
+    # Without O_NONBLOCK, opening a pipe that nobody writes to would wait for ever.
+    descriptor = os.open(path, flags | os.O_NONBLOCK)
+    kind = stat.S_IFMT(os.fstat(descriptor).st_mode)
+    if kind != stat.S_IFREG:
+        os.close(descriptor)
+        raise NotRegularError(_KINDS.get(kind, "something else"))
+    return descriptor
+
+
+def sha256(file: BinaryIO) -> str:
+    """The SHA-256, in hex, of an open file from its present position to its end."""
+    whole = hashlib.sha256()
+    for part in iter(lambda: file.read(2**20), b""):
+        whole.update(part)
+    return whole.hexdigest()
 
 
 def write_atomically(path: str, content: Union[str, bytes]):
@@ -202,7 +249,7 @@ def _plain(value):
 
 def read_regular(path: str) -> bytes:
     """What a regular file holds; `OSError` if there is none, or a pipe, which would never end."""
-    with regular.opened(path) as file:
+    with open_file(path) as file:
         return file.read()
 
 
@@ -225,8 +272,8 @@ def digest(description) -> str:
 
 def file_digest(path: str) -> str:
     """SHA-256 of a regular file; `OSError` if it cannot be read."""
-    with regular.opened(path) as file:
-        return regular.sha256(file)
+    with open_file(path) as file:
+        return sha256(file)
 
 
 def file_digest_or_none(path: str) -> Optional[str]:

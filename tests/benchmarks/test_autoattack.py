@@ -1,6 +1,7 @@
 """AutoAttack: what it reads of a robustness run, its counts, and the networks in PyTorch."""
 
 import contextlib
+import dataclasses
 import json
 import os
 
@@ -150,7 +151,7 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path):
 
 def test_other_data_and_lost_images_are_refused(data, tmp_path):
     folder = save_run(tmp_path, record_of(data), first=EMPTY)
-    other = data._replace(labels=data.labels + 1)
+    other = dataclasses.replace(data, labels=data.labels + 1)
     with pytest.raises(EmpirError, match="attacked other images than those of known"):
         read_images(folder, read_record(folder), other)
     with pytest.raises(EmpirError, match="no .*second.examples.npz"):
@@ -326,7 +327,9 @@ def save_attacked(folder, specs, data, random, eps, **options):
         clean, slope = session.run([logits, gradient], {images: data.images})
         if data.source == "relabelled":
             even = np.arange(len(clean)) % 2 == 0
-            data = data._replace(labels=np.where(even, clean.argmax(axis=1), data.labels))
+            data = dataclasses.replace(
+                data, labels=np.where(even, clean.argmax(axis=1), data.labels)
+            )
         sign = np.where(slope == 0, random.choice([-1, 1], slope.shape), -np.sign(slope))
         adversarial = np.clip(data.images + eps * sign, 0, 1).astype(np.float32)
         success = session.run(logits, {images: adversarial}).argmax(axis=1) != data.labels
@@ -349,7 +352,7 @@ def test_both_environments_on_narrow_networks(tmp_path, random, one_thread):
         (name, precision, str(tmp_path / name))
         for name, precision in (("model1", Precision(2, 4)), ("model3", FULL))
     ]
-    data = load("test", None, True).first(10)._replace(source="relabelled")
+    data = dataclasses.replace(load("test", None, True).first(10), source="relabelled")
     data, robust = save_attacked(tmp_path, specs, data, random, 0.01, nb_filters=4)
     kept = read_images(str(tmp_path), read_record(str(tmp_path)), data)
     budget, out = {"steps": 3, "queries": 10}, str(tmp_path / "out.json")

@@ -16,7 +16,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from empir.data import archives, cifar10, files, imagenet, mnist, own
+from empir.data import cifar10, files, imagenet, mnist, own
 from empir.errors import DataError
 from tests.support.batches import BINARY, small_records, tarball, write_folder
 from tests.support.records import write_records
@@ -331,15 +331,15 @@ def test_pickles_of_python_3_load_of_any_protocol(tmp_path, protocol):
     folder = write_folder(tmp_path, {"test_batch": pickle.dumps(content, protocol)})
     data = cifar10.load("test", folder, any_data=True)
     np.testing.assert_array_equal(data.labels, small_records("test_batch")[:, 0])
-    found = archives.unpickle(pickle.dumps(content, protocol), "here")
+    found = files.unpickle(pickle.dumps(content, protocol), "here")
     assert found["batch_label"] == b"\xff\0\xfe" and found["names"] == [b"file.png"] * 3
 
 
 def test_a_pickle_cannot_change_how_the_next_is_read():
     data = b"c_codecs\nencode\nN}" + text(b"__defaults__") + text(b"zip") + b"\x85s\x86b."
-    archives.unpickle(data, "here")
+    files.unpickle(data, "here")
     with refused("TypeError"):
-        archives.unpickle(call("_codecs", "encode", text(b"a") + b"\x85"), "here")
+        files.unpickle(call("_codecs", "encode", text(b"a") + b"\x85"), "here")
 
 
 # Files that are read by hand

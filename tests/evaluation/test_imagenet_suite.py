@@ -1,6 +1,7 @@
 """The robustness suite on images that are decoded when they are asked for."""
 
 import contextlib
+import dataclasses
 
 import numpy as np
 import pytest
@@ -63,7 +64,10 @@ def test_it_finds_the_same_as_on_arrays(original, tmp_path):  # noqa: F811
             yield Networks(session, Ensemble([Fitted(w)]))
 
     found = {}
-    for name, data in (("lazy", lazy), ("arrays", lazy._replace(images=images, labels=labels))):
+    for name, data in (
+        ("lazy", lazy),
+        ("arrays", dataclasses.replace(lazy, images=images, labels=labels)),
+    ):
         setting = Setting(opened, data, Threat(eps=0.4), batch_size=4)
         out = str(tmp_path / name)
         outcome = suite.run(setting, out, SPECS, progress=False, analyses=False)

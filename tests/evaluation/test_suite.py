@@ -1,6 +1,7 @@
 """The suite: worst case per image, resumable to the same bytes, and the command around it."""
 
 import contextlib
+import dataclasses
 import json
 import os
 import re
@@ -240,7 +241,7 @@ def test_a_random_network_is_judged_by_most_of_its_passes(case, tmp_path):
             tf.set_random_seed(1)
             yield Networks(session, Ensemble([Wavering(case.w[0] + case.w[1])]))
 
-    data = case.data._replace(labels=case.decided)
+    data = dataclasses.replace(case.data, labels=case.decided)
     setting = case.setting(eps=1e-5, batch_size=40, open=opened, data=data)
     trials = (
         AttackSpec("noise", "noise", restarts=10, everyone=True),
