@@ -19,9 +19,8 @@ from benchmarks import protocol, worker_process, workloads
 from benchmarks.autoattack_progress import BATCH, SEED, AutoAttack, State
 from benchmarks.robustness_run import HEAD, Attacked, read_images, read_record
 from empir import published, runtime
-from empir.commands import commandline, data_flags
-from empir.commands import flags as empir_flags
-from empir.commands.flag_types import define_count
+from empir.commands import commandline, shared_flags
+from empir.commands.shared_flags import define_count
 from empir.data import Dataset
 from empir.errors import EmpirError
 from empir.experiments import EXPERIMENTS
@@ -42,13 +41,13 @@ ENVIRONMENT = {"GOMP_SPINCOUNT": "30000"}
 def setup():
     """Define the flags; returns the main function."""
     flags.DEFINE_string("run", None, "folder that was --out of empir robustness; no default")
-    data_flags.define_data("data_dir")
-    data_flags.define_own_data("data_dir")
+    shared_flags.define_data("data_dir")
+    shared_flags.define_own_data("data_dir")
     flags.DEFINE_bool("sample", False, "as of the run: images embedded in the repository")
     define_count("nb_samples", None, "the first n of the run's images; default: all")
     flags.DEFINE_string("out", None, "JSON file of the result, which has no default")
     flags.DEFINE_string("pytorch", None, "Python with PyTorch; default: .venv-pytorch/bin/python")
-    empir_flags.define_threads()
+    shared_flags.define_threads()
     flags.DEFINE_bool("progress", True, "progress bars on a terminal")
     return main
 
@@ -68,7 +67,7 @@ def main(_):
     runtime.configure(FLAGS.num_threads)
     # The network of an experiment may have been attacked on data of the user's own.
     (chosen,) = (e for e in EXPERIMENTS.values() if e.architecture == record["architecture"])
-    data = data_flags.load_data(chosen, "test", FLAGS.sample)
+    data = shared_flags.load_data(chosen, "test", FLAGS.sample)
     attacked = read_images(FLAGS.run, record, data, FLAGS.nb_samples)
     print(summary(check(attacked, pytorch, FLAGS.out, progress=FLAGS.progress)))
 

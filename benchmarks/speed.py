@@ -15,9 +15,8 @@ from absl import flags
 
 from benchmarks import comparison, startup, worker_process
 from empir import runtime
-from empir.commands import commandline
-from empir.commands import flags as empir_flags
-from empir.commands.flag_types import define_count, define_number
+from empir.commands import commandline, shared_flags
+from empir.commands.shared_flags import define_count, define_number
 from empir.errors import EmpirError
 from empir.records import runs
 from empir.report import benchmark as report
@@ -38,7 +37,7 @@ def setup():
     flags.DEFINE_list("batch_sizes", ["100", "1", "32", "500"], "images per call")
     attacks = list(comparison.ATTACKS)
     flags.DEFINE_list("attacks", attacks, "of " + ", ".join(attacks))
-    empir_flags.define_threads()
+    shared_flags.define_threads()
     flags.DEFINE_bool("check_flags", False, "check the other flags, then stop")
     return run
 

@@ -16,9 +16,8 @@ from absl import flags
 
 from benchmarks import throughput
 from empir import runtime
-from empir.commands import commandline
-from empir.commands import flags as empir_flags
-from empir.commands.flag_types import define_count
+from empir.commands import commandline, shared_flags
+from empir.commands.shared_flags import define_count
 from empir.experiments import EXPERIMENTS, experiment
 from empir.records import runs
 from empir.report import benchmark as report
@@ -52,7 +51,7 @@ def setup():
     """Define the flags; returns the main function."""
     flags.DEFINE_string("dataset", "mnist", "whose ensemble: " + ", ".join(EXPERIMENTS))
     define_count("batch_size", 100, "images")
-    empir_flags.define_threads()
+    shared_flags.define_threads()
     flags.DEFINE_string("out", None, "JSON file of the result; default: none")
     return run
 

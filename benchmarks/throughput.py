@@ -14,9 +14,8 @@ import numpy as np
 from absl import flags
 
 from empir import attacks, runtime
-from empir.commands import commandline
-from empir.commands import flags as empir_flags
-from empir.commands.flag_types import define_count
+from empir.commands import commandline, shared_flags
+from empir.commands.shared_flags import define_count
 from empir.errors import EmpirError
 from empir.experiments import (
     EXPERIMENTS,
@@ -43,7 +42,7 @@ def setup():
     flags.DEFINE_string("protocol", "whitebox", "whitebox or paper")
     define_count("batch_size", 100, "images per graph call")
     define_count("repeats", 5, "timed calls; the median counts")
-    empir_flags.define_threads()
+    shared_flags.define_threads()
     flags.DEFINE_string("out", None, "file for the measurement, JSON; default: none")
     return run
 

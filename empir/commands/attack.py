@@ -13,8 +13,9 @@ import numpy as np
 from absl import flags
 
 from empir import attacks, runtime
-from empir.commands import attack_flags, data_flags, defenses
+from empir.commands import attack_flags, defenses
 from empir.commands import flags as empir_flags
+from empir.commands import shared_flags
 from empir.data import subsets
 from empir.errors import EmpirError
 from empir.experiments import ADAPTIVE_SAMPLES, Experiment, default_parameters, experiment
@@ -81,14 +82,14 @@ def _prepare_process():
 
 def _test_data(request):
     """The images to attack."""
-    data = data_flags.load_data(request.experiment, "test")
-    if data_flags.given("nb_samples"):
-        return data_flags.take(data, FLAGS.nb_samples, subsets.FIRST)
+    data = shared_flags.load_data(request.experiment, "test")
+    if shared_flags.given("nb_samples"):
+        return shared_flags.take(data, FLAGS.nb_samples, subsets.FIRST)
     most = FLAGS.nb_samples
     if request.is_adaptive:
         most = ADAPTIVE_SAMPLES
         log.info("attacking %d images; --nb_samples changes that", most)
-    return data_flags.take(data, min(most, len(data.labels)), subsets.FIRST)
+    return shared_flags.take(data, min(most, len(data.labels)), subsets.FIRST)
 
 
 def _train(request):
@@ -114,11 +115,11 @@ def _train(request):
     return defenses.train(
         settings,
         experiment,
-        data_flags.load_data(experiment, "train"),
+        shared_flags.load_data(experiment, "train"),
         path,
         resume=request.resume,
         logdir=FLAGS.logdir,
-        test=data_flags.load_data(experiment, "test"),
+        test=shared_flags.load_data(experiment, "test"),
         test_each_epoch=FLAGS.test,
         progress=request.progress,
         keep_state=FLAGS.keep_state,

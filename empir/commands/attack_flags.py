@@ -7,8 +7,8 @@ from typing import Iterator, List, Optional, Tuple
 from absl import flags
 
 from empir import attacks
-from empir.commands import defenses, extensions
-from empir.commands.data_flags import given
+from empir.commands import defenses, shared_flags
+from empir.commands.shared_flags import given
 from empir.errors import EmpirError
 from empir.experiments import ADAPTIVE, PROTOCOLS, Experiment
 from empir.models import checkpoints
@@ -218,7 +218,7 @@ def _network(text):
     """The network of --network: a name of `nn.architectures`, or that of an object in a file."""
     if ":" not in text:
         return architecture(text)
-    network = extensions.load(text, "--network")
+    network = shared_flags.load_object(text, "--network")
     if not isinstance(network, Architecture):
         raise EmpirError(f"--network={text} is no network: name what nn.register returns")
     return architecture(network.name)

@@ -14,8 +14,8 @@ from typing import Sequence
 from absl import flags
 
 from empir import runtime
-from empir.commands import flags as empir_flags
-from empir.commands.flag_types import define_count
+from empir.commands import shared_flags
+from empir.commands.shared_flags import define_count
 from empir.errors import EmpirError
 from empir.experiments import EXPERIMENTS
 from empir.nn import architecture
@@ -46,7 +46,7 @@ def setup():
     """Define the flags; returns the main function."""
     known = ", ".join([*EXPERIMENTS, ALL])
     flags.DEFINE_string("dataset", "mnist", f"The dataset whose network is counted: {known}.")
-    empir_flags.define_members(
+    shared_flags.define_members(
         "Checkpoints are not read and can be left out, as in w2a4,w2a4/w2a2/fp,fp. By default they "
         "are the paper's members."
     )

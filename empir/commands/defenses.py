@@ -19,8 +19,8 @@ from typing import Any
 from absl import flags
 
 from empir.attacks import MOST
-from empir.commands import extensions
-from empir.commands.flag_types import define_count, define_number
+from empir.commands import shared_flags
+from empir.commands.shared_flags import define_count, define_number
 from empir.errors import EmpirError
 from empir.experiments import DELAY, STUDENT_EPOCHS, Experiment
 from empir.models import checkpoints
@@ -160,7 +160,7 @@ def objective(experiment: Experiment):
         return objectives.CrossEntropy()
     name = FLAGS.objective
     if ":" in name:
-        factory = extensions.load(name, "--objective")
+        factory = shared_flags.load_object(name, "--objective")
     elif name in objectives.OBJECTIVES:
         factory = objectives.OBJECTIVES[name]
     else:

@@ -1,17 +1,28 @@
-"""The flags of `empir attack` and of the example scripts, and those that commands share.
+"""The flags of `empir attack` and of the example scripts.
 
-This module only defines them; `empir.commands.attack_flags` reads those of an attack.
+This module only defines them; `empir.commands.attack_flags` reads them.
 """
 
 from absl import flags
 
-from empir import attacks, runtime
+from empir import attacks
 from empir.commands import defenses
-from empir.commands.data_flags import dataset_help, define_data, define_own_data, define_subset
-from empir.commands.flag_types import define_count, define_number, define_seed
+from empir.commands.shared_flags import (
+    define_combine,
+    define_count,
+    define_data,
+    define_kinds,
+    define_members,
+    define_number,
+    define_own_data,
+    define_progress,
+    define_seed,
+    define_subset,
+    define_threads,
+)
 from empir.data import subsets
 from empir.experiments import Experiment
-from empir.nn import MOST_FILTERS, architectures
+from empir.nn import MOST_FILTERS
 
 FLAGS = flags.FLAGS
 
@@ -26,69 +37,6 @@ def define(experiment: Experiment):
     _define_training(experiment)
     _define_attack(experiment)
     _define_view()
-
-
-def define_command():
-    """Define the flags that commands on any dataset share."""
-    flags.DEFINE_string("dataset", "mnist", dataset_help())
-    define_data("data_dir", "imagenet_path", training=False)
-    flags.DEFINE_bool("sample", False, "Take the test images that are part of the repository.")
-    define_threads()
-    define_progress()
-
-
-def define_threads():
-    """Define --num_threads."""
-    define_count(
-        "num_threads",
-        None,
-        "The number of threads to compute with. By default it is OMP_NUM_THREADS, or else the "
-        "number of this machine's processors.",
-        runtime.MOST_THREADS,
-    )
-
-
-def define_progress():
-    """Define --progress."""
-    flags.DEFINE_bool("progress", True, "Show progress bars on a terminal.")
-
-
-def define_members(default: str):
-    """Define --members, which `attack_flags.listed_members` reads.
-
-    Args:
-      default: a sentence about the members without the flag.
-    """
-    flags.DEFINE_list(
-        "members",
-        None,
-        "An ensemble of any number of networks, PRECISION:CHECKPOINT for each, e.g. "
-        "w2a4:model1,w4a2/w2a2/fp:model2,fp:model3. A precision is fp or the bits of weights and "
-        f"activations, of all quantized layers or of each. {default}",
-    )
-
-
-def define_kinds():
-    """Define --network, and --stocRound and --rand, with which networks draw at random."""
-    flags.DEFINE_string(
-        "network",
-        None,
-        f"The members' network: {', '.join(architectures())}, or FILE.py:NAME of one of your own "
-        "(docs/extending.md). By default it is the dataset's.",
-    )
-    flags.DEFINE_bool("stocRound", False, "Quantize with stochastic rounding.")
-    flags.DEFINE_bool(
-        "rand",
-        False,
-        "Take MNIST's network of full precision that draws its weights anew in every pass "
-        "(MNISTconvRand).",
-    )
-
-
-def define_combine(default, note: str = ""):
-    """Define --combine."""
-    text = "The decision rule of an ensemble: mean_logits, mean_probs or vote."
-    flags.DEFINE_string("combine", default, text + note)
 
 
 def _define_run(experiment):

@@ -111,11 +111,11 @@ def _setup_by_dataset(command, line):
     """Define the flags of the dataset that a command line names; returns what runs the command."""
     from absl import flags
 
-    from empir.commands import data_flags
+    from empir.commands import shared_flags
 
     dataset = commandline.value_of(commandline.expanded(line), "dataset", "mnist")
-    run = command.load()(data_flags.chosen_experiment(dataset).dataset)
-    flags.DEFINE_string("dataset", "mnist", data_flags.dataset_help())
+    run = command.load()(shared_flags.chosen_experiment(dataset).dataset)
+    flags.DEFINE_string("dataset", "mnist", shared_flags.dataset_help())
     return run
 
 

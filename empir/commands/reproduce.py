@@ -14,9 +14,8 @@ import os
 from absl import flags
 
 from empir import published, runtime
-from empir.commands import data_flags
-from empir.commands import flags as empir_flags
-from empir.commands.flag_types import define_count
+from empir.commands import shared_flags
+from empir.commands.shared_flags import define_count
 from empir.data import subsets
 from empir.errors import EmpirError
 from empir.experiments import PROTOCOLS, TABLE_ATTACKS, Experiment, default_parameters, experiment
@@ -35,7 +34,7 @@ FAST_ATTACKS = ("fgsm",)
 
 def setup():
     """Define the flags; returns the main function."""
-    empir_flags.define_command()
+    shared_flags.define_command()
     flags.DEFINE_string(
         "members_dir",
         None,
@@ -46,7 +45,7 @@ def setup():
     flags.DEFINE_string("out", None, "The folder of the records. By default it is results/DATASET.")
     text = "The number of test images to attack; --subset says which. By default all are attacked."
     define_count("nb_samples", None, text)
-    data_flags.define_subset(subsets.FIRST)
+    shared_flags.define_subset(subsets.FIRST)
     text = "The number of these that CW, BIM and PGD attack. By default it is the same number."
     define_count("slow_samples", None, text)
     return run
@@ -63,14 +62,14 @@ def run(_):
     runs.check_writable(out)
     folder = _members(chosen)
     runtime.configure(FLAGS.num_threads, images=chosen.attack_batch or chosen.batch_size)
-    data = data_flags.load_data(chosen, "test", FLAGS.sample)
+    data = shared_flags.load_data(chosen, "test", FLAGS.sample)
     count = len(data.labels) if FLAGS.nb_samples is None else FLAGS.nb_samples
-    fast = data_flags.take(data, count, subsets.FIRST)
+    fast = shared_flags.take(data, count, subsets.FIRST)
     if FLAGS.slow_samples is not None and FLAGS.slow_samples > len(fast.labels):
         raise EmpirError(f"--slow_samples={FLAGS.slow_samples} is more than --nb_samples")
     slow = fast
     if FLAGS.slow_samples is not None:
-        slow = data_flags.take(data, FLAGS.slow_samples, subsets.FIRST)
+        slow = shared_flags.take(data, FLAGS.slow_samples, subsets.FIRST)
     with runs.lock(out):
         reproduce(chosen, folder, fast, slow, out, FLAGS.progress)
     print(tables.terminal(out, chosen))

@@ -14,9 +14,8 @@ import os
 from absl import flags
 
 from empir import runtime
-from empir.commands import attack_flags, data_flags
-from empir.commands import flags as empir_flags
-from empir.commands.flag_types import define_count, define_number, define_seed
+from empir.commands import attack_flags, shared_flags
+from empir.commands.shared_flags import define_count, define_number, define_seed
 from empir.data import subsets
 from empir.errors import EmpirError
 from empir.evaluation.threat import NORMS, Threat
@@ -32,9 +31,9 @@ MOST_RESTARTS = 1000
 
 def setup():
     """Define the flags; returns the main function."""
-    empir_flags.define_command()
-    data_flags.define_own_data("data_dir")
-    empir_flags.define_members("By default they are the dataset's in checkpoints.")
+    shared_flags.define_command()
+    shared_flags.define_own_data("data_dir")
+    shared_flags.define_members("By default they are the dataset's in checkpoints.")
     flags.DEFINE_list(
         "checkpoint",
         None,
@@ -50,20 +49,20 @@ def setup():
         "Networks that are not attacked, but from which attacks are transferred, as --members. By "
         "default it is the one in checkpoints; an empty value stands for none.",
     )
-    empir_flags.define_combine("mean_logits")
+    shared_flags.define_combine("mean_logits")
     define_count(
         "nb_filters",
         None,
         "The width of the members. By default it is that of their checkpoints.",
         MOST_FILTERS,
     )
-    empir_flags.define_kinds()
+    shared_flags.define_kinds()
     text = "The radius, e.g. 0.1 or 8/255. By default it is the paper's for the norm linf."
     define_number("eps", None, text, zero=False)
     flags.DEFINE_string("norm", "linf", "The norm of the radius: linf or l2.")
     text = "The number of test images to attack; --subset says which."
     define_count("nb_samples", 1000, text)
-    data_flags.define_subset(subsets.STRATIFIED)
+    shared_flags.define_subset(subsets.STRATIFIED)
     define_count("batch_size", 100, "The number of images that are attacked together.")
     define_seed(runtime.DEFAULT_SEED, "The seed of everything random.")
     text = "The number of Auto-PGD's iterations on the images that are still classified correctly."
@@ -83,7 +82,7 @@ def run(_):
     """
     from empir.evaluation import subjects
 
-    chosen = data_flags.chosen_experiment(FLAGS.dataset)
+    chosen = shared_flags.chosen_experiment(FLAGS.dataset)
     if not FLAGS.out:
         raise EmpirError("--out is missing: name a folder for the records and the report")
     if FLAGS.norm not in NORMS:
@@ -109,8 +108,8 @@ def run(_):
     whole = FLAGS.stocRound or FLAGS.rand or any(keras_file.read(path).draws for path in models)
     images = 1 if whole else min(FLAGS.batch_size, FLAGS.nb_samples)
     runtime.configure(FLAGS.num_threads, images)
-    data = data_flags.load_data(chosen, "test", FLAGS.sample, any_shape=bool(models))
-    data = data_flags.take(data, FLAGS.nb_samples, _subset_of_run(FLAGS.out))
+    data = shared_flags.load_data(chosen, "test", FLAGS.sample, any_shape=bool(models))
+    data = shared_flags.take(data, FLAGS.nb_samples, _subset_of_run(FLAGS.out))
 
     from empir.evaluation import graph, suite, suites
     from empir.report import robustness as report

@@ -5,7 +5,7 @@ import os
 import pytest
 from absl import flags
 
-from empir.commands import commandline, flag_types
+from empir.commands import commandline, shared_flags
 from empir.errors import EmpirError
 
 
@@ -57,7 +57,7 @@ def test_no_flag_may_be_declared_unknown():
     [("0.1", 0.1), ("8/255", 8 / 255), ("1e-3", 1e-3), ("0", 0.0), ("0/255", 0.0), (0.3, 0.3)],
 )
 def test_radii_may_be_fractions(text, value):
-    assert flag_types.Number().parse(text) == value
+    assert shared_flags.Number().parse(text) == value
 
 
 @pytest.mark.parametrize(
@@ -66,10 +66,10 @@ def test_radii_may_be_fractions(text, value):
 )
 def test_what_is_no_radius_is_refused(text):
     with pytest.raises(ValueError, match="write a finite number >= 0, e.g. 0.1 or 8/255"):
-        flag_types.Number().parse(text)
+        shared_flags.Number().parse(text)
     if text != "":
         with pytest.raises(ValueError, match="write a finite number > 0"):
-            flag_types.Number(zero=False).parse("0")
+            shared_flags.Number(zero=False).parse("0")
 
 
 @pytest.mark.parametrize(
@@ -89,6 +89,6 @@ def test_a_value_is_found_before_its_flag_is_defined(words, value):
 
 def test_flags_are_those_of_absl():
     defined = flags.FlagValues()
-    flags.DEFINE(flag_types.Number(), "eps", 0.3, "radius", flag_values=defined)
+    flags.DEFINE(shared_flags.Number(), "eps", 0.3, "radius", flag_values=defined)
     defined(["script", "--eps", "1/4"])
     assert defined.eps == 0.25

@@ -6,8 +6,9 @@ import pytest
 from absl import flags
 
 from empir import attacks
-from empir.commands import attack_flags, commandline, data_flags
+from empir.commands import attack_flags, commandline
 from empir.commands import flags as empir_flags
+from empir.commands import shared_flags
 from empir.errors import EmpirError
 from empir.experiments import EXPERIMENTS
 from empir.nn.precision import FULL, Precision
@@ -173,10 +174,10 @@ CONTRADICTIONS = [
 
 @pytest.mark.parametrize("dataset, line, says", CONTRADICTIONS)
 def test_flags_of_data_that_contradict_each_other_are_refused(dataset, line, says):
-    empir_flags.define_command()
+    shared_flags.define_command()
     try:
         flags.FLAGS(["script"] + line.split())
         with pytest.raises(EmpirError, match=says):
-            data_flags.load_data(EXPERIMENTS[dataset], "test", flags.FLAGS.sample)
+            shared_flags.load_data(EXPERIMENTS[dataset], "test", flags.FLAGS.sample)
     finally:
         remove_flags()

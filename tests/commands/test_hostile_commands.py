@@ -77,7 +77,7 @@ def test_absurd_numbers_are_refused(call, command):
         for value in values:
             assert_refused(call(command, line + ["--%s=%s" % (flag.name, value)]), "--" + flag.name)
     floats = [flag.name for flag in defined(command) if flag.flag_type() == "float"]
-    assert not floats, "these take NaN and infinity: flag_types.define_number does not"
+    assert not floats, "these take NaN and infinity: shared_flags.define_number does not"
 
 
 @each_with_flags

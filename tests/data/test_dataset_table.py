@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from empir import data
-from empir.commands import data_flags
+from empir.commands import shared_flags
 from empir.errors import DataError, EmpirError
 from empir.experiments import EXPERIMENTS, experiment
 
@@ -74,4 +74,4 @@ def test_names_are_taken_once(register):
 )
 def test_a_dataset_that_there_is_not_is_refused(text, says):
     with pytest.raises(EmpirError, match=says):
-        data_flags.chosen_experiment(text)
+        shared_flags.chosen_experiment(text)

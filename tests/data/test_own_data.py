@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from absl import flags
 
-from empir.commands import data_flags
 from empir.commands import flags as empir_flags
+from empir.commands import shared_flags
 from empir.data import OWN, cifar10, mnist, own
 from empir.errors import DataError, EmpirError
 from empir.experiments import EXPERIMENTS
@@ -252,7 +252,7 @@ def parse():
 
 
 def load(any_shape=False):
-    return data_flags.load_data(EXPERIMENTS["mnist"], "test", any_shape=any_shape)
+    return shared_flags.load_data(EXPERIMENTS["mnist"], "test", any_shape=any_shape)
 
 
 def test_flags_name_own_data(parse, tmp_path):

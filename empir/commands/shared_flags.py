@@ -1,18 +1,138 @@
-"""The flags that say where images are, and the images that they name."""
+"""What several commands have: kinds of flags, flags, the images that flags name, and own objects.
+
+A flag such as --objective=mine.py:LogitDecay names an object of a user's own code. The file or
+module is imported, so its code runs.
+"""
+
+import functools
+import importlib
+import importlib.util
+import math
+import os
+import sys
 
 from absl import flags
 
-from empir.commands import extensions
-from empir.commands.flag_types import define_seed
+from empir import runtime
+from empir.attacks import MOST
 from empir.data import DATASETS, Dataset, Row, own, subsets
 from empir.errors import EmpirError
 from empir.experiments import Experiment, experiment
-from empir.nn import architecture
+from empir.nn import architecture, architectures
 
 FLAGS = flags.FLAGS
 
 #: Flags that are read with --imagenet_path only.
 IMAGENET_FLAGS = ("imagenet_path", "val_label_offset", "allow_missing_shards", "correct_channels")
+
+#: The largest seed that everything random takes.
+MOST_SEED = 2**31 - 1
+
+
+class Number(flags.ArgumentParser):
+    """Parses a finite number that is not negative, also one written as a fraction such as 8/255.
+
+    Args:
+      zero: whether 0 is accepted.
+    """
+
+    def __init__(self, zero: bool = True):
+        super().__init__()
+        self.syntactic_help = f"a finite number {'>=' if zero else '>'} 0, e.g. 0.1 or 8/255"
+        self._zero = zero
+
+    def parse(self, argument) -> float:
+        """The number that a text means; ValueError, which absl completes, for any other text."""
+        numerator, slash, denominator = str(argument).partition("/")
+        try:
+            value = float(numerator) / (float(denominator) if slash else 1.0)
+        except (ValueError, ZeroDivisionError):
+            value = math.nan
+        if not (0 < value < math.inf or (self._zero and value == 0)):
+            raise ValueError(f"write {self.syntactic_help}")
+        return value
+
+    def flag_type(self) -> str:
+        """Name of the type, for absl."""
+        return "number"
+
+
+def define_number(name: str, default, text: str, zero: bool = True):
+    """Define a flag for a finite number that is positive or, with `zero`, 0; see `Number`."""
+    flags.DEFINE(Number(zero), name, default, text, serializer=flags.ArgumentSerializer())
+
+
+def define_count(name: str, default, text: str, most: int = MOST):
+    """Define a flag for a number of things, an integer of 1..most."""
+    flags.DEFINE_integer(name, default, text, lower_bound=1, upper_bound=most)
+
+
+def define_seed(default, text: str, name: str = "seed"):
+    """Define a flag for a seed, an integer of 0..2^31 - 1."""
+    flags.DEFINE_integer(name, default, text, lower_bound=0, upper_bound=MOST_SEED)
+
+
+def define_command():
+    """Define the flags that commands on any dataset share."""
+    flags.DEFINE_string("dataset", "mnist", dataset_help())
+    define_data("data_dir", "imagenet_path", training=False)
+    flags.DEFINE_bool("sample", False, "Take the test images that are part of the repository.")
+    define_threads()
+    define_progress()
+
+
+def define_threads():
+    """Define --num_threads."""
+    define_count(
+        "num_threads",
+        None,
+        "The number of threads to compute with. By default it is OMP_NUM_THREADS, or else the "
+        "number of this machine's processors.",
+        runtime.MOST_THREADS,
+    )
+
+
+def define_progress():
+    """Define --progress."""
+    flags.DEFINE_bool("progress", True, "Show progress bars on a terminal.")
+
+
+def define_members(default: str):
+    """Define --members, which `attack_flags.listed_members` reads.
+
+    Args:
+      default: a sentence about the members without the flag.
+    """
+    flags.DEFINE_list(
+        "members",
+        None,
+        "An ensemble of any number of networks, PRECISION:CHECKPOINT for each, e.g. "
+        "w2a4:model1,w4a2/w2a2/fp:model2,fp:model3. A precision is fp or the bits of weights and "
+        f"activations, of all quantized layers or of each. {default}",
+    )
+
+
+def define_kinds():
+    """Define --network, and --stocRound and --rand, with which networks draw at random."""
+    flags.DEFINE_string(
+        "network",
+        None,
+        f"The members' network: {', '.join(architectures())}, or FILE.py:NAME of one of your own "
+        "(docs/extending.md). By default it is the dataset's.",
+    )
+    flags.DEFINE_bool("stocRound", False, "Quantize with stochastic rounding.")
+    flags.DEFINE_bool(
+        "rand",
+        False,
+        "Take MNIST's network of full precision that draws its weights anew in every pass "
+        "(MNISTconvRand).",
+    )
+
+
+def define_combine(default, note: str = ""):
+    """Define --combine."""
+    text = "The decision rule of an ensemble: mean_logits, mean_probs or vote."
+    flags.DEFINE_string("combine", default, text + note)
 
 
 def given(name: str) -> bool:
@@ -124,7 +244,7 @@ def chosen_experiment(text: str) -> Experiment:
       EmpirError: if there is no such dataset.
     """
     if ":" in text:
-        row = extensions.load(text, "--dataset")
+        row = load_object(text, "--dataset")
         if not isinstance(row, Row):
             raise EmpirError(f"--dataset={text} is no dataset: name what data.register returns")
         return experiment(row.name)
@@ -186,3 +306,37 @@ def _own_data(experiment, split, sample, any_shape):
         num_classes=None if any_shape else network.num_classes,
         channels=experiment.data.channels,
     )
+
+
+@functools.lru_cache(maxsize=None)  # a file's code runs once
+def load_object(text: str, flag: str):
+    """The object that a flag's value names.
+
+    Args:
+      text: FILE.py:NAME, or MODULE:NAME of a module that can be imported from the current folder.
+      flag: the flag, for messages.
+
+    Raises:
+      EmpirError: if there is no such file, module or name, or the import fails.
+    """
+    source, _, name = text.rpartition(":")
+    try:
+        module = _module(source)
+        return getattr(module, name)
+    except Exception as error:  # of whatever kind the code of the module raises
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise EmpirError(f"{flag}={text} cannot be imported ({reason})")
+
+
+def _module(source):
+    if not source.endswith(".py"):
+        if os.getcwd() not in sys.path:
+            sys.path.append(os.getcwd())
+        return importlib.import_module(source)
+    name = os.path.splitext(os.path.basename(source))[0]
+    spec = importlib.util.spec_from_file_location(name, source)
+    module = importlib.util.module_from_spec(spec)
+    # A class finds the module that it is defined in by its name.
+    sys.modules.setdefault(name, module)
+    spec.loader.exec_module(module)
+    return module
