@@ -79,7 +79,7 @@ COMMANDS = [
         "empir checkpoints",
         "empir.commands.checkpoints:main",
         "verify model3",
-        reached="empir.models.checkpoints:describe",
+        reached="empir.commands.checkpoints:describe",
         words=True,
     ),
     Command(
