@@ -1,114 +1,186 @@
 #!/usr/bin/env bash
-# What adaptive attacks leave of the shipped networks, at the paper's radii and at smaller ones, beside PGD
-# under the paper's protocols; and, of what withstands, what AutoAttack leaves of it.
+# What adaptive attacks leave of the shipped networks under each decision rule, at the paper's radii and at
+# smaller ones, beside PGD under the paper's protocols; and, of what withstands, what AutoAttack leaves of it.
 #
-#   scripts/reproduce_robustness.sh [mnist|cifar10|outside] [--data_dir=FOLDER] [FLAG...]
+#   scripts/reproduce_robustness.sh [mnist|cifar10|outside] [--only=GLOB] [--data_dir=FOLDER] [FLAG...]
 #
-# FOLDER holds mnist and cifar-10-batches-bin. Records go to results/robustness, everything else (reports,
-# adversarial images) to runs/robustness. 1,000 test images are attacked, drawn with each class's share: one to two
-# hours on two cores, and several for `outside`, which needs scripts/pytorch.sh. FLAGs go to all commands. Started
-# again it continues.
+# FOLDER holds mnist and cifar-10-batches-bin. A row's name is DATASET-KIND-RADIUS, with -RULE after it if it is of an
+# ensemble; pgd/ is in front of the rows of PGD, which end in -PROTOCOL, and outside/ in front of those of AutoAttack.
+# --list names all rows in their order, and --only makes those whose names fit GLOB, as in --only='mnist-*-0.1-vote'.
+# The record of a row goes to results/robustness as NAME.json, and what the attacks did to each image as NAME.npz.
+# Everything else (reports, adversarial images) goes to runs/robustness, where the same command goes on.
+# 1,000 test images are attacked, drawn with each class's share (--nb_samples=N: another number): several hours on two
+# cores, and as many for `outside`, which needs scripts/pytorch.sh. FLAGs go to all commands.
+#
+# Curves and checks are those of the vote, which is the paper's rule, and of the single networks. They take longer
+# than some suites, and the other rules are of the same members.
 set -euo pipefail
-parts=(mnist cifar10 outside)
+parts=" mnist cifar10 outside "
 case ${1:-} in
-  mnist | cifar10 | outside) parts=("$1"); shift ;;
+  mnist | cifar10 | outside) parts=" $1 "; shift ;;
 esac
 . "$(dirname "$0")/checkout.sh"
 . scripts/python.sh
 
 data=
+only='*'
+list=
 flags=()
 for flag in "$@"; do
   case $flag in
     --data_dir=*) data=${flag#*=} ;;
+    --only=*) only=${flag#*=} ;;
+    --list) list=yes ;;
     *) flags+=("$flag") ;;
   esac
 done
 runs=runs/robustness
 results=results/robustness
-mkdir -p $results/pgd $results/outside
+made=
+chosen=(--nb_samples=1000 --subset=stratified)
 
-use() { # DATASET FOLDER STEP: of what the commands below are; PGD's step is the radius over STEP
-  dataset=$1
-  step=$3
-  data_dir=()
+wanted() { # PART NAME: whether a row is asked for
+  if [[ $parts != *" $1 "* || $2 != $only ]]; then
+    return 1
+  fi
+  made=yes
+  if [ -n "$list" ]; then
+    echo "$2"
+    return 1
+  fi
+  echo "== $2" >&2
+}
+
+run() { # DATASET WORD...: a command on the data of a dataset
+  local folder=$1 place=()
+  shift
+  if [ "$folder" = cifar10 ]; then
+    folder=cifar-10-batches-bin
+  fi
   if [ -n "$data" ]; then
-    data_dir=(--data_dir="$data/$2")
+    place=(--data_dir="$data/$folder")
   fi
+  "$PYTHON" "$@" ${place[@]+"${place[@]}"} ${flags[@]+"${flags[@]}"}
 }
 
-run() {
-  "$PYTHON" "$@" ${data_dir[@]+"${data_dir[@]}"} ${flags[@]+"${flags[@]}"}
+keep() { # RUN RECORD: copy a run's record, and what it found on each image
+  cp "$1/images.npz" "$2.npz"
+  cp "$1/result.json" "$2.json"
 }
 
-suite() { # NAME RADIUS FLAG...: all adaptive attacks
-  local name=$dataset-$1 eps=$2
-  shift 2
-  echo "== $name" >&2
-  run -m empir robustness --dataset="$dataset" --eps="$eps" --nb_samples=1000 --subset=stratified \
-    --out="$runs/$name" "$@"
-  cp "$runs/$name/result.json" "$results/$name.json"
-}
-
-pgd() { # NAME RADIUS PROTOCOL FLAG...: one of the paper's attacks
-  local name=$dataset-$1-$3 eps=$2 protocol=$3
+suite() { # DATASET NAME RADIUS FLAG...: all adaptive attacks
+  local dataset=$1 name=$1-$2 eps=$3
   shift 3
-  if [ ! -e "$results/pgd/$name.json" ]; then
-    echo "== $name" >&2
-    run "examples/${dataset}_attack.py" --attack=pgd --eps="$eps" --protocol="$protocol" \
-      --nb_samples=1000 --subset=stratified \
-      --eps_iter="$("$PYTHON" -c "print('%.6g' % ($eps / $step))")" --out="$runs/pgd/$name" --resume "$@"
-    cp "$runs/pgd/$name/result.json" "$results/pgd/$name.json"
+  if wanted "$dataset" "$name"; then
+    run "$dataset" -m empir robustness --dataset="$dataset" --eps="$eps" "${chosen[@]}" \
+      --out="$runs/$name" "$@"
+    keep "$runs/$name" "$results/$name"
   fi
 }
 
-compare() { # NAME: AutoAttack
-  echo "== outside $1" >&2
-  if [ ! -e "$results/outside/$1.json" ]; then
-    run -m benchmarks.autoattack --run="$runs/$1" --out="$results/outside/$1.json"
+pgd() { # DATASET NAME RADIUS PROTOCOL FLAG...: one of the paper's attacks
+  local dataset=$1 name=$1-$2-$4 eps=$3 protocol=$4 parts_of=10
+  shift 4
+  if [ "$dataset" = mnist ]; then
+    parts_of=30
+  fi
+  if wanted "$dataset" "pgd/$name"; then
+    run "$dataset" "examples/${dataset}_attack.py" --attack=pgd --eps="$eps" --protocol="$protocol" \
+      --eps_iter="$("$PYTHON" -c "print('%.6g' % ($eps / $parts_of))")" "${chosen[@]}" \
+      --out="$runs/pgd/$name" --resume "$@"
+    mkdir -p $results/pgd
+    keep "$runs/pgd/$name" "$results/pgd/$name"
   fi
 }
 
-radius() { # NAME RADIUS MEMBERS FLAG...: an ensemble's and its full-precision member's figures at a radius
-  local name=$1 eps=$2 members=$3
-  shift 3
-  suite "ensemble-$name" "$eps" --members="$members" "$@"
-  suite "baseline-$name" "$eps" --members="${members##*,}" --noanalyses
-  pgd "ensemble-$name" "$eps" paper --members="$members"
-  pgd "ensemble-$name" "$eps" whitebox --members="$members"
-  pgd "baseline-$name" "$eps" whitebox --members="${members##*,}"
+outside() { # DATASET NAME: AutoAttack on what a suite attacked
+  local name=$1-$2
+  if wanted outside "outside/$name"; then
+    mkdir -p $runs/outside $results/outside
+    if [ ! -e "$runs/outside/$name.json" ]; then
+      run "$1" -m benchmarks.autoattack --run="$runs/$name" --out="$runs/outside/$name.json"
+    fi
+    cp "$runs/outside/$name.json" "$results/outside/$name.json"
+  fi
 }
 
-for part in "${parts[@]}"; do
-  case $part in
-    mnist)
-      use mnist mnist 30
-      members=w2a4:checkpoints/mnist/model1-w2a4,w2a4:checkpoints/mnist/model2-w2a4,fp:checkpoints/mnist/model3-fp
-      radius 0.1 0.1 $members
-      radius 0.3 0.3 $members
-      radius 0.2 0.2 $members
-      trained=checkpoints/defenses/mnist
-      suite distilled-0.3 0.3 --members=fp:$trained/distill/model3-fp
-      suite pgd-0.3 0.3 --members=w2a4:$trained/pgd/model1-w2a4,w2a4:$trained/pgd/model2-w2a4,fp:$trained/pgd/model3-fp
-      ;;
-    cifar10)
-      use cifar10 cifar-10-batches-bin 10
-      members=w4a2:checkpoints/cifar10/model1-w4a2,w2a2:checkpoints/cifar10/model2-w2a2,fp:checkpoints/cifar10/model3-fp
-      radius 2-255 0.00784314 $members
-      radius 8-255 0.0313725 $members
-      radius 0.1 0.1 $members
-      radius 4-255 0.0156863 $members
-      ;;
-    outside)
-      use mnist mnist 30
-      compare mnist-ensemble-0.1
-      compare mnist-baseline-0.1
-      compare mnist-pgd-0.3
-      use cifar10 cifar-10-batches-bin 10
-      compare cifar10-ensemble-2-255
-      compare cifar10-baseline-2-255
-      compare cifar10-ensemble-4-255
-      ;;
+members_of() { # DATASET
+  local folder=checkpoints/$1
+  case $1 in
+    mnist) echo "w2a4:$folder/model1-w2a4,w2a4:$folder/model2-w2a4,fp:$folder/model3-fp" ;;
+    cifar10) echo "w4a2:$folder/model1-w4a2,w2a2:$folder/model2-w2a2,fp:$folder/model3-fp" ;;
   esac
+}
+
+eps_of() { # RADIUS as in names
+  case $1 in
+    2-255) echo 0.00784314 ;;
+    4-255) echo 0.0156863 ;;
+    8-255) echo 0.0313725 ;;
+    *) echo "$1" ;;
+  esac
+}
+
+ensemble() { # DATASET RADIUS RULE FLAG...
+  local dataset=$1 radius=$2 rule=$3
+  shift 3
+  suite "$dataset" "ensemble-$radius-$rule" "$(eps_of "$radius")" --members="$(members_of "$dataset")" \
+    --combine="$rule" "$@"
+}
+
+baseline() { # DATASET RADIUS: the full-precision member alone
+  local members
+  members=$(members_of "$1")
+  suite "$1" "baseline-$2" "$(eps_of "$2")" --members="${members##*,}"
+}
+
+protocols() { # DATASET RADIUS: PGD, of a single network by one protocol, as both are the same for it
+  local members eps
+  members=$(members_of "$1")
+  eps=$(eps_of "$2")
+  pgd "$1" "ensemble-$2" "$eps" paper --members="$members"
+  pgd "$1" "ensemble-$2" "$eps" whitebox --members="$members"
+  pgd "$1" "baseline-$2" "$eps" whitebox --members="${members##*,}"
+}
+
+# The rows by importance, so that a run that is ended early has made the first of them.
+first=("mnist 0.1" "cifar10 8-255" "cifar10 2-255" "mnist 0.3" "cifar10 4-255")
+others=("mnist 0.2" "cifar10 0.1")
+for at in "${first[@]}"; do
+  ensemble $at vote
+  ensemble $at mean_logits --noanalyses
+  baseline $at
 done
-"$PYTHON" -m empir report
+for at in "${first[@]}"; do
+  ensemble $at mean_probs --noanalyses
+done
+for at in "${others[@]}"; do
+  ensemble $at vote
+  ensemble $at mean_logits --noanalyses
+  ensemble $at mean_probs --noanalyses
+  baseline $at
+done
+trained=checkpoints/defenses/mnist
+suite mnist distilled-0.3 0.3 --members=fp:$trained/distill/model3-fp
+members=w2a4:$trained/pgd/model1-w2a4,w2a4:$trained/pgd/model2-w2a4,fp:$trained/pgd/model3-fp
+suite mnist pgd-0.3-vote 0.3 --members=$members --combine=vote
+suite mnist pgd-0.3-mean_logits 0.3 --members=$members --combine=mean_logits --noanalyses
+for at in "${first[@]}" "${others[@]}"; do
+  protocols $at
+done
+for at in "mnist 0.1" "cifar10 8-255" "cifar10 2-255" "cifar10 4-255"; do
+  read -r dataset radius <<<"$at"
+  outside "$dataset" "ensemble-$radius-vote"
+  outside "$dataset" "ensemble-$radius-mean_logits"
+  outside "$dataset" "baseline-$radius"
+done
+outside mnist pgd-0.3-vote
+outside mnist pgd-0.3-mean_logits
+
+if [ -z "$made" ]; then
+  echo "error: --only=$only: no row has such a name (--list names all)" >&2
+  exit 2
+fi
+if [ -z "$list" ]; then
+  "$PYTHON" -m empir report
+fi

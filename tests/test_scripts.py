@@ -99,6 +99,45 @@ def test_a_wrong_flag_is_refused_before_anything_is_made(checkout, script):
     assert not (checkout / ".venv-pytorch").exists()
 
 
+@pytest.mark.parametrize(
+    "line, first, count",
+    [
+        ("--list", "mnist-ensemble-0.1-vote", None),
+        ("cifar10 --list", "cifar10-ensemble-8-255-vote", None),
+        ("--list --only=*-2-255-mean_probs", "cifar10-ensemble-2-255-mean_probs", 1),
+        ("--list --only=pgd/mnist-*-0.3-*", "pgd/mnist-ensemble-0.3-paper", 3),
+        ("outside --list --only=*baseline*", "outside/mnist-baseline-0.1", 4),
+    ],
+)
+def test_rows_of_the_robustness_records_are_chosen_by_name(checkout, line, first, count):
+    status, _, calls, out = run(checkout, checkout, "reproduce_robustness.sh", line)
+    names = out.splitlines()
+    assert (status, calls, names[0]) == (0, [], first)
+    assert len(names) == len(set(names)) and count in (None, len(names))
+
+
+def test_a_row_goes_to_runs_and_its_record_to_results(checkout):
+    folder = checkout / "runs" / "robustness" / "mnist-ensemble-0.1-vote"
+    folder.mkdir(parents=True)
+    (checkout / "results" / "robustness").mkdir(parents=True)
+    for name in ("images.npz", "result.json"):
+        (folder / name).write_text(name)
+    line = "--only=mnist-*-0.1-vote --nb_samples=20"
+    status, _, calls, _ = run(checkout, checkout, "reproduce_robustness.sh", line)
+    assert status == 0 and [words[2] for words in calls] == ["robustness", "report"]
+    assert "--combine=vote" in calls[0] and calls[0][-1] == "--nb_samples=20"
+    kept = checkout / "results" / "robustness" / "mnist-ensemble-0.1-vote"
+    assert [kept.with_name(kept.name + end).read_text() for end in (".npz", ".json")] == [
+        "images.npz",
+        "result.json",
+    ]
+
+
+def test_a_row_that_there_is_not_is_refused(checkout):
+    status, err, calls, _ = run(checkout, checkout, "reproduce_robustness.sh", "--only=svhn-*")
+    assert (status, calls) == (2, []) and err.startswith("error: --only=svhn-*: no row has such")
+
+
 @pytest.mark.parametrize("script", sorted({row[0] for row in PATHS}))
 def test_help_is_the_head_of_the_script(checkout, script):
     with open(str(checkout / "scripts" / script)) as file:

@@ -1,5 +1,8 @@
 """Write the tables and figures of README.md and docs/ at their markers: empir report [--check].
 
+Before that each record of a suite with an images.npz beside it is computed again from it, and an
+error says where the two disagree.
+
 With --check nothing is written; the exit status is 1 if a page differs from the records, and
 standard error says which page, and in which tables and figures of its text (`empir.report.prose`).
 """
@@ -23,6 +26,7 @@ from empir.report import (
     prose,
     radius,
     robustness,
+    rows,
     tables,
 )
 from empir.report.results import RESULTS
@@ -91,10 +95,14 @@ def main(argv, root: str = ROOT) -> int:
 
     Returns:
       The exit status.
+
+    Raises:
+      EmpirError: for other arguments, or a record that is not what its images say (`rows.check`).
     """
     if argv not in ([], ["--check"]):
         raise EmpirError("usage: empir report [--check]")
     published.require_clone("empir report")
+    rows.check(os.path.join(RESULTS, "robustness"))
     stale = 0
     for path in pages(root):
         with open(path, encoding="utf8") as file:

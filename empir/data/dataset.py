@@ -35,6 +35,8 @@ class Dataset:
       files: base name -> sha256 of each file of data of one's own; empty for known datasets.
       chosen: how a stratified subset was drawn (`subsets.describe`); empty for all images and for
         the first ones.
+      rows: numbers in the split of a stratified subset's images, int64 [n]; None: they are the
+        first n.
     """
 
     name: str
@@ -48,6 +50,12 @@ class Dataset:
     channels: str = "RGB"
     files: Mapping[str, str] = field(default_factory=dict)
     chosen: Mapping[str, object] = field(default_factory=dict)
+    rows: Optional[np.ndarray] = None
+
+    @property
+    def numbers(self) -> np.ndarray:
+        """The number of each image in its split, from 0; int64 [n]."""
+        return np.arange(len(self.labels)) if self.rows is None else self.rows
 
     def first(self, n: int) -> "Dataset":
         """The first n examples; `EmpirError` if there are fewer than n, or n < 1."""
@@ -57,7 +65,8 @@ class Dataset:
             )
         chosen = dict(self.chosen, first=n) if self.chosen and n < len(self.labels) else self.chosen
         images, labels = _first(self.images, n), _first(self.labels, n)
-        return replace(self, images=images, labels=labels, chosen=chosen)
+        rows = self.rows if self.rows is None else self.rows[:n]
+        return replace(self, images=images, labels=labels, chosen=chosen, rows=rows)
 
     def subset(self, n: int, seed: int = subsets.SEED) -> "Dataset":
         """n examples in their order, drawn with each class's share (`subsets.stratified`).
@@ -71,7 +80,8 @@ class Dataset:
             array[rows] if isinstance(array, np.ndarray) else subsets.Rows(array, rows)
             for array in (self.images, self.labels)
         )
-        return replace(self, images=images, labels=labels, chosen=subsets.describe(rows, seed))
+        chosen, numbers = subsets.describe(rows, seed), self.numbers[rows]
+        return replace(self, images=images, labels=labels, chosen=chosen, rows=numbers)
 
     def described(self, record: dict, n: int) -> "Dataset":
         """The n examples of this split that a record's `data` describes (`describe`)."""

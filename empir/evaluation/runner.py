@@ -10,6 +10,7 @@ from empir import attacks
 from empir.evaluation.graph import AttackGraph, Setting
 from empir.evaluation.metrics import refuse, require_valid
 from empir.evaluation.specs import DECIDED, DRAWN, EVERY, LIKELY, AttackSpec
+from empir.models.ensemble import DECISION_RULES
 from empir.records.chunks import ChunkStore
 from empir.runtime import progress_bar
 
@@ -118,7 +119,8 @@ def clean_outputs(graph: AttackGraph, setting: Setting) -> dict:
     """What the ensemble makes of all clean images.
 
     Returns:
-      decision, int64 [n]; members, int64 [n, members]; and ranking, of `rank_wrong_classes`.
+      decision and, by its name, that of each of `DECISION_RULES`, int64 [n]; members, int64
+      [n, members]; and ranking, of `rank_wrong_classes`.
 
     Raises:
       EmpirError: for logits that are not finite.
@@ -129,7 +131,7 @@ def clean_outputs(graph: AttackGraph, setting: Setting) -> dict:
         found = graph.clean(data.images[rows])
         require_valid("the ensemble", rows, data.clip_range, clean=found["logits"])
         ranking = rank_wrong_classes(found["logits"], data.labels[rows])
-        part = {name: found[name] for name in ("decision", "members")}
+        part = {name: found[name] for name in ("decision", "members", *DECISION_RULES)}
         parts.append(dict(part, ranking=ranking))
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from empir import attacks, runtime
 from empir.data import Dataset
-from empir.evaluation import finished, runner
+from empir.evaluation import finished, per_image, runner
 from empir.evaluation.graph import AttackGraph, Networks, Setting
 from empir.evaluation.metrics import SCORED_RULES, label_ranks, measure, require_valid
 from empir.evaluation.specs import DECIDED, DRAWN, EVERY, NONE, AttackSpec
@@ -29,6 +29,9 @@ TOP5_CLASSES = 100
 
 #: Adversarial images of so many images, and of so many targets of each, are kept as examples.
 SHOWN_IMAGES, SHOWN_TARGETS = 10, 9
+
+#: What decides on an image: the ensemble under each of its rules, and the members.
+_DECIDED = DECISION_RULES + ("members",)
 
 
 @dataclass(frozen=True)
@@ -109,7 +112,7 @@ class Job:
         """Names of the arrays of examples.npz, in order."""
         names = ("clean", "adversarial")
         columns = ["index", "label"]
-        columns += [f"{name}_{rule}" for name in names for rule in DECISION_RULES + ("members",)]
+        columns += [f"{name}_{rule}" for name in names for rule in _DECIDED]
         if self.has_top5:
             columns += [f"{name}_rank_{rule}" for name in names for rule in SCORED_RULES]
         columns += ["l2", "linf", "changed"]
@@ -179,7 +182,7 @@ class _Attacker:
         arrays.update(label=labels, index=image_rows.astype(np.int64))
         arrays["seconds"] = np.array([(cleaned - began, attacked - cleaned)])
         for name, outputs in (("clean", clean), ("adversarial", found)):
-            for rule in DECISION_RULES + ("members",):
+            for rule in _DECIDED:
                 arrays[f"{name}_{rule}"] = outputs[rule].astype(np.int16)
             if job.has_top5:
                 ranked = label_ranks(outputs["logits"], labels, job.ensemble.temperature)
@@ -223,8 +226,9 @@ def evaluate(job: Job, session, out=None, resume=False, progress=True) -> Result
     Args:
       job: what to compute.
       session: session that holds the members' weights.
-      out: folder for result.json and examples.npz; while the run is under way it holds the
-        finished chunks. None: the arrays are in the result, and nothing is written.
+      out: folder for result.json, examples.npz and, of an attack that makes one example of each
+        image, images.npz; while the run is under way it holds the finished chunks. None: the arrays
+        are in the result, and nothing is written.
       resume: continue an unfinished run in `out`, or return the record of a finished one.
       progress: show a progress bar.
 
@@ -275,6 +279,16 @@ def _evaluate(job, session, head, out, resume, progress):
         return Result(record, {name: store.column(name, starts) for name in job.columns()})
     examples = store.write_npz(os.path.join(out, finished.EXAMPLES), job.columns(), starts)
     record["examples_sha256"] = examples
+    if job.per_image == 1:
+        _keep_per_image(job, store, starts, out)
     runs.write_json(os.path.join(out, finished.RESULT), record)
     store.remove()
     return Result(record, {})
+
+
+def _keep_per_image(job, store, starts, out):
+    """Write images.npz: what examples.npz has, without its images and in the form of a suite's."""
+    names = [f"{name}_{kind}" for name in ("clean", "adversarial") for kind in _DECIDED]
+    arrays = {name: store.column(name, starts) for name in (*names, "l2", "linf")}
+    found = per_image.of_attack(job.attack, job.ensemble.combine, job.data, arrays)
+    per_image.write(os.path.join(out, per_image.NAME), found)

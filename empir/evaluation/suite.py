@@ -16,7 +16,7 @@ from typing import List, Optional, Sequence
 import numpy as np
 
 from empir import attacks, runtime
-from empir.evaluation import checks, curves, probes, runner, suites, time_left
+from empir.evaluation import checks, curves, per_image, probes, runner, suites, time_left
 from empir.evaluation.graph import AttackGraph, Networks, Setting
 from empir.evaluation.scores import score
 from empir.evaluation.specs import AttackSpec
@@ -245,7 +245,8 @@ def run(
 
     Args:
       setting: what is attacked.
-      out: folder: result.json, and per attack a folder with result.json and examples.npz.
+      out: folder: result.json and images.npz, and per attack a folder with result.json and
+        examples.npz.
       specs: the suite; the order matters to attacks on the remaining images; None: the adaptive
         suite.
       progress: show progress bars.
@@ -298,6 +299,8 @@ def _run(setting, out, specs, *, progress, analyses, effort):
             found = checks.judge(evidence)
             measured["verdicts"] = [check.describe() for check in found]
     record = _record(head, evaluation, measured)
+    found = per_image.of_suite(evaluation, head["combine"])
+    per_image.write(os.path.join(out, per_image.NAME), found)
     runs.write_json(os.path.join(out, "result.json"), record)
     return Result(
         record, clean, evaluation.first_success, evaluation.l2, out, correct=evaluation.correct

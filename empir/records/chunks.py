@@ -13,7 +13,7 @@ import logging
 import os
 import re
 import zipfile
-from typing import Dict, Optional
+from typing import Callable, Dict, Optional
 
 import numpy as np
 
@@ -141,32 +141,47 @@ class ChunkStore:
         Returns:
           The file's SHA-256.
         """
-        with runs.replacing(path) as file:
-            with zipfile.ZipFile(file, "w") as archive:
-                for key in keys:
-                    self._write_array(archive, key, starts)
-        return runs.file_digest(path)
-
-    def _write_array(self, archive, key, starts):
-        first = self._array(starts[0], key)
-        rows = sum(len(self._array(start, key)) for start in starts)
-        header = {
-            "descr": np.lib.format.dtype_to_descr(first.dtype),
-            "fortran_order": False,
-            "shape": (rows,) + first.shape[1:],
-        }
-        entry = zipfile.ZipInfo(key + ".npy")  # dated 1980, unlike one made from a file
-        entry.compress_type = zipfile.ZIP_DEFLATED
-        with archive.open(entry, "w", force_zip64=True) as file:
-            np.lib.format.write_array_header_1_0(file, header)
-            for start in starts:
-                file.write(np.ascontiguousarray(self._array(start, key)).tobytes())
+        return write_npz(path, keys, lambda key: (self._array(start, key) for start in starts))
 
     def remove(self):
         """Delete the chunks, the run's description, and the folder if nothing else is in it."""
         if self._folder is not None and os.path.lexists(self._folder):
             discard(self._folder)
         self._memory.clear()
+
+
+def write_npz(path: str, keys, parts: Callable) -> str:
+    """Write an .npz, atomically, and byte for byte the same at every writing.
+
+    Args:
+      path: of the file.
+      keys: names of its arrays.
+      parts: `parts(key)` yields the parts of an array, in their order; it is called twice.
+
+    Returns:
+      The file's SHA-256.
+    """
+    with runs.replacing(path) as file:
+        with zipfile.ZipFile(file, "w") as archive:
+            for key in keys:
+                _write_array(archive, key, parts)
+    return runs.file_digest(path)
+
+
+def _write_array(archive, key, parts):
+    shapes = [(part.dtype, part.shape) for part in parts(key)]
+    dtype, shape = shapes[0]
+    header = {
+        "descr": np.lib.format.dtype_to_descr(dtype),
+        "fortran_order": False,
+        "shape": (sum(each[0] for _, each in shapes),) + shape[1:],
+    }
+    entry = zipfile.ZipInfo(key + ".npy")  # dated 1980, unlike one made from a file
+    entry.compress_type = zipfile.ZIP_DEFLATED
+    with archive.open(entry, "w", force_zip64=True) as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        for part in parts(key):
+            file.write(np.ascontiguousarray(part).tobytes())
 
 
 def _linked(path):

@@ -1,83 +1,90 @@
-"""The README's table: accuracy of the ensembles under the paper's attacks and adaptive ones.
+"""The README's table: accuracy under each attack, by the ensemble's decision rule.
 
-Its caption, which names the decision rule, the images and the protocols, is made from the records
-too.
+Its caption, which names the images, the rules, the protocols and the seeds, is made from the
+records too.
 """
 
 import os
 
 from empir.errors import EmpirError
 from empir.experiments import EXPERIMENTS
-from empir.report import shapes
-from empir.report.results import chosen
-from empir.report.robustness import KINDS, percent
+from empir.report.robustness import images, percent
+from empir.report.rows import RULES, Row
 from empir.report.tables import pipe_table
 
-#: Each dataset's radii as in the names of the files: a small one, and the paper's.
-SHOWN = (("mnist", ("0.1", "0.3")), ("cifar10", ("2-255", "0.1")))
+#: Each dataset's radii as in the names of the files.
+SHOWN = (("mnist", ("0.1", "0.3")), ("cifar10", ("2-255", "8-255")))
+SHOWN_RULES = ("vote", "mean_logits")
 HEADS = (
     "dataset, radius",
-    "network",
+    "decision rule",
+    "images",
     "clean",
     "PGD, protocol paper",
     "PGD, protocol whitebox",
     "adaptive suite",
     "95 % interval",
+    "AutoAttack",
+    "baseline, adaptive suite",
 )
-RULES = {
-    "mean_logits": "the class with the largest mean logit",
-    "mean_probs": "the class with the largest mean probability",
-    "vote": "the majority's class",
-}
 
 
 def table(folder: str, _) -> str:
     """Markdown table, with its caption, of the records in robustness/ beside `folder`.
 
+    All figures of a row are of the same images. A cell without a record stays empty.
+
     Args:
       folder: any folder beside `robustness`, e.g. results/all.
 
     Raises:
-      EmpirError: if the records differ in their decision rule, norm or images, which the caption
-        states for all of them.
+      EmpirError: if a record is not about L-infinity, which the caption states for all of them, or
+        a row has no record at all.
     """
     base = os.path.join(os.path.dirname(folder), "robustness")
-    rows, said = [], set()
+    cells, records = [], []
     for dataset, radii in SHOWN:
         for radius in radii:
-            for kind in ("ensemble", "baseline"):
-                path = os.path.join(base, "%s-%s-%s.json" % (dataset, kind, radius))
-                record = shapes.read(path, shapes.ROBUSTNESS)
-                if record["norm"] != "linf":
-                    raise EmpirError("%s is not about L-infinity, as the caption says" % path)
-                said.add((record["combine"], record["num_examples"], chosen(record["data"])))
-                rows.append(_row(base, dataset, kind, radius, record))
-    if len(said) != 1:
-        raise EmpirError(f"{base}: the records differ in their decision rule or images")
-    return _caption(*said.pop()) + "\n\n" + pipe_table([HEADS, *rows], "ll")
+            for rule in SHOWN_RULES:
+                row = Row(base, dataset, "ensemble", radius, rule)
+                known = row.figures()
+                records.append(known.record)
+                cells.append(_cells(row, known))
+    return _caption(records) + "\n\n" + pipe_table([HEADS, *cells], "lll")
 
 
-def _caption(rule, images, choice):
+def _caption(records):
+    seeds = sorted({record["seed"] for record in records})
+    drawn = sorted({record["data"].get("subset_seed", 0) for record in records})
+    rules = " and ".join(f"`{rule}` ({RULES[rule]})" for rule in SHOWN_RULES)
     return (
-        f"Accuracy in percent on {images:,} test images, {choice}; radii are L-infinity. EMPIR is "
-        "the shipped ensemble, and its baseline is its full-precision member alone. The decision "
-        f"rule is `{rule}` ({RULES[rule]}), except in the column of the protocol `paper`, where "
-        "the members vote. The interval is that of the adaptive suite, over images."
+        "Accuracy of EMPIR, the shipped ensemble, in percent; radii are L-infinity. The decision "
+        f"rule is {rules}. Under each protocol PGD makes one set of images, which every rule "
+        "judges. The suite attacks the rule of its row, and the interval is that of its figure, "
+        "over images. The baseline is the full-precision member alone. All figures of a row are "
+        "of the same test images: the first ones, or drawn at random with each class's share, by "
+        f"the seed {_listed(drawn)}. The attacks' seed is {_listed(seeds)}. An empty cell has not "
+        "been measured on these images."
     )
 
 
-def _row(base, dataset, kind, radius, record):
-    attacked = []
-    for protocol in ("paper", "whitebox"):
-        # For a single network the two protocols are the same, and there is one record.
-        name = "whitebox" if kind == "baseline" else protocol
-        path = os.path.join(base, "pgd", "%s-%s-%s-%s.json" % (dataset, kind, radius, name))
-        attacked.append(percent(shapes.read(path, shapes.RESULT)["adversarial_accuracy"]))
-    return [
-        "%s, %s" % (EXPERIMENTS[dataset].title, radius.replace("-", "/")),
-        KINDS[kind],
-        percent(record["clean_accuracy"]),
-        *attacked,
-        "**%s**" % percent(record["worst_case_accuracy"]),
-        "%s to %s" % tuple(map(percent, record["interval"])),
-    ]
+def _listed(numbers):
+    return ", ".join(map(str, numbers))
+
+
+def _cells(row, known):
+    record, suite = known.record, known.suite
+    if suite is not None and suite["norm"] != "linf":
+        raise EmpirError(f"{row.path} is not about L-infinity, as the caption says")
+    alone = row._replace(kind="baseline", rule=None).suite()
+    if alone is not None and alone["data"]["sha256"] != record["data"]["sha256"]:
+        alone = None
+    accuracies = [known.clean, known.paper, known.whitebox]
+    accuracies.append(suite and suite["worst_case_accuracy"])
+    cells = ["" if each is None else percent(each) for each in accuracies]
+    cells[3] = cells[3] and f"**{cells[3]}**"
+    cells.append("%s to %s" % tuple(map(percent, suite["interval"])) if suite else "")
+    for last in (known.autoattack, alone and alone["worst_case_accuracy"]):
+        cells.append("" if last is None else percent(last))
+    title = "%s, %s" % (EXPERIMENTS[row.dataset].title, row.radius.replace("-", "/"))
+    return [title, f"`{row.rule}`", images(record), *cells]

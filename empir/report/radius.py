@@ -9,14 +9,15 @@ from matplotlib.figure import Figure
 from matplotlib.transforms import ScaledTranslation
 
 from empir.experiments import Experiment
-from empir.report import shapes
+from empir.report import rows, shapes
 
-#: Records of the adaptive suite by the kind in their file names: title, marker and side of the
-#: radius on which the marker is drawn. Colours are those of Okabe and Ito, which colour-blind
-#: readers can tell apart; the markers differ too.
+#: Records of the adaptive suite, by the decision rule of an ensemble or the kind of a network:
+#: title, marker, and on which side of the radius it is drawn and how far, in half markers. Colours
+#: are those of Okabe and Ito, which colour-blind readers can tell apart; the markers differ too.
 SUITES: Dict[str, Tuple[str, dict, int]] = {
-    "ensemble": ("EMPIR, adaptive suite", dict(color="#0072B2", marker="o"), -1),
-    "baseline": ("baseline, adaptive suite", dict(color="#D55E00", marker="s"), 1),
+    "vote": ("EMPIR, vote, adaptive suite", dict(color="#CC79A7", marker="D"), -2),
+    "mean_logits": ("EMPIR, mean logits, adaptive suite", dict(color="#0072B2", marker="o"), 0),
+    "baseline": ("baseline, adaptive suite", dict(color="#D55E00", marker="s"), 2),
 }
 PAPER: Tuple[str, dict] = ("EMPIR, PGD, protocol paper", dict(color="#009E73", marker="^"))
 CURVE: Tuple[str, dict] = (
@@ -35,21 +36,21 @@ def points(folder: str, experiment: Experiment) -> dict:
       experiment: the dataset's.
 
     Returns:
-      Lists of points: "ensemble" and "baseline" have the robust accuracy under the suite, "paper"
-      has the ensemble's accuracy under PGD and the protocol paper, and "curve" has the ensemble's
-      curve of accuracy against the radius, from its record of the largest radius.
+      Lists of points: those of `SUITES` have the robust accuracy under the suite, "paper" has the
+      ensemble's accuracy under PGD and the protocol paper, and "curve" has the ensemble's curve of
+      accuracy against the radius, from its record of the largest radius, the vote's if it has one.
     """
-    found: Dict[str, list] = {name: [] for name in ("ensemble", "baseline", "curve", "paper")}
-    largest = 0.0
-    for path in glob.glob(os.path.join(folder, experiment.dataset + "-*.json")):
-        kind = os.path.basename(path).split("-")[1]
-        if kind not in SUITES:
-            continue
-        record = shapes.read(path, shapes.ROBUSTNESS)
-        found[kind].append((record["eps"], 100 * record["worst_case_accuracy"]))
-        if kind == "ensemble" and record["curves"].get("radius") and record["eps"] > largest:
-            largest = record["eps"]
-            found["curve"] = [(eps, 100 * share) for eps, share in record["curves"]["radius"]]
+    found: Dict[str, list] = {name: [] for name in (*SUITES, "curve", "paper")}
+    curves = []
+    for row in rows.suites(folder, experiment.dataset):
+        series = row.rule if row.kind == "ensemble" else row.kind
+        record = shapes.read(row.path, shapes.ROBUSTNESS)
+        if series in SUITES:
+            found[series].append((record["eps"], 100 * record["worst_case_accuracy"]))
+        if row.kind == "ensemble" and record["curves"].get("radius"):
+            curves.append((row.rule == "vote", record["eps"], record["curves"]["radius"]))
+    if curves:
+        found["curve"] = [(eps, 100 * share) for eps, share in max(curves)[-1]]
     for path in glob.glob(
         os.path.join(folder, "pgd", experiment.dataset + "-ensemble-*-paper.json")
     ):
@@ -61,8 +62,8 @@ def points(folder: str, experiment: Experiment) -> dict:
 def draw(folder: str, experiments) -> Figure:
     """The figure of `points`, a panel per dataset.
 
-    At a radius of several records the ensemble's marker is half a marker to the left and the
-    baseline's half a marker to the right, so that neither hides the other.
+    At a radius of several records the vote's marker is to the left of it and the baseline's to the
+    right, so that none hides another.
     """
     figure = Figure(figsize=(WIDTH, HEIGHT * len(experiments)))
     for axes, experiment in zip(figure.subplots(len(experiments)), experiments):

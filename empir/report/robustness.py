@@ -1,16 +1,14 @@
 """Reports of `empir robustness`: for a terminal, as Markdown, and as a page; and their summary."""
 
-import glob
 import os
 from typing import Iterator, Optional
 
 import numpy as np
 
-from empir.data import Dataset
-from empir.errors import EmpirError
+from empir.data import Dataset, subsets
 from empir.experiments import Experiment
 from empir.records import runs
-from empir.report import escape, networks, shapes
+from empir.report import escape, networks, rows, shapes
 from empir.report.curves import CURVES, few
 from empir.report.page import SHOWN_PARTS, Shown, page
 from empir.report.results import paper_row
@@ -20,13 +18,6 @@ from empir.report.tables import aligned, pipe_table
 NORMS = {"linf": "L-infinity", "l2": "L2"}
 #: Number of images that the page shows.
 SHOWN = 8
-#: Kinds of networks in the file names of `summary`, in the order of its rows.
-KINDS = {
-    "ensemble": "EMPIR",
-    "baseline": "full-precision baseline",
-    "distilled": "distilled network",
-    "pgd": "EMPIR, members trained on PGD",
-}
 #: What errors call a record that is in no file yet.
 RECORD = "the record"
 
@@ -183,45 +174,39 @@ def _shown(outcome, data) -> Iterator:
 def summary(folder: str, experiment: Experiment) -> str:
     """Markdown table of a dataset's records in robustness/ beside `folder`, its results.
 
-    Files are named DATASET-KIND-RADIUS.json, KIND of `KINDS`; those of PGD under a protocol are
-    robustness/pgd/DATASET-KIND-RADIUS-PROTOCOL.json.
-
     Raises:
-      EmpirError: if a file has another name, or a record lacks what the table needs.
+      EmpirError: if a file has another name (`rows`), or a record lacks what the table needs.
     """
     base = os.path.join(os.path.dirname(folder), "robustness")
-    rows = []
-    for path in glob.glob(os.path.join(base, experiment.dataset + "-*.json")):
-        _, kind, *radius = os.path.basename(path)[: -len(".json")].split("-", 2)
-        if kind not in KINDS or not radius:
-            kinds = ", ".join(KINDS)
-            raise EmpirError(f"{path} is not named DATASET-KIND-RADIUS.json, KIND of {kinds}")
-        record = shapes.read(path, shapes.ROBUSTNESS)
-        place = (list(KINDS).index(kind) > 1, record["eps"], list(KINDS).index(kind))
-        rows.append((place, _summary_row(base, experiment, kind, radius[0], record)))
-    first = "network|radius|clean|the paper's PGD|PGD, paper|PGD, whitebox|noise|FGSM|Auto-PGD"
-    heads = first.split("|") + ["adaptive suite", "95 % interval", "failed checks"]
-    return pipe_table([heads, *(cells for _, cells in sorted(rows))], "l" + 10 * "r" + "l")
+    cells = [_summary_row(experiment, row) for row in rows.suites(base, experiment.dataset)]
+    first = "network|decision rule|radius|images|clean|the paper's PGD|PGD, paper|PGD, whitebox"
+    heads = (first + "|noise|FGSM|Auto-PGD|adaptive suite|95 % interval|AutoAttack").split("|")
+    return pipe_table([heads + ["failed checks"], *cells], "ll" + 12 * "r" + "l")
 
 
-def _summary_row(base, experiment, kind, radius, record):
-    alone = {row["name"]: row["accuracy"] for row in record["trials"]}
+def _summary_row(experiment, row):
+    known = row.figures()
+    record = known.suite
+    alone = {trial["name"]: trial["accuracy"] for trial in record["trials"]}
     alone = shapes.Record(alone, record.where + ": trials")
-    cells = [KINDS[kind], radius.replace("-", "/"), percent(record["clean_accuracy"])]
-    model = {"ensemble": "empir", "baseline": "baseline"}.get(kind)
-    told = model and record["eps"] == experiment.eps
-    cells.append("%.2f" % paper_row(experiment.dataset, model)["pgd"] if told else "")
-    for protocol in ("paper", "whitebox"):
-        path = os.path.join(base, "pgd", f"{experiment.dataset}-{kind}-{radius}-{protocol}.json")
-        here = os.path.exists(path)
-        cells.append(
-            percent(shapes.read(path, shapes.RESULT)["adversarial_accuracy"]) if here else ""
-        )
+    cells = [rows.KINDS[row.kind], row.rule or "", row.radius.replace("-", "/")]
+    cells += [images(record), percent(known.clean)]
+    model = {("ensemble", "vote"): "empir", ("baseline", None): "baseline"}
+    model = model.get((row.kind, row.rule)) if record["eps"] == experiment.eps else None
+    cells.append("%.2f" % paper_row(experiment.dataset, model)["pgd"] if model else "")
+    cells += ["" if each is None else percent(each) for each in (known.paper, known.whitebox)]
     cells += [percent(alone[name]) for name in ("noise", "fgsm", "apgd-ce")]
     cells.append("**%s**" % percent(record["worst_case_accuracy"]))
     cells.append("%s to %s" % tuple(map(percent, record["interval"])))
+    cells.append("" if known.autoattack is None else percent(known.autoattack))
     failed = [check["name"] for check in record["verdicts"] if check["passed"] is False]
     return cells + [", ".join(failed) or ("none" if record["verdicts"] else "-")]
+
+
+def images(record: dict) -> str:
+    """The number of images of a record, and how they were chosen, in a table's cell."""
+    how = "drawn" if record["data"].get("subset") == subsets.STRATIFIED else "first"
+    return f"{record['num_examples']:,}, {how}"
 
 
 def percent(fraction: Optional[float]) -> str:

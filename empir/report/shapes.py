@@ -100,6 +100,8 @@ MEMBER = {
     "activation_bits": BITS,
 }
 ACCURACIES = {name: FRACTION for name in ("clean", "adversarial", "clean_top5", "adversarial_top5")}
+#: What a record says of its images (`Dataset.describe`).
+DATA = {"split": maybe(TEXT), "sha256": TEXT, "subset": maybe(TEXT), "subset_seed": COUNT}
 #: result.json of an attack (`empir.evaluation.runner`).
 RESULT = {
     "num_examples": IMAGES,
@@ -113,6 +115,8 @@ RESULT = {
     "seconds": Every(NUMBER),
     "peak_memory_mb": AMOUNT,
     "attack": {"eps": NUMBER},
+    "seed": COUNT,
+    "data": DATA,
 }
 TRIAL = {
     "name": TEXT,
@@ -147,7 +151,8 @@ ROBUSTNESS = {
     "curves": Every([POINT]),
     "verdicts": [{"name": TEXT, "title": TEXT, "passed": maybe(FLAG), "reason": TEXT, "see": TEXT}],
     "left_out": [{"attack": TEXT, "reason": TEXT}],
-    "data": {"split": maybe(TEXT), "sha256": TEXT, "subset": maybe(TEXT)},
+    "data": DATA,
+    "seed": COUNT,
     "seconds": AMOUNT,
     "versions": Every(maybe(TEXT)),
     "git_commit": maybe(TEXT),
@@ -155,7 +160,7 @@ ROBUSTNESS = {
 }
 #: Of `python -m benchmarks.autoattack`.
 OUTSIDE = dict(
-    {key: ROBUSTNESS[key] for key in ("dataset", "architecture", "eps", "norm")},
+    {key: ROBUSTNESS[key] for key in ("dataset", "architecture", "eps", "norm", "data")},
     images=IMAGES,
     clean_accuracy=FRACTION,
     suite_accuracy=FRACTION,

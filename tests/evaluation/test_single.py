@@ -94,7 +94,7 @@ def test_record_agrees_with_the_adversarial_images(members, tmp_path, attack, pr
     if attack in ("fgsm", "bim", "pgd"):
         assert 0.09 < record["mean_linf"] <= 0.3 + 1e-6
     assert json.loads((tmp_path / "result.json").read_text()) == record
-    assert sorted(os.listdir(str(tmp_path))) == ["examples.npz", "result.json"]
+    assert sorted(os.listdir(str(tmp_path))) == ["examples.npz", "images.npz", "result.json"]
 
 
 class Killed(Exception):

@@ -29,7 +29,7 @@ from tests.support.known import UNOPTIMIZED, Case, Known
 
 pytestmark = pytest.mark.slow  # it runs whole evaluations
 
-FILES = ["examples.npz", "result.json"]
+FILES = ["examples.npz", "images.npz", "result.json"]
 
 
 class Plain(Known):

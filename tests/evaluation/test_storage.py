@@ -65,7 +65,13 @@ def test_a_suite_that_is_killed_anywhere_goes_on_to_the_same_bytes(
         out, points = tmp_path / str(number), points + 1
         evaluate(out)
         assert contents(out) == contents(finished)
-        assert sorted(os.listdir(str(out))) == ["first", "result.json", "run.json", "second"]
+        assert sorted(os.listdir(str(out))) == [
+            "first",
+            "images.npz",
+            "result.json",
+            "run.json",
+            "second",
+        ]
         assert [sorted(os.listdir(str(out / spec.name))) for spec in SPECS] == 2 * [FILES]
     # The folder, run.json, result.json, the lock; and of each attack two folders, one chunk or two,
     # and two files to make, and the chunks and a folder to delete.

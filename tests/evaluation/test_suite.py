@@ -18,9 +18,7 @@ from empir.evaluation.specs import LIKELY, AttackSpec
 from empir.evaluation.suites import Effort, adaptive, controls, left_out
 from empir.evaluation.threat import Threat
 from empir.evaluation.views import ViewSpec
-from empir.experiments import EXPERIMENTS
 from empir.models.ensemble import Ensemble
-from empir.report import radius
 from empir.report import robustness as report
 from empir.runtime import tf
 from tests.support import ROOT
@@ -472,61 +470,6 @@ def test_the_report_has_a_row_per_trial(case, tmp_path):
         assert trial.name in text and "| %s" % trial.name in page
     worst = "robust accuracy %.2f %%" % (100 * record["worst_case_accuracy"])
     assert worst in text and worst in page and "3 targets" in text and "3 starts" in text
-
-
-def test_the_summary_has_a_row_per_record(case, tmp_path):
-    record = suite.run(
-        case.setting(), str(tmp_path / "run"), SPECS, progress=False, analyses=False
-    ).record
-    for trial in record["trials"]:
-        trial["name"] = "apgd-ce" if trial["name"] == "apgd" else trial["name"]
-    record["verdicts"] = [dict(name="noise", passed=False), dict(name="seed", passed=None)]
-    folder = tmp_path / "robustness"
-    (folder / "pgd").mkdir(parents=True)
-    for name, eps in (("baseline-0.3", 0.3), ("ensemble-0.3", 0.3), ("pgd-2-255", 0.1)):
-        (folder / ("mnist-%s.json" % name)).write_text(json.dumps(dict(record, eps=eps)))
-    (folder / "cifar10-ensemble-0.1.json").write_text(json.dumps(record))
-    attacked = json.dumps({"adversarial_accuracy": 0.1234})
-    (folder / "pgd" / "mnist-ensemble-0.3-paper.json").write_text(attacked)
-    lines = report.summary(str(tmp_path / "mnist"), EXPERIMENTS["mnist"]).split("\n")[2:]
-    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
-    assert [row[:4] for row in rows] == [
-        ["EMPIR", "0.3", "75.00", "17.51"],
-        ["full-precision baseline", "0.3", "75.00", "0.77"],
-        ["EMPIR, members trained on PGD", "2/255", "75.00", ""],
-    ]
-    assert [row[4:6] for row in rows] == [["12.34", ""], ["", ""], ["", ""]]
-    alone = {trial["name"]: trial["accuracy"] for trial in record["trials"]}
-    noise, fgsm, apgd = ("%.2f" % (100 * alone[name]) for name in ("noise", "fgsm", "apgd-ce"))
-    worst = "**%.2f**" % (100 * record["worst_case_accuracy"])
-    assert rows[0][6:10] == [noise, fgsm, apgd, worst] and rows[0][11] == "noise"
-
-
-def test_the_figure_shows_what_the_records_say(tmp_path):
-    def keep(name, eps, accuracy, **more):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text(json.dumps(dict(more, eps=eps, worst_case_accuracy=accuracy)))
-
-    for eps in (0.2, 0.1):
-        curve = {"radius": [[0.0, 0.9], [eps, 1 - eps]]}
-        keep("mnist-ensemble-%s.json" % eps, eps, 0.5 - eps, curves=curve)
-    keep("mnist-baseline-0.1.json", 0.1, 0.25, curves={})
-    keep("mnist-pgd-0.3.json", 0.3, 0.7, curves={})
-    attacked = dict(attack={"eps": 0.2}, adversarial_accuracy=0.6)
-    keep("pgd/mnist-ensemble-0.2-paper.json", 0.2, 0, **attacked)
-    keep("pgd/mnist-ensemble-0.2-whitebox.json", 0.2, 0, **attacked)
-    assert radius.points(str(tmp_path), EXPERIMENTS["mnist"]) == {
-        "ensemble": [(0.1, 40.0), (0.2, 30.0)],
-        "baseline": [(0.1, 25.0)],
-        "curve": [(0.0, 90.0), (0.2, 80.0)],
-        "paper": [(0.2, 60.0)],
-    }
-    drawn = []
-    for name in ("a.svg", "b.svg"):
-        shown = [EXPERIMENTS[dataset] for dataset in ("mnist", "cifar10")]
-        radius.plot(str(tmp_path), shown, str(tmp_path / name))
-        drawn.append((tmp_path / name).read_bytes())
-    assert drawn[0] == drawn[1] and b"<svg" in drawn[0]
 
 
 def test_the_command(empir_command, tmp_path):

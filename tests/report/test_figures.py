@@ -14,6 +14,7 @@ from empir.report import benchmark, radius
 from empir.report.curves import CURVES, HEIGHT, MARGINS, WIDTH
 from empir.report.page import page
 from empir.report.results import RESULTS
+from tests.support.reported import RECORD, record
 
 ROBUSTNESS = os.path.join(RESULTS, "robustness")
 FIGURES = {
@@ -99,10 +100,8 @@ def test_a_comparison_of_little_has_limits_too(tmp_path, attack):
         assert 0 < low < high < 1e4
 
 
-def curves_of(name):
-    """(curve, svg) of the page of a committed record, its images left out."""
-    record = read_json(os.path.join(ROBUSTNESS, name))
-    text = page(record, [])
+def curves_of(text):
+    """(curve, svg) of a page."""
     for svg in re.findall("<svg.*?</svg>", text, re.DOTALL):
         yield re.search(r'aria-label="([^"]*?)\.', svg).group(1), svg
 
@@ -122,7 +121,7 @@ RECORDS = sorted(name for name in os.listdir(ROBUSTNESS) if name.endswith(".json
 @pytest.mark.parametrize("name", RECORDS)
 def test_curves_of_the_page_fill_their_axes(name):
     left, bottom, right, top = MARGINS
-    for title, svg in curves_of(name):
+    for title, svg in curves_of(page(read_json(os.path.join(ROBUSTNESS, name)), [])):
         points = drawn(svg)
         assert len(points) > 1
         low, high = (left, top), (WIDTH - right, HEIGHT - bottom)
@@ -135,8 +134,9 @@ def test_curves_of_the_page_fill_their_axes(name):
 
 
 def test_a_curve_that_is_zero_everywhere_is_told_in_words():
-    titles = [title for title, _ in curves_of("mnist-ensemble-0.3.json")]
+    zero = dict(steps=[[10, 0.0], [160, 0.0]], restarts=[[1, 0.0], [10, 0.0]])
+    text = page(record(curves=dict(RECORD["curves"], **zero)), [])
+    titles = [title for title, _ in curves_of(text)]
     assert titles == [CURVES["radius"].title, CURVES["distortion"].title]
-    text = page(read_json(os.path.join(ROBUSTNESS, "mnist-ensemble-0.3.json")), [])
     assert "No image is classified correctly after 10 to 160 iterations" in text
     assert "No image is classified correctly after 1 to 10 random starts" in text

@@ -331,7 +331,7 @@ def test_the_script_draws_and_says_where(attack, workspace, monkeypatch, more, s
 @pytest.mark.slow
 def test_the_figure_of_a_kept_run_stands_beside_its_record(attack, workspace):
     first = attack("--viz_enabled --out=out")
-    names = ["adversarial.png", "examples.npz", "result.json"]
+    names = ["adversarial.png", "examples.npz", "images.npz", "result.json"]
     assert sorted(os.listdir(str(workspace / "out"))) == names
     assert not (workspace / "mnist-fgsm.png").exists()
     drawn = os.stat(str(workspace / "out" / "adversarial.png")).st_mtime_ns
@@ -349,4 +349,5 @@ def test_a_run_that_was_finished_without_a_figure_says_so(attack, workspace):
     resumed = attack("--viz_enabled --out=plain --resume")
     assert "--viz_enabled has no effect: plain was finished without it" in resumed.stderr
     assert resumed.stdout == without.stdout == attack("--viz_enabled").stdout
-    assert sorted(os.listdir(str(workspace / "plain"))) == ["examples.npz", "result.json"]
+    kept = sorted(os.listdir(str(workspace / "plain")))
+    assert kept == ["examples.npz", "images.npz", "result.json"]

@@ -11,7 +11,7 @@ import pytest
 from empir.commands import report
 from empir.errors import EmpirError
 from empir.experiments import EXPERIMENTS
-from empir.report import autoattack, benchmark, defenses, radius, robustness, shapes, tables
+from empir.report import autoattack, benchmark, defenses, radius, robustness, rows, shapes, tables
 from empir.report.page import page
 from empir.report.results import RESULTS
 from tests.support.reported import RECORD, record
@@ -19,6 +19,12 @@ from tests.support.reported import RECORD, record
 #: What stands in the place of a value: damaged by hand, by a program, or of another kind.
 WRONG = (None, "x\n<b>", -1, 10**400, float("nan"), True, [], {"a": None})
 MNIST, CIFAR10, IMAGENET = (EXPERIMENTS[name] for name in ("mnist", "cifar10", "imagenet"))
+#: A suite's record with curves.
+(SUITE, *_) = [
+    row.name + ".json"
+    for row in rows.suites(os.path.join(RESULTS, "robustness"), "mnist")
+    if row.suite()["curves"]
+]
 #: File below the records -> the tables and figures that read it.
 TABLES = {
     "mnist/empir-whitebox/fgsm/result.json": [
@@ -36,16 +42,20 @@ TABLES = {
     "cifar10/epochs/model3-fp.json": [
         lambda base: tables.epochs_markdown(base + "/cifar10", CIFAR10)
     ],
-    "robustness/mnist-ensemble-0.1.json": [
+    "robustness/"
+    + SUITE: [
         lambda base: robustness.summary(base + "/mnist", MNIST),
         lambda base: radius.points(base + "/robustness", MNIST),
+    ],
+    "robustness/pgd/mnist-baseline-0.1-whitebox.json": [
+        lambda base: robustness.summary(base + "/mnist", MNIST),
     ],
     "robustness/pgd/mnist-ensemble-0.2-paper.json": [
-        lambda base: robustness.summary(base + "/mnist", MNIST),
         lambda base: radius.points(base + "/robustness", MNIST),
     ],
-    "robustness/outside/mnist-ensemble-0.1.json": [
-        lambda base: autoattack.table(base + "/mnist", MNIST)
+    "robustness/outside/mnist-baseline-0.1.json": [
+        lambda base: robustness.summary(base + "/mnist", MNIST),
+        lambda base: autoattack.table(base + "/mnist", MNIST),
     ],
     "benchmark/comparison.json": [
         lambda base: benchmark.attacks_markdown(base + "/mnist", None),
@@ -112,6 +122,8 @@ def refusal(call):
 
 #: What tables read beside a record.
 BESIDE = {
+    "robustness/pgd/mnist-baseline-0.1-whitebox.json": ["robustness/mnist-baseline-0.1.json"],
+    "robustness/outside/mnist-baseline-0.1.json": ["robustness/mnist-baseline-0.1.json"],
     "mnist/empir-paper/fgsm/result.json": ["mnist/empir-paper/fgsm/examples.npz"],
     "cifar10/epochs/model3-fp.json": [
         "cifar10/epochs/model1-w4a2.json",
