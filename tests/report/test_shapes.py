@@ -79,7 +79,7 @@ KEPT = {
     "attacks": lambda cells: {name: cells[name] for name in ("mnist-ensemble/bim/100",)},
     "training": lambda rates: {"mnist/fp": rates["mnist/fp"]},
     "trials": lambda trials: [t for t in trials if t["name"] in ("noise", "fgsm", "apgd-ce")],
-    "curves": lambda curves: {"radius": curves["radius"]},
+    "curves": lambda curves: {key: curves[key] for key in ("radius",) if key in curves},
     "ensembles": lambda ensembles: {"mnist": ensembles["mnist"]},
     "history": lambda epochs: epochs[:1] + epochs[-6:],
     **{key: lambda _: {} for key in ("versions", "environments", "logits")},
