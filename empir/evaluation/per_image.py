@@ -118,6 +118,8 @@ def of_suite(evaluation, rule: str) -> dict:
     for place, name in enumerate(names):
         kept = evaluation.arrays(name, ("row", "success", "decision", "members", "l2", "linf"))
         row, success = kept["row"], kept["success"]
+        if not len(row):
+            continue
         bits["attacked"][place, row] = True
         bits["succeeded"][place, row] = success
         close = kept[threat.norm] <= threat.reach(data.clip_range, size)

@@ -160,7 +160,10 @@ ROBUSTNESS = {
 }
 #: Of `python -m benchmarks.autoattack`.
 OUTSIDE = dict(
-    {key: ROBUSTNESS[key] for key in ("dataset", "architecture", "eps", "norm", "data")},
+    {
+        key: ROBUSTNESS[key]
+        for key in ("dataset", "architecture", "eps", "norm", "num_examples", "data")
+    },
     images=IMAGES,
     clean_accuracy=FRACTION,
     suite_accuracy=FRACTION,

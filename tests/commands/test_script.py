@@ -209,7 +209,7 @@ def test_the_adaptive_protocol_leaves_a_report(members, tmp_path):
         record = json.load(file)
     assert record["eps"] == 0.02 and record["options"] == {"nb_filters": 4}
     assert [member["weight_bits"] for member in record["members"]] == [2]
-    assert record["combine"] == "vote" and len(record["verdicts"]) == 11
+    assert record["combine"] == "vote" and len(record["verdicts"]) == 13
     checks = {verdict["name"]: verdict["passed"] for verdict in record["verdicts"]}
     assert checks["complete"] is True
     assert any(trial["name"].startswith("apgd-outside") for trial in record["trials"])
