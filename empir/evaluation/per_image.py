@@ -20,7 +20,7 @@ members and k attacks its arrays are
 """
 
 from dataclasses import dataclass
-from typing import Dict, List, Optional
+from typing import Any, Dict, List, Optional, Tuple
 
 import numpy as np
 
@@ -93,7 +93,9 @@ class Images:
         told = record.get("worst_case_accuracy", record.get("adversarial_accuracy"))
         suite = "worst_case_accuracy" in record
         found = self.worst_case() if suite else self.accuracy(self.attacks[0])
-        pairs = [("number of images", record["num_examples"], len(self.label))]
+        pairs: List[Tuple[str, Any, Any]] = [
+            ("number of images", record["num_examples"], len(self.label))
+        ]
         pairs += [("decision rule", record["combine"], self.rule)]
         pairs += [("accuracy under attack", told, found.percent / 100)]
         pairs += [("clean accuracy", record["clean_accuracy"], self.clean_accuracy().percent / 100)]

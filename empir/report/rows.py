@@ -94,16 +94,17 @@ class Row(NamedTuple):
         outside = self.autoattack()
         if outside and outside["images"] < outside["num_examples"]:
             outside = None  # it attacked the first of them only
-        same = [
+        paper, whitebox, outside = (
             record if record and record["data"]["sha256"] == first["data"]["sha256"] else None
             for record in (paper, whitebox, outside)
-        ]
+        )
         return Figures(
-            first,
-            first["clean_accuracy"] if suite else self._judged(first, "clean"),
-            *(record and self._judged(record, "adversarial") for record in same[:2]),
-            suite,
-            same[2] and same[2]["autoattack"]["accuracy"],
+            record=first,
+            clean=first["clean_accuracy"] if suite else self._judged(first, "clean"),
+            paper=self._judged(paper, "adversarial") if paper else None,
+            whitebox=self._judged(whitebox, "adversarial") if whitebox else None,
+            suite=suite,
+            autoattack=outside["autoattack"]["accuracy"] if outside else None,
         )
 
     def _judged(self, record, images):
