@@ -58,6 +58,7 @@ PATHS = [
     ("reproduce_mnist.sh", "--members=m --nb_samples 3", "--members=C/m --nb_samples 3"),
     ("reproduce_mnist.sh", "--members_dir=m", "--members_dir=C/m"),
     ("reproduce_cifar10.sh", "--noprogress --out=x=y", "--noprogress --out=C/x=y"),
+    ("reproduce_tramer.sh", "--data_dir=a", "--data_dir=C/a --attack=pgd --true_labels"),
     ("reproduce_imagenet.sh", "tf m --out=o", "--imagenet_path=C/tf --members_dir=C/m --out=C/o"),
     ("train_mnist.sh", "dir --logdir=l", "--model_path=C/dir/model1-w2a4 --logdir=C/l"),
     (

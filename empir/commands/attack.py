@@ -171,6 +171,7 @@ def _job(request, members, data):
         seed=setting.seed,
         batch_size=batch_size,
         targeted=request.targeted,
+        true_labels=request.true_labels,
         save_adversarial=request.save_adversarial,
         architecture=setting.architecture,
         protocol=protocol.name,

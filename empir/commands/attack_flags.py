@@ -27,6 +27,7 @@ EVALUATION_FLAGS = (
     "subset",
     "subset_seed",
     "targeted",
+    "true_labels",
     "out",
     "protocol",
     "engine",
@@ -67,6 +68,7 @@ class Request:
       train_only: whether nothing is attacked.
       attack: the name of the attack.
       targeted: whether it attacks towards every class but the true one.
+      true_labels: whether it attacks away from the true classes, not from the model's decisions.
       protocol: how it is judged.
       options: arguments of the network's builder that are asked for, or differ from its defaults.
       draws: whether the networks draw at random.
@@ -85,6 +87,7 @@ class Request:
     train_only: bool
     attack: str
     targeted: bool
+    true_labels: bool
     protocol: Protocol
     options: dict
     draws: bool
@@ -150,6 +153,7 @@ def read(experiment: Experiment) -> Request:
         train_only=FLAGS.train_only,
         attack=attacks.canonical_name(FLAGS.attack),
         targeted=FLAGS.targeted,
+        true_labels=FLAGS.true_labels,
         protocol=protocol(),
         options=_options(),
         draws=FLAGS.stocRound or FLAGS.rand,
@@ -257,12 +261,15 @@ def without_effect(request: Request) -> Iterator[Tuple[str, str]]:
         unread = set(ATTACK_FLAGS + EVALUATION_FLAGS + SHOWING_FLAGS) - in_training
         yield from _given(unread, "--train_only attacks nothing")
     elif request.is_adaptive:
-        unread = {"attack", "eps_iter", "attack_iterations", "targeted", "nb_iter", *SHOWING_FLAGS}
+        unread = {"attack", "eps_iter", "attack_iterations", "nb_iter", *SHOWING_FLAGS}
+        unread |= {"targeted", "true_labels"}
         yield from _given(unread - in_training, "--protocol=adaptive sets its own attacks")
     else:
         read_by_attack = set(attacks.row(request.attack).sources().values())
         unread = set(ATTACK_FLAGS) - read_by_attack - in_training
         yield from _given(unread, f"--attack={request.attack} does not read it")
+        if request.targeted or not attacks.row(request.attack).takes("y"):
+            yield from _given(["true_labels"], "the attack leads towards other classes")
     if not request.training:
         unread = {*TRAINING_FLAGS, request.experiment.learning_rate_flag}
         if request.experiment.attack_batch is None:

@@ -131,6 +131,12 @@ def _define_attack(experiment):
     define_count("nb_samples", experiment.nb_samples, text)
     define_subset(subsets.FIRST)
     flags.DEFINE_bool("targeted", False, "Attack each image towards every class but the true one.")
+    flags.DEFINE_bool(
+        "true_labels",
+        False,
+        "Attack away from the true classes. By default it is away from what the model decides on "
+        "clean images, right or wrong, as in the original.",
+    )
     text = "The radius of FGSM, BIM and PGD, e.g. 0.1 or 8/255."
     define_number("eps", experiment.eps, text)
     define_number("eps_iter", experiment.eps_iter, "The step size of BIM and PGD.", zero=False)

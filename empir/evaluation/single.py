@@ -17,7 +17,7 @@ from empir.data import Dataset
 from empir.evaluation import finished, per_image, runner
 from empir.evaluation.graph import AttackGraph, Networks, Setting
 from empir.evaluation.metrics import SCORED_RULES, label_ranks, measure, require_valid
-from empir.evaluation.specs import DECIDED, DRAWN, EVERY, NONE, AttackSpec
+from empir.evaluation.specs import DECIDED, DRAWN, EVERY, NONE, TRUE, AttackSpec
 from empir.models.ensemble import DECISION_RULES, Ensemble
 from empir.models.model import describe_members
 from empir.records import chunks, runs
@@ -46,6 +46,7 @@ class Job:
       seed: of random starts and random targets.
       batch_size: images per graph call; CW's batch.
       targeted: attack towards every class but the true one: (classes - 1) examples per image.
+      true_labels: attack away from the true classes, not from the ensemble's own decisions.
       save_adversarial: keep the adversarial images too.
       show: keep the first adversarial images, of `SHOWN_IMAGES` images.
       architecture, protocol: names for the record; protocol is None if the rule and target are no
@@ -61,6 +62,7 @@ class Job:
     seed: int
     batch_size: int
     targeted: bool = False
+    true_labels: bool = False
     save_adversarial: bool = False
     show: bool = False
     architecture: Optional[str] = None
@@ -75,7 +77,8 @@ class Job:
         targets = EVERY if self.targeted else NONE
         if not self.targeted and row.takes("y_target") and not row.takes("y"):
             targets = DRAWN  # JSMA takes nothing else
-        own = dict(targets=targets, labels=DECIDED, parameters=self.parameters)
+        labels = TRUE if self.true_labels else DECIDED
+        own = dict(targets=targets, labels=labels, parameters=self.parameters)
         return AttackSpec(self.attack, self.attack, **own)
 
     @property
@@ -125,6 +128,8 @@ class Job:
         """The head of the record: what is computed, as plain data."""
         ensemble = self.ensemble
         described = describe_members(ensemble.members, self.options)
+        # Only where it is so: records of before the choice describe the same attack as now.
+        labels = {"labels": TRUE} if self.true_labels else {}
         return {
             "schema": SCHEMA,
             "dataset": self.data.name,
@@ -139,6 +144,7 @@ class Job:
                 name=self.attack,
                 target=ensemble.attack_target,
                 targeted=self.targeted,
+                **labels,
             ),
             "num_examples": self.num_examples,
             "batch_size": self.batch_size,

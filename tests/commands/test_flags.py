@@ -94,6 +94,9 @@ def test_flags_become_a_protocol(parse, line, expected):
         ("--eps=0.3", "cw", False, ["eps"]),  # given, if at its default
         ("--eps=0.1 --eps_iter=0.1 --nb_iter=3", "fgsm", False, ["eps_iter", "nb_iter"]),
         ("--eps=0.1 --eps_iter=0.1 --nb_iter=3", "pgd", False, []),
+        ("--true_labels", "pgd", False, []),
+        ("--true_labels", "jsma", False, ["true_labels"]),
+        ("--true_labels --targeted", "pgd", False, ["true_labels"]),
         ("--attack_iterations=9", "bim", False, ["attack_iterations"]),
         ("--attack_iterations=9", "cw", False, []),
         ("--nb_epochs=3 --lr=0.1 --batch_size=8 --test", "cw", True, []),
@@ -112,10 +115,11 @@ def test_flags_become_a_protocol(parse, line, expected):
         ("--inpgradreg --l2dbl=100", "cw", False, ["inpgradreg", "l2dbl"]),
         ("--protocol=adaptive --eps=0.1 --seed=3 --nb_samples=5", "cw", False, []),
         (
-            "--protocol=adaptive --attack=pgd --eps_iter=1 --nb_iter=3 --targeted --viz_enabled",
+            "--protocol=adaptive --attack=pgd --eps_iter=1 --nb_iter=3 --targeted --viz_enabled"
+            " --true_labels",
             "pgd",
             False,
-            ["attack", "eps_iter", "nb_iter", "targeted", "viz_enabled"],
+            ["attack", "eps_iter", "nb_iter", "targeted", "true_labels", "viz_enabled"],
         ),
     ],
 )

@@ -97,6 +97,17 @@ def test_record_agrees_with_the_adversarial_images(members, tmp_path, attack, pr
     assert sorted(os.listdir(str(tmp_path))) == ["examples.npz", "images.npz", "result.json"]
 
 
+def test_an_attack_leads_away_from_true_classes_or_from_decisions(members):
+    """The networks are random, so that most decisions on clean images are wrong."""
+    session, own = members
+    decided, true = job(own), job(own, true_labels=True)
+    wrong = evaluate_job(decided, session).arrays["clean_mean_logits"] != decided.data.labels
+    assert wrong.any() and "labels" not in decided.describe()["attack"]
+    assert true.describe()["attack"]["labels"] == "true"
+    accuracy = [evaluate(one, session)["adversarial_accuracy"] for one in (decided, true)]
+    assert accuracy[1] < accuracy[0]
+
+
 class Killed(Exception):
     """Stands for SIGKILL between two chunks."""
 
