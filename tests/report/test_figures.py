@@ -129,8 +129,9 @@ def test_curves_of_the_page_fill_their_axes(name):
         assert (points >= np.subtract(low, 1)).all() and (points <= np.add(high, 1)).all(), title
         across, up = np.ptp(points, axis=0) / np.subtract(high, low)
         assert across >= 0.6, title
-        # An accuracy may be level, which is what it is to show, but not at the bottom.
-        assert max(high[1] - points[:, 1]) >= 0.35 * (high[1] - low[1]), title
+        # An accuracy may be level, which is what it is to show, but not at the bottom. One image
+        # in 500 is a fifth of the smallest axis.
+        assert max(high[1] - points[:, 1]) >= 0.15 * (high[1] - low[1]), title
 
 
 def test_a_curve_that_is_zero_everywhere_is_told_in_words():
