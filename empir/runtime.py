@@ -276,12 +276,39 @@ def progress_bar(total: int, title: str, unit: str, enabled: bool = True):
 
 def processor() -> str:
     """What Linux calls the processor, and how many of it this process may use."""
-    name = "unknown"
-    with contextlib.suppress(OSError, KeyError), open("/proc/cpuinfo") as file:
-        fields = dict(line.split(":", 1) for line in file if ":" in line)
-        fields = {key.strip(): value.strip() for key, value in fields.items()}
+    name, fields = "unknown", _processor_fields()
+    with contextlib.suppress(KeyError):
         name = f"{fields['model name']}, family {fields['cpu family']} model {fields['model']}"
     return "%s, %d threads" % (name, available_cpus())
+
+
+def _processor_fields():
+    """What Linux tells of a processor, by name; empty elsewhere."""
+    with contextlib.suppress(OSError), open("/proc/cpuinfo") as file:
+        fields = dict(line.split(":", 1) for line in file if ":" in line)
+        return {key.strip(): value.strip() for key, value in fields.items()}
+    return {}
+
+
+def environment() -> dict:
+    """What decides the bytes of a result beside its settings: versions, and how kernels are chosen.
+
+    Kernels are chosen by the processor's maker and instruction sets, or the graphics card.
+    """
+    import numpy
+    import pkg_resources  # type: ignore[import]  # setuptools has no types
+
+    tf, _ = _loaded()
+    told, wanted = _processor_fields(), ("sse4_2", "avx", "avx2", "fma", "f16c")
+    flags = [f for f in told.get("flags", "").split() if f in wanted or f.startswith("avx512")]
+    cards = [device.name for device in tf.config.experimental.list_physical_devices("GPU")]
+    return {
+        "empir": VERSION,
+        "tensorflow": f"{_tensorflow_build(pkg_resources.working_set.by_key)} {tf.__version__}",
+        "numpy": numpy.__version__,
+        "processor": " ".join([told.get("vendor_id", "unknown"), *sorted(flags)]),
+        "gpus": len(cards),
+    }
 
 
 def gpus():

@@ -13,7 +13,7 @@ import numpy as np
 from absl import flags
 
 from empir import attacks, runtime
-from empir.commands import attack_flags, defenses
+from empir.commands import attack_flags, cluster_flags, defenses
 from empir.commands import flags as empir_flags
 from empir.commands import shared_flags
 from empir.data import subsets
@@ -44,6 +44,12 @@ def run(experiment: Experiment):
     """
     _prepare_process()
     request = attack_flags.read(experiment)
+    shard = cluster_flags.shard(
+        a_network_is_trained_as_a_whole=request.training or request.train_only,
+        what_draws_at_random_depends_on_what_was_computed_before=request.draws,
+        figures_are_drawn_of_whole_runs=request.draw,
+        a_suite_is_computed_as_a_whole=request.is_adaptive,
+    )
     # Training takes whole operations; what draws at random would depend on which share is first.
     whole = request.training or request.draws
     images = 1 if whole else request.batch_size(FLAGS.nb_samples)
@@ -65,7 +71,7 @@ def run(experiment: Experiment):
     elif request.is_adaptive:
         _attack_adaptively(request, data, arrays)
     else:
-        _attack(request, data, arrays)
+        _attack(request, data, arrays, shard)
         if request.draw:
             _show_figure(request)
 
@@ -126,8 +132,8 @@ def _train(request):
     )
 
 
-def _attack(request, data, arrays):
-    """Run one attack on the members, or on the one of trained weights `arrays`."""
+def _attack(request, data, arrays, shard):
+    """Run one attack, or a shard of it, on the members or on the one of weights `arrays`."""
     from empir.evaluation.single import evaluate
 
     if request.draw:
@@ -151,7 +157,9 @@ def _attack(request, data, arrays):
             members.append(member)
         job = _job(request, members, data)
         was_finished = request.out and os.path.exists(os.path.join(request.out, "result.json"))
-        result = evaluate(job, session, request.out, request.resume, request.progress)
+        result = evaluate(job, session, request.out, request.resume, request.progress, shard)
+        if result is None:
+            return
         if request.draw and not (was_finished and os.path.exists(_figure_path(request))):
             _draw(request, job, result)
         report(result.record)

@@ -6,7 +6,7 @@ This module only defines them; `empir.commands.attack_flags` reads them.
 from absl import flags
 
 from empir import attacks
-from empir.commands import defenses
+from empir.commands import cluster_flags, defenses
 from empir.commands.shared_flags import (
     define_combine,
     define_count,
@@ -127,6 +127,7 @@ def _define_training(experiment):
 def _define_attack(experiment):
     names = ", ".join(attacks.TABLE)
     flags.DEFINE_string("attack", "cw", f"The attack: {names}, or the original's 0..4.")
+    cluster_flags.define()
     text = "The number of test images to attack; --subset says which."
     define_count("nb_samples", experiment.nb_samples, text)
     define_subset(subsets.FIRST)

@@ -62,6 +62,9 @@ COMMANDS = {
     "reproduce": Command(
         "empir.commands.reproduce:setup", "reproduce a dataset's rows of the paper's table"
     ),
+    "merge": Command(
+        "empir.commands.merge:main", "make a whole evaluation of its --shards", words=True
+    ),
     "cost": Command("empir.commands.cost:setup", "count what an ensemble costs beside one network"),
     "checkpoints": Command(
         "empir.commands.checkpoints:main", "say what a checkpoint holds", words=True

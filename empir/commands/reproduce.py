@@ -14,7 +14,7 @@ import os
 from absl import flags
 
 from empir import published, runtime
-from empir.commands import shared_flags
+from empir.commands import cluster_flags, shared_flags
 from empir.commands.shared_flags import define_count
 from empir.data import subsets
 from empir.errors import EmpirError
@@ -46,6 +46,7 @@ def setup():
     text = "The number of test images to attack; --subset says which. By default all are attacked."
     define_count("nb_samples", None, text)
     shared_flags.define_subset(subsets.FIRST)
+    cluster_flags.define()
     text = "The number of these that CW, BIM and PGD attack. By default it is the same number."
     define_count("slow_samples", None, text)
     return run
@@ -60,6 +61,7 @@ def run(_):
     chosen = experiment(FLAGS.dataset)
     out = os.path.join("results", chosen.dataset) if FLAGS.out is None else FLAGS.out
     runs.check_writable(out)
+    shard = cluster_flags.shard()
     folder = _members(chosen)
     runtime.configure(FLAGS.num_threads, images=chosen.attack_batch or chosen.batch_size)
     data = shared_flags.load_data(chosen, "test", FLAGS.sample)
@@ -71,8 +73,9 @@ def run(_):
     if FLAGS.slow_samples is not None:
         slow = shared_flags.take(data, FLAGS.slow_samples, subsets.FIRST)
     with runs.lock(out):
-        reproduce(chosen, folder, fast, slow, out, FLAGS.progress)
-    print(tables.terminal(out, chosen))
+        reproduce(chosen, folder, fast, slow, out, FLAGS.progress, shard)
+    if shard is None:
+        print(tables.terminal(out, chosen))
 
 
 def _members(chosen):
@@ -91,7 +94,7 @@ def _members(chosen):
     return folder
 
 
-def reproduce(chosen: Experiment, folder: str, fast, slow, out: str, progress: bool):
+def reproduce(chosen: Experiment, folder: str, fast, slow, out: str, progress: bool, shard=None):
     """Evaluate every row and attack into folders below `out`, resuming what is there.
 
     Args:
@@ -100,6 +103,7 @@ def reproduce(chosen: Experiment, folder: str, fast, slow, out: str, progress: b
       fast, slow: `Dataset`s for the one-step attack and for the others.
       out: folder of the records.
       progress: show progress bars.
+      shard: compute only this `shards.Shard` of each; None: everything.
     """
     from empir.evaluation.single import evaluate
     from empir.models.member import load_member
@@ -117,8 +121,11 @@ def reproduce(chosen: Experiment, folder: str, fast, slow, out: str, progress: b
                 for name, precision in wanted
             ]
             job = _job(chosen, row, attack, members, data)
-            result = evaluate(job, session, os.path.join(out, row.folder, attack), True, progress)
-            record = result.record
+            own = os.path.join(out, row.folder, attack)
+            result = evaluate(job, session, own, True, progress, shard)
+        if result is None:
+            continue
+        record = result.record
         log.info(
             "[%d/%d] %s, %s: clean %.4f, adversarial %.4f (%d images, %.0f s)",
             number,

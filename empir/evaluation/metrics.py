@@ -84,11 +84,12 @@ def refuse(name: str, rows, problem: str, bad):
         raise EmpirError("%s gave an invalid result: example %d %s" % (name, first, problem))
 
 
-def measure(job, store, starts) -> dict:
+def measure(head: dict, columns, store, starts) -> dict:
     """Accuracies, mean distances and seconds over all chunks: the body of the record.
 
     Args:
-      job: a `single.Job`.
+      head: what is computed, see `single.Job.describe`.
+      columns: names of the arrays, see `single.Job.columns`.
       store: its finished chunks, a `chunks.ChunkStore`.
       starts: index of each chunk's first example.
     """
@@ -103,7 +104,7 @@ def measure(job, store, starts) -> dict:
         rule: {name: accuracy(name, rule) for name in ("clean", "adversarial")}
         for rule in DECISION_RULES
     }
-    combine = job.ensemble.combine
+    combine, num_examples = head["combine"], head["num_examples"]
     measured = {
         "clean_accuracy": rules[combine]["clean"],
         "adversarial_accuracy": rules[combine]["adversarial"],
@@ -115,20 +116,20 @@ def measure(job, store, starts) -> dict:
             )
         ],
     }
-    if job.has_top5:
+    if "clean_rank_members" in columns:
         _add_top5(measured, store, starts)
-    partial = job.num_examples % job.batch_size
+    partial = num_examples % head["batch_size"]
     if partial and len(starts) > 1:
         # What the original reports of ImageNet (docs/original.md, Evaluation).
         full = {
-            name + "_accuracy": accuracy(name, combine, job.num_examples - partial)
+            name + "_accuracy": accuracy(name, combine, num_examples - partial)
             for name in ("clean", "adversarial")
         }
-        measured["full_batches_only"] = dict(full, num_examples=job.num_examples - partial)
+        measured["full_batches_only"] = dict(full, num_examples=num_examples - partial)
     for key in ("l2", "linf"):
         measured["mean_" + key] = float(store.column(key, starts).mean(dtype=np.float64))
     measured["mean_changed"] = float(store.column("changed", starts).mean(dtype=np.float64))
-    if job.has_targets:
+    if "target" in columns:
         reached = store.column("adversarial_" + combine, starts) == store.column("target", starts)
         measured["targeted_success"] = float(reached.mean())
     clean, attack = store.column("seconds", starts).sum(axis=0).tolist()

@@ -113,7 +113,7 @@ class Images:
 def of_suite(evaluation, rule: str) -> dict:
     """The arrays of a `suite.Evaluation` whose attacks were run, under a decision rule."""
     data, clean, first = evaluation.setting.data, evaluation.clean, evaluation.first_success
-    found = _of_clean(data, clean, rule)
+    found = _of_clean(data.labels, data.numbers, clean, rule)
     names = [row["name"] for row in evaluation.rows]
     bits = {name: np.zeros((len(names), len(first)), bool) for name in _BITS}
     threat, size = evaluation.setting.threat, evaluation.setting.image_size
@@ -132,20 +132,21 @@ def of_suite(evaluation, rule: str) -> dict:
     return dict(found, attacks=np.array(names, str), first=first, **bits)
 
 
-def of_attack(attack: str, rule: str, data, arrays: dict) -> dict:
+def of_attack(attack: str, rule: str, numbers: np.ndarray, arrays: dict) -> dict:
     """The arrays of an attack that was run alone, once on every image.
 
     Args:
       attack: its name.
       rule: the decision rule.
-      data: the attacked images, a `Dataset`.
+      numbers: of the attacked images in their split, int [n].
       arrays: of its examples.npz, without its images.
     """
+    labels = arrays["label"]
     clean = {name: arrays[f"clean_{name}"] for name in (*DECISION_RULES, "members")}
-    found = _of_clean(data, clean, rule)
-    attacked, success = arrays[f"adversarial_{rule}"], arrays[f"adversarial_{rule}"] != data.labels
+    found = _of_clean(labels, numbers, clean, rule)
+    attacked, success = arrays[f"adversarial_{rule}"], arrays[f"adversarial_{rule}"] != labels
     bits = {name: success[np.newaxis] for name in ("succeeded", "counted")}
-    first = np.where(success & (found["decision"] == data.labels), 0, -1)
+    first = np.where(success & (found["decision"] == labels), 0, -1)
     pairs = [("decision", attacked), ("members", arrays["adversarial_members"])]
     for name, values in pairs + [(name, arrays[name]) for name in ("l2", "linf")]:
         found[name][first == 0] = values[first == 0]
@@ -158,11 +159,11 @@ def of_attack(attack: str, rule: str, data, arrays: dict) -> dict:
     )
 
 
-def _of_clean(data, clean, rule):
+def _of_clean(labels, numbers, clean, rule):
     """The arrays that no attack changes, and what the others are where no attack succeeds."""
-    count = len(data.labels)
+    count = len(labels)
     found = {f"clean_{name}": clean[name] for name in (*DECISION_RULES, "members")}
-    found.update(rule=np.array([rule]), number=data.numbers, label=np.asarray(data.labels))
+    found.update(rule=np.array([rule]), number=numbers, label=np.asarray(labels))
     found.update(decision=clean[rule].copy(), members=clean["members"].copy())
     return dict(found, l2=np.zeros(count, np.float32), linf=np.zeros(count, np.float32))
 

@@ -168,6 +168,7 @@ def fill(
     chunks: Sequence[np.ndarray],
     keys: Sequence[str],
     compute: Callable,
+    first: int = 0,
     **bar,
 ):
     """Compute the chunks that a store does not hold, with a progress bar.
@@ -177,9 +178,10 @@ def fill(
       chunks: the rows of each chunk, int64 [n] each.
       keys: names of the arrays that a chunk must have.
       compute: `compute(rows)` -> arrays of a chunk, to which "seconds" is added if it is missing.
+      first: number of rows before the first of these chunks.
       **bar: title, and show, of the progress bar.
     """
-    starts = chunk_starts(chunks)
+    starts = [first + start for start in chunk_starts(chunks)]
     todo = [
         (start, rows)
         for start, rows in zip(starts, chunks)

@@ -5,22 +5,26 @@ Memory does not grow with the number of images, but for the results per example.
 
 import datetime
 import json
+import logging
 import os
 import time
 from dataclasses import dataclass, field
-from typing import List, Optional
+from typing import List, Optional, Sequence
 
 import numpy as np
 
 from empir import attacks, runtime
 from empir.data import Dataset
-from empir.evaluation import finished, per_image, runner
+from empir.errors import ResumeError
+from empir.evaluation import finished, per_image, runner, shards
 from empir.evaluation.graph import AttackGraph, Networks, Setting
 from empir.evaluation.metrics import SCORED_RULES, label_ranks, measure, require_valid
 from empir.evaluation.specs import DECIDED, DRAWN, EVERY, NONE, TRUE, AttackSpec
 from empir.models.ensemble import DECISION_RULES, Ensemble
 from empir.models.model import describe_members
 from empir.records import chunks, runs
+
+log = logging.getLogger(__name__)
 
 SCHEMA = 1
 
@@ -95,6 +99,11 @@ class Job:
     def per_image(self) -> int:
         """Number of examples of an image."""
         return runner.examples_per_image(self.spec, self.data.num_classes)
+
+    @property
+    def numbers(self) -> Optional[np.ndarray]:
+        """Number of each example's image in its split, int64 [n]; None if images have several."""
+        return self.data.numbers if self.per_image == 1 else None
 
     @property
     def num_examples(self) -> int:
@@ -226,7 +235,9 @@ class Result:
     arrays: dict
 
 
-def evaluate(job: Job, session, out=None, resume=False, progress=True) -> Result:
+def evaluate(
+    job: Job, session, out=None, resume=False, progress=True, shard: Optional[shards.Shard] = None
+) -> Optional[Result]:
     """Run an attack and return its record.
 
     Args:
@@ -237,6 +248,7 @@ def evaluate(job: Job, session, out=None, resume=False, progress=True) -> Result
         are in the result, and nothing is written.
       resume: continue an unfinished run in `out`, or return the record of a finished one.
       progress: show a progress bar.
+      shard: compute only this part, into `out`, for `shards.merge`; there is no result then.
 
     Raises:
       ResumeError: if `out` holds another run, or this one and `resume` is False, or a finished one
@@ -248,6 +260,9 @@ def evaluate(job: Job, session, out=None, resume=False, progress=True) -> Result
     if out is None:
         return _evaluate(job, session, head, None, resume, progress)
     runs.check_writable(out)
+    if shard is not None:
+        with runs.lock(out):
+            return _evaluate_part(job, session, head, out, resume, progress, shard)
     asked = out, head, job.columns(), resume
     record = finished.evaluation_record(*asked)
     left = [os.path.lexists(os.path.join(out, name)) for name in (runs.PARTIAL, runs.LOCK)]
@@ -263,7 +278,7 @@ def evaluate(job: Job, session, out=None, resume=False, progress=True) -> Result
 
 def _evaluate(job, session, head, out, resume, progress):
     """Run an attack, or the part of it that is not finished."""
-    began, started = time.perf_counter(), datetime.datetime.utcnow()
+    began, started = time.perf_counter(), _now()
     attacker = _Attacker(job, session)  # first, because it checks the attack's parameters
     partial = None if out is None else os.path.join(out, runs.PARTIAL)
     store = chunks.ChunkStore(partial, runs.digest(head), runtime.parallelism())
@@ -271,30 +286,112 @@ def _evaluate(job, session, head, out, resume, progress):
         runs.claim(partial, head, resume, "evaluation")
     parts = job.chunks()
     starts = runner.chunk_starts(parts)
-    title = f"{job.attack} on {job.data.name}"
-    runner.fill(store, parts, job.columns(), attacker, title=title, show=progress)
-    record = dict(head, **measure(job, store, starts))
-    record["seconds"].update(
-        build=round(attacker.build_seconds, 3), total=round(time.perf_counter() - began, 3)
-    )
-    record["peak_memory_mb"] = runtime.peak_memory_mb()
-    record["versions"], record["git_commit"] = runtime.provenance()
-    record["command"] = runtime.command()
-    record["started"] = started.strftime("%Y-%m-%dT%H:%M:%SZ")
+    runner.fill(store, parts, job.columns(), attacker, title=_title(job), show=progress)
+    record = dict(head, **measure(head, job.columns(), store, starts))
+    record.update(_how_made(attacker, began, started, record["seconds"]))
     if out is None:
         return Result(record, {name: store.column(name, starts) for name in job.columns()})
-    examples = store.write_npz(os.path.join(out, finished.EXAMPLES), job.columns(), starts)
-    record["examples_sha256"] = examples
-    if job.per_image == 1:
-        _keep_per_image(job, store, starts, out)
-    runs.write_json(os.path.join(out, finished.RESULT), record)
+    _write(out, record, job.columns(), store, starts, job.numbers)
     store.remove()
     return Result(record, {})
 
 
-def _keep_per_image(job, store, starts, out):
-    """Write images.npz: what examples.npz has, without its images and in the form of a suite's."""
-    names = [f"{name}_{kind}" for name in ("clean", "adversarial") for kind in _DECIDED]
-    arrays = {name: store.column(name, starts) for name in (*names, "l2", "linf")}
-    found = per_image.of_attack(job.attack, job.ensemble.combine, job.data, arrays)
-    per_image.write(os.path.join(out, per_image.NAME), found)
+def _now():
+    return datetime.datetime.utcnow().strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _title(job):
+    return f"{job.attack} on {job.data.name}"
+
+
+def _how_made(attacker, began, started, seconds):
+    """What a record says of its making."""
+    versions, commit = runtime.provenance()
+    build, total = round(attacker.build_seconds, 3), round(time.perf_counter() - began, 3)
+    return dict(
+        seconds=dict(seconds, build=build, total=total),
+        peak_memory_mb=runtime.peak_memory_mb(),
+        versions=versions,
+        git_commit=commit,
+        command=runtime.command(),
+        started=started,
+    )
+
+
+def _write(out, record, columns, store, starts, numbers):
+    """Write examples.npz, images.npz unless `numbers` is None, and result.json, which ends a run."""
+    examples = store.write_npz(os.path.join(out, finished.EXAMPLES), columns, starts)
+    record["examples_sha256"] = examples
+    if numbers is not None:
+        names = [f"{name}_{kind}" for name in ("clean", "adversarial") for kind in _DECIDED]
+        arrays = {name: store.column(name, starts) for name in ("label", *names, "l2", "linf")}
+        found = per_image.of_attack(record["attack"]["name"], record["combine"], numbers, arrays)
+        per_image.write(os.path.join(out, per_image.NAME), found)
+    runs.write_json(os.path.join(out, finished.RESULT), record)
+
+
+def _evaluate_part(job, session, head, out, resume, progress, shard):
+    """Compute the chunks of a shard that are not finished, and say what they are a part of."""
+    began, started = time.perf_counter(), _now()
+    parts, columns = job.chunks(), job.columns()
+    own = shard.range_of(len(parts))
+    if os.path.lexists(os.path.join(out, finished.RESULT)):
+        raise ResumeError(f"{out} holds a whole evaluation: use another --out for a shard of one")
+    attacker = _Attacker(job, session)  # first, because it checks the attack's parameters
+    partial = os.path.join(out, runs.PARTIAL)
+    runs.claim(partial, shards.describe(head, shard), resume, "evaluation")
+    store = chunks.ChunkStore(partial, runs.digest(head), runtime.parallelism())
+    starts, mine = runner.chunk_starts(parts), [parts[number] for number in own]
+    bar = dict(title=f"{_title(job)}, shard {shard}", show=progress)
+    runner.fill(store, mine, columns, attacker, first=starts[own[0]], **bar)
+    shards.write(
+        out,
+        head,
+        shard,
+        columns=columns,
+        numbers=None if job.numbers is None else job.numbers[np.concatenate(mine)].tolist(),
+        chunks=[(starts[number], len(parts[number])) for number in own],
+        how=runtime.parallelism(),
+        environment=runtime.environment(),
+        **_how_made(attacker, began, started, {}),
+    )
+    log.info("%s is shard %s, finished; empir merge makes the whole of all shards", out, shard)
+
+
+def merge(parts: Sequence[shards.Part], out: str) -> dict:
+    """Make the evaluation of all its shards; returns its record.
+
+    Args:
+      parts: of one evaluation, which `shards.check_whole` has accepted.
+      out: folder for result.json and examples.npz, as of `evaluate`.
+
+    Raises:
+      EmpirError: if a chunk is missing or damaged, or `out` cannot be written.
+      ResumeError: if `out` holds another run.
+    """
+    content = parts[0].content
+    head, columns = content["head"], content["columns"]
+    runs.check_writable(out)
+    with runs.lock(out):
+        record = finished.evaluation_record(out, head, columns, True)
+        if record is not None:
+            return record
+        store, starts = shards.merge(parts)
+        record = dict(head, **measure(head, columns, store, starts))
+        told = [part.content for part in sorted(parts, key=lambda part: part.shard.number)]
+        for key in ("build", "total"):
+            summed = sum(part["seconds"][key] for part in told)
+            record["seconds"][key] = round(summed, 3)
+        record["peak_memory_mb"] = max(part["peak_memory_mb"] for part in told)
+        for key in ("versions", "git_commit"):
+            record[key] = content[key]
+        record.update(command=runtime.command(), started=min([part["started"] for part in told]))
+        record["shards"] = [
+            {key: part[key] for key in ("shard", "command", "started", "seconds", "environment")}
+            for part in told
+        ]
+        numbers = None
+        if content["numbers"] is not None:
+            numbers = np.concatenate([part["numbers"] for part in told])
+        _write(out, record, columns, store, starts, numbers)
+    return record

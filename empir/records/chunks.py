@@ -184,6 +184,21 @@ def _write_array(archive, key, parts):
             file.write(np.ascontiguousarray(part).tobytes())
 
 
+class JoinedStore(ChunkStore):
+    """The chunks of several stores as those of one, for reading.
+
+    Args:
+      stores: index of a chunk's first row -> the store that has it.
+    """
+
+    def __init__(self, stores: Dict[int, ChunkStore]):
+        super().__init__()
+        self._stores = stores
+
+    def _array(self, start, key):
+        return self._stores[start]._array(start, key)
+
+
 def _linked(path):
     return ResumeError(f"{path} is a link: remove it, the state of a run lies in its folder")
 

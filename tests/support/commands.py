@@ -76,6 +76,14 @@ COMMANDS = [
     Command("benchmarks.throughput", "benchmarks.throughput:setup", "", "file"),
     Command("benchmarks.step_profile", "benchmarks.step_profile:setup", "", "file"),
     Command(
+        "empir merge",
+        "empir.commands.merge:main",
+        "model3 --out={out}",
+        "folder",
+        reached="empir.evaluation.shards:find",
+        words=True,
+    ),
+    Command(
         "empir checkpoints",
         "empir.commands.checkpoints:main",
         "verify model3",
