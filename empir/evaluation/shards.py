@@ -5,19 +5,14 @@ in `PART` what it is a part of; `merge` makes the whole evaluation of all of the
 that of one process, because the chunks are the same.
 """
 
-import json
-import logging
 import os
 import re
 from dataclasses import dataclass
 from typing import Any, Dict, List, Sequence, Tuple
 
 from empir.errors import EmpirError
-from empir.evaluation import finished
 from empir.evaluation.runner import chunk_starts
 from empir.records import chunks, runs
-
-log = logging.getLogger(__name__)
 
 #: File that says what a finished shard is a part of, in the shard's --out.
 PART = "part.json"
@@ -48,7 +43,7 @@ class Shard:
         return f"{self.number}/{self.count}"
 
     def range_of(self, items: int) -> range:
-        """Which of so many things are the shard's: consecutive ones, as many as others' or one more.
+        """Which of so many things are the shard's: consecutive ones, one more or less than others'.
 
         Raises:
           EmpirError: if there are fewer things than shards.
@@ -171,8 +166,8 @@ def check_whole(parts: Sequence[Part], mixed: bool = False):
     missing = [str(n) for n in range(1, first.shard.count + 1) if n not in by_number]
     if missing:
         raise EmpirError(
-            f"shard {', '.join(missing)} of {first.shard.count} is missing: {first.folder} is shard "
-            f"{first.shard.number}; name the folders of all shards"
+            f"shard {', '.join(missing)} of {first.shard.count} is missing: {first.folder} is "
+            f"shard {first.shard.number}; name the folders of all shards"
         )
 
 
@@ -190,10 +185,8 @@ def merge(parts: Sequence[Part]) -> Tuple[chunks.ChunkStore, List[int]]:
     told = [part.content["chunks"] for part in ordered]
     starts = [start for part in told for start, _ in part]
     rows = [range(count) for part in told for _, count in part]
-    if (
-        starts != chunk_starts(rows)
-        or sum(map(len, rows)) != ordered[0].content["head"]["num_examples"]
-    ):
+    wanted = ordered[0].content["head"]["num_examples"]
+    if starts != chunk_starts(rows) or sum(map(len, rows)) != wanted:
         raise EmpirError(f"{ordered[0].folder} and the others do not make up the evaluation")
     places = {start: store for store, part in zip(stores, told) for start, _ in part}
     return chunks.JoinedStore(places), starts
