@@ -326,7 +326,7 @@ def provenance():
       checkout; "-dirty" appended when tracked files differ from it).
     """
     import numpy
-    import pkg_resources  # type: ignore[import]  # setuptools has no types
+    import pkg_resources
 
     tf, keras = _loaded()
     gpus = [device.name for device in tf.config.experimental.list_physical_devices("GPU")]

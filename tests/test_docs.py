@@ -31,6 +31,7 @@ EXAMPLES = {"mnist": "mnist", "cifar10": "cifar10", "alexnet": "imagenet"}
 #: Commands of words: the words that may follow, and flags.
 WORDS = {
     "empir.commands.checkpoints": r"verify [^-].*|manifest",
+    "empir.commands.merge": r"([^-]\S* )+--out=\S+( --mixed)?",
     "empir.commands.report": r"(--check)?",
     "empir.data.convert": r"(--(source|split|out|labels)=\S+ ?)+",
 }
@@ -137,7 +138,14 @@ def test_flags_in_sentences_exist():
         setup()
         known |= set(flags.FLAGS) - before
         remove_flags()
-    known |= {"no" + name for name in known} | {"help", "source", "split", "labels", "check"}
+    known |= {"no" + name for name in known} | {
+        "help",
+        "source",
+        "split",
+        "labels",
+        "check",
+        "mixed",
+    }
     known |= {"environment", "gpu", "test", "fast", "debug", "trust"}
     known |= {"scale"}  # of the original, without effect there, and not taken here
     for page in pages():

@@ -45,10 +45,12 @@ def run(experiment: Experiment):
     _prepare_process()
     request = attack_flags.read(experiment)
     shard = cluster_flags.shard(
-        a_network_is_trained_as_a_whole=request.training or request.train_only,
-        what_draws_at_random_depends_on_what_was_computed_before=request.draws,
-        figures_are_drawn_of_whole_runs=request.draw,
-        a_suite_is_computed_as_a_whole=request.is_adaptive,
+        {
+            "a network is trained as a whole": request.training or request.train_only,
+            "what draws at random depends on what was computed before": request.draws,
+            "figures are drawn of whole runs": request.draw,
+            "a suite is computed as a whole": request.is_adaptive,
+        }
     )
     # Training takes whole operations; what draws at random would depend on which share is first.
     whole = request.training or request.draws

@@ -1,11 +1,14 @@
 """The flags by which an evaluation is computed by several processes or machines."""
 
-from typing import Optional
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Mapping, Optional
 
 from absl import flags
 
 from empir.errors import EmpirError
-from empir.evaluation.shards import Shard
+
+if TYPE_CHECKING:
+    from empir.evaluation.shards import Shard
 
 FLAGS = flags.FLAGS
 
@@ -20,22 +23,23 @@ def define():
     )
 
 
-def shard(**refused: bool) -> Optional[Shard]:
+def shard(refused: Mapping[str, bool] = MappingProxyType({})) -> Optional["Shard"]:
     """The part of --shard, or None.
 
     Args:
-      **refused: what cannot be computed in parts, by the words for it with _ for spaces, and
-        whether it is asked for.
+      refused: why something cannot be computed in parts -> whether it is asked for.
 
     Raises:
       EmpirError: for a text that means no part, without --out, or for what cannot be in parts.
     """
     if FLAGS.shard is None:
         return None
+    from empir.evaluation.shards import Shard  # loads TensorFlow
+
     found = Shard.parse(FLAGS.shard)
     if not FLAGS.out:
         raise EmpirError(f"--shard={found} needs --out, a folder of its own for each shard")
-    for words, asked in refused.items():
+    for reason, asked in refused.items():
         if asked:
-            raise EmpirError(f"--shard={found}: {words.replace('_', ' ')}: drop --shard")
+            raise EmpirError(f"--shard={found}: {reason}: drop --shard")
     return found

@@ -26,7 +26,7 @@ import numpy as np
 
 from empir.errors import EmpirError
 from empir.evaluation.scores import Score, score
-from empir.models.ensemble import DECISION_RULES
+from empir.models import DECISION_RULES
 from empir.records import chunks
 
 #: Name of the file in the folder of a run.

@@ -319,7 +319,7 @@ def _how_made(attacker, began, started, seconds):
 
 
 def _write(out, record, columns, store, starts, numbers):
-    """Write examples.npz, images.npz unless `numbers` is None, and result.json, which ends a run."""
+    """Write examples.npz, images.npz unless `numbers` is None, and result.json, which is last."""
     examples = store.write_npz(os.path.join(out, finished.EXAMPLES), columns, starts)
     record["examples_sha256"] = examples
     if numbers is not None:
@@ -391,7 +391,7 @@ def merge(parts: Sequence[shards.Part], out: str) -> dict:
             for part in told
         ]
         numbers = None
-        if content["numbers"] is not None:
+        if content.get("numbers") is not None:
             numbers = np.concatenate([part["numbers"] for part in told])
         _write(out, record, columns, store, starts, numbers)
     return record

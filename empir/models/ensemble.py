@@ -21,10 +21,10 @@ import math
 from typing import Any, List, Optional, Sequence
 
 from empir.errors import EmpirError
+from empir.models import DECISION_RULES
 from empir.models.model import Model, Predictions, Predictor
 from empir.runtime import tf
 
-DECISION_RULES = ("mean_logits", "mean_probs", "vote")
 ATTACK_TARGETS = ("decision", "full_precision", "majority_probs", "released")
 
 #: What the authors' code differentiates on an ensemble, by the attack's name (docs/original.md,

@@ -63,8 +63,12 @@ def test_the_whole_of_shards_is_what_one_process_computes(members, tmp_path, att
     record = merge(folders[::-1], tmp_path / "merged")
     assert [part["shard"] for part in record.pop("shards")] == ["1/2", "2/2"]
     assert without_times(record) == without_times(whole)
-    files = [tmp_path / name / "examples.npz" for name in ("whole", "merged")]
-    assert files[0].read_bytes() == files[1].read_bytes()
+    for name in ("examples.npz", "images.npz"):
+        one, other = (tmp_path / folder / name for folder in ("whole", "merged"))
+        assert one.exists() == other.exists() and (
+            not one.exists() or one.read_bytes() == other.read_bytes()
+        )
+    assert (tmp_path / "merged" / "images.npz").exists()
     with open(str(tmp_path / "merged" / "result.json")) as file:
         assert json.load(file)["examples_sha256"] == whole["examples_sha256"]
     again = merge(folders, tmp_path / "merged")  # is accepted, not computed
