@@ -286,7 +286,11 @@ def test_a_result_is_kept_resumed_and_protected(run, tmp_path):
     assert run(line + " --resume").stdout == first.stdout
     assert_refused(run(line + " --resume --eps=0.1"), "another run", '"eps": 0.1')
     assert (tmp_path / "out" / "result.json").read_bytes() == before
-    assert sorted(os.listdir(str(tmp_path / "out"))) == ["examples.npz", "result.json"]
+    assert sorted(os.listdir(str(tmp_path / "out"))) == [
+        "examples.npz",
+        "images.npz",
+        "result.json",
+    ]
 
 
 def test_layer_wise_bits_are_kept_per_layer(run, tmp_path):
