@@ -76,8 +76,8 @@ def test_of_a_small_evaluation_it_is_not_many_times_too_long(after, tolerance):
 @pytest.mark.parametrize(
     "name",
     [
-        "mnist-ensemble-0.2-mean_logits",
-        "cifar10-ensemble-0.1-mean_logits",
+        "mnist-ensemble-0.1-vote",
+        "cifar10-ensemble-8-255-vote",
         "mnist-pgd-0.3-mean_logits",
     ],
 )
