@@ -295,19 +295,15 @@ def environment() -> dict:
 
     Kernels are chosen by the processor's maker and instruction sets, or the graphics card.
     """
-    import numpy
-    import pkg_resources  # type: ignore[import]  # setuptools has no types
-
-    tf, _ = _loaded()
     told, wanted = _processor_fields(), ("sse4_2", "avx", "avx2", "fma", "f16c")
     flags = [f for f in told.get("flags", "").split() if f in wanted or f.startswith("avx512")]
-    cards = [device.name for device in tf.config.experimental.list_physical_devices("GPU")]
+    versions = _versions()
     return {
-        "empir": VERSION,
-        "tensorflow": f"{_tensorflow_build(pkg_resources.working_set.by_key)} {tf.__version__}",
-        "numpy": numpy.__version__,
+        "empir": versions["empir"],
+        "tensorflow": f"{versions['tensorflow_build']} {versions['tensorflow']}",
+        "numpy": versions["numpy"],
         "processor": " ".join([told.get("vendor_id", "unknown"), *sorted(flags)]),
-        "gpus": len(cards),
+        "gpus": len(gpus()),
     }
 
 
@@ -325,12 +321,17 @@ def provenance():
       A pair: a dict of version strings and the device, and the git commit (None outside a
       checkout; "-dirty" appended when tracked files differ from it).
     """
+    return _versions(), git_commit()
+
+
+def _versions():
+    """Versions and the device, as text."""
     import numpy
-    import pkg_resources
+    import pkg_resources  # type: ignore[import]  # setuptools has no types
 
     tf, keras = _loaded()
     gpus = [device.name for device in tf.config.experimental.list_physical_devices("GPU")]
-    versions = {
+    return {
         "empir": VERSION,  # an installed package has no commit
         "python": "%d.%d.%d" % sys.version_info[:3],
         "tensorflow": tf.__version__,
@@ -340,7 +341,6 @@ def provenance():
         "cleverhans": pkg_resources.get_distribution("cleverhans").version,
         "device": ", ".join(gpus) or "CPU, %d threads" % threads(),
     }
-    return versions, git_commit()
 
 
 def peak_memory_mb() -> float:

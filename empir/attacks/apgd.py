@@ -65,7 +65,7 @@ class AutoPGD(Attack):
     is then not read.
 
     Parameters: eps, radius; nb_iter, steps; ord; rho, see the module; rand_init, seed, index: as of
-    `pgd.ProjectedGradientDescent`; start: images of x's shape to start from, which are moved into
+    `pgd.ProjectedGradientDescent`; initial: images of x's shape to start from, which are moved into
     the ball, or None for rand_init to decide; loss: one of `losses.LOSSES`; y or y_target, integers
     or one-hot, where reaching y_target is the success; toward, for y of a `ModelWithLoss`: one-hot
     classes to lead to, where any wrong class is a success; clip_min, clip_max, or None for no
@@ -80,7 +80,7 @@ class AutoPGD(Attack):
         rand_init=True,
         seed=DEFAULT_SEED,
         index=None,
-        start=None,
+        initial=None,
         loss="ce",
         y=None,
         y_target=None,
@@ -88,7 +88,7 @@ class AutoPGD(Attack):
         clip_min=None,
         clip_max=None,
     )
-    feedable = Attack.feedable + ("eps", "index", "start", "toward")
+    feedable = Attack.feedable + ("eps", "index", "initial", "toward")
 
     def parse_params(self, **kwargs):
         """See `Attack.parse_params`; the norm order is inf or 2, the loss one of `LOSSES`."""
@@ -116,7 +116,7 @@ class AutoPGD(Attack):
                 x, start, lambda image, *told: Assessment(*assess(image, *told)), told
             )
 
-        start = x + self._noise(x) if self.start is None else self.start
+        start = x + self._noise(x) if self.initial is None else self.initial
         return tf.stop_gradient(in_shares(attack, x, start, *told, shares=self.shares))
 
     def _assess(self, targeted, image, labels, toward=None):

@@ -94,8 +94,8 @@ class Evidence:
         }
         data = evaluation.setting.data
         correct = evaluation.clean["decision"] == data.labels
-        several = [row["name"] for row in evaluation.rows if row["name"] == STARTS]
-        starts = evaluation.arrays(STARTS, ("success", "rounds")) if several else {}
+        ran = STARTS in [row["name"] for row in evaluation.rows]
+        starts = evaluation.arrays(STARTS, ("success", "rounds")) if ran else {}
         return cls(probe, success, correct, curves, starts, left_out)
 
     def pair(self, *names: str) -> Tuple[np.ndarray, np.ndarray]:

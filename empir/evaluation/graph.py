@@ -146,7 +146,9 @@ class AttackGraph:
         if targets == LIKELY:
             feeds["toward"] = self._toward
         if self._spec.start is not None:
-            feeds["start"] = self._starts
+            feeds["initial"] = self._starts
+            if not row.takes("initial"):
+                raise EmpirError(f"{self._spec.name}: its attack starts from no given images")
         for name in ("y_target", "toward"):
             if name in feeds and not row.takes(name):
                 raise EmpirError(f"--targeted: the attack {self._spec.attack} takes no targets")

@@ -103,7 +103,6 @@ class Evaluation:
         self._storage = Storage(out, run, runtime.parallelism())
         self._ahead, self._done = list(ahead), []
         self._opened, self._graph, self._key = contextlib.ExitStack(), None, None
-        self._starts = None  # of the attack that runs: "row" and "adversarial" of another
 
     def close(self):
         """Close the graph of the last attack."""
@@ -187,15 +186,14 @@ class Evaluation:
         if row is not None:
             return row
         store, size = self._storage.store(spec, images), self.setting.batch_size
-        if spec.start is not None:
-            self._starts = self.arrays(spec.start, ("row", "adversarial"))
+        led = spec.start and self.arrays(spec.start, ("row", "adversarial"))
         # An attack on no images still leaves arrays, of no rows.
         chunks = [images[start : start + size] for start in range(0, max(len(images), 1), size)]
         runner.fill(
             store,
             chunks,
             COLUMNS,
-            lambda rows: self._attack(spec, rows),
+            lambda rows: self._attack(spec, rows, led),
             title=spec.name,
             show=self._progress,
         )
@@ -209,11 +207,10 @@ class Evaluation:
             seconds=round(float(store.column("seconds", starts).sum()), 3),
         )
         self._storage.keep(spec, images, store, starts, row)
-        self._starts = None
         return row
 
-    def _attack(self, spec, rows):
-        """Arrays of a chunk, and how long it took."""
+    def _attack(self, spec, rows, led):
+        """Arrays of a chunk, and how long it took; `led` is where the attack to start from led."""
         if not len(rows):
             found = {name: np.zeros(0, np.int64) for name in COLUMNS}
             return dict(found, success=np.zeros(0, bool))
@@ -222,9 +219,8 @@ class Evaluation:
         if attacks.row(spec.attack).decision_only:
             decisions = self.clean["decision"]
             clean["starts"] = runner.starting_images(self.setting, rows, decisions)
-        elif spec.start is not None:
-            places = np.searchsorted(self._starts["row"], rows)
-            clean["starts"] = self._starts["adversarial"][places]
+        elif led:
+            clean["starts"] = led["adversarial"][np.searchsorted(led["row"], rows)]
         graph = self._graph_of(spec)
         found = runner.attack_examples(graph, self.setting, spec, rows, clean)
         found.update(row=rows, rounds=found["restarts"])

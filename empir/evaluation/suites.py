@@ -88,13 +88,9 @@ def adaptive(
       classes: number of classes. Losses that compare the three largest logits are left out if there
         are fewer than three.
     """
-    several = len(ensemble.members) > 1
-    quantized = any(p.activation_bits for member in ensemble.members for p in member.precisions)
     own = own_view(ensemble)
     specs = _on_every_image() + _on_the_decision(ensemble, own, effort.nb_iter, classes)
-    if quantized:
-        outputs = "balanced" if several else "mean_logits"
-        specs.append(_apgd("smooth", outputs, "margin", False, "smooth", steps=effort.nb_iter))
+    specs += _on_the_quantizers(ensemble, "smooth", effort.nb_iter)
     specs += _with_restarts(own, effort)
     specs += _with_pilots(ensemble, own, outside, effort.nb_iter, classes)
     if ensemble.draws:
@@ -134,16 +130,23 @@ def _on_the_decision(ensemble, own, steps, classes):
     """
     specs = []
     if own.outputs == "vote":
-        specs += [_apgd("vote", "vote", "margin", steps=steps)]
+        specs.append(_apgd("vote", "vote", "margin", steps=steps))
         specs += [_apgd(f"vote-{loss}", "vote", loss, steps=steps) for loss in ("next", "sum")]
     elif classes > 2:
         specs.append(_apgd("dlr", own.outputs, "dlr", steps=steps))
     if len(ensemble.members) > 1:
         specs.append(_apgd("balanced", "balanced", "margin", steps=steps))
     if specs:
-        view = astuple(own)
-        specs.append(_apgd("continued", *view, steps=steps, start=specs[-1].name))
+        specs.append(_apgd("continued", *astuple(own), steps=steps, start=specs[-1].name))
     return specs
+
+
+def _on_the_quantizers(ensemble, backward, steps):
+    """The attack with that backward pass of the quantizers; none if nothing is quantized."""
+    if not any(p.activation_bits for member in ensemble.members for p in member.precisions):
+        return []
+    outputs = "balanced" if len(ensemble.members) > 1 else "mean_logits"
+    return [_apgd(backward, outputs, "margin", False, backward, steps=steps)]
 
 
 def _with_restarts(own, effort):
@@ -167,9 +170,7 @@ def _with_pilots(ensemble, own, outside, steps, classes):
         specs.append(_apgd("scaled-ce", "mean_logits", "ce", True, steps=steps))
     if several:
         specs.append(_apgd("probs", "mean_probs", "ce", steps=steps))
-    if any(p.activation_bits for member in ensemble.members for p in member.precisions):
-        outputs = "balanced" if several else "mean_logits"
-        specs.append(_apgd("open", outputs, "margin", False, "open", steps=steps))
+    specs += _on_the_quantizers(ensemble, "open", steps)
     transfers = [f"member{k + 1}" for k in range(len(ensemble.members))] if several else []
     transfers += [f"outside{k + 1}" for k in range(outside)]
     specs += [_apgd(name, name, "margin", steps=half) for name in transfers]

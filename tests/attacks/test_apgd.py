@@ -134,7 +134,7 @@ def test_it_starts_from_given_images_moved_into_the_ball(session, data):
     start = np.clip(data.images + 0.5, 0, 1)
     how = dict(y_target=one_hot(data.labels), eps=0.1, nb_iter=1, loss="ce", **CLIP)
     moved = np.clip(data.images + 0.1, 0, 1)
-    far, near = (attack.generate_np(data.images, start=x, **how) for x in (start, moved))
+    far, near = (attack.generate_np(data.images, initial=x, **how) for x in (start, moved))
     np.testing.assert_array_equal(far, near)
     assert np.abs(far - attack.generate_np(data.images, **how)).max() > 0.01
 
