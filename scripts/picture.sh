@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Make docs/report.png, the README's picture of a report, from a record; it needs chromium.
 #
-#   scripts/picture.sh [RECORD]      (results/robustness/mnist-ensemble-0.1-mean_logits.json)
+#   scripts/picture.sh [RECORD]      (results/robustness/mnist-ensemble-0.1-vote.json)
 #
 # The picture is an excerpt of the HTML page: its head, the first three checks and two curves.
 set -euo pipefail
@@ -11,7 +11,7 @@ scripts/browser.sh
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 
-"$PYTHON" - "${1:-results/robustness/mnist-ensemble-0.1-mean_logits.json}" "$folder/page.html" <<'PYTHON'
+"$PYTHON" - "${1:-results/robustness/mnist-ensemble-0.1-vote.json}" "$folder/page.html" <<'PYTHON'
 import sys
 
 from empir.records.runs import read_json

@@ -170,11 +170,9 @@ for at in "${first[@]}" "${others[@]}"; do
 done
 for at in "mnist 0.1" "cifar10 8-255" "cifar10 2-255" "cifar10 4-255"; do
   read -r dataset radius <<<"$at"
-  outside "$dataset" "ensemble-$radius-vote"
   outside "$dataset" "ensemble-$radius-mean_logits"
   outside "$dataset" "baseline-$radius"
 done
-outside mnist pgd-0.3-vote
 outside mnist pgd-0.3-mean_logits
 
 if [ -z "$made" ]; then
