@@ -16,6 +16,7 @@ from typing import Sequence
 
 from empir.commands.attack import report
 from empir.errors import EmpirError
+from empir.records import runs
 
 log = logging.getLogger("empir")
 
@@ -30,6 +31,7 @@ def main(argv: Sequence[str]) -> int:
         make up an evaluation, or if nothing can be written.
     """
     folders, out, mixed = _arguments(argv)
+    runs.check_writable(out)
     from empir.evaluation import shards, single
 
     parts = shards.find(folders)

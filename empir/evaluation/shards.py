@@ -50,8 +50,7 @@ class Shard:
         """
         if items < self.count:
             raise EmpirError(
-                f"--shard={self}: there are {items} chunks of images, give at most as many shards, "
-                "or a smaller --batch_size"
+                f"--shard={self}: there are {items} chunks of images: give at most as many shards"
             )
         first, last = ((n * items) // self.count for n in (self.number - 1, self.number))
         return range(first, last)
