@@ -63,6 +63,7 @@ setup(
         "jinja2>=3.0,<3.2",
         "pillow",
         "google-crc32c>=1.1,<2",  # TFRecords' checksums
+        "safetensors>=0.4,<0.6",  # the weights of exported PyTorch networks
         "scipy>=1.7",  # the first with binomtest
     ],
     extras_require={

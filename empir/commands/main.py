@@ -66,6 +66,9 @@ COMMANDS = {
         "empir.commands.merge:main", "make a whole evaluation of its --shards", words=True
     ),
     "cost": Command("empir.commands.cost:setup", "count what an ensemble costs beside one network"),
+    "export": Command(
+        "empir.commands.export:setup", "write an ensemble in the format of another tool"
+    ),
     "checkpoints": Command(
         "empir.commands.checkpoints:main", "say what a checkpoint holds", words=True
     ),

@@ -10,6 +10,7 @@ import fcntl
 import hashlib
 import json
 import os
+import shutil
 import stat
 import tempfile
 from typing import BinaryIO, List, Optional, Union
@@ -186,6 +187,33 @@ def make_folder(folder: str):
         raise EmpirError(f"cannot write to {folder}: {_reason(error)}")
 
 
+@contextlib.contextmanager
+def new_folder(folder: str):
+    """A folder to fill that takes the place of `folder` once the block has ended without an error.
+
+    It stands beside `folder` meanwhile, as `folder` with ".writing" appended.
+
+    Args:
+      folder: does not exist yet, or is empty.
+
+    Raises:
+      EmpirError: if there is something at `folder`, or it cannot be written, also for an `OSError`
+        of what the block does.
+    """
+    check_new(folder)
+    folder = os.path.normpath(folder)
+    unfinished = folder + ".writing"
+    try:
+        shutil.rmtree(unfinished, ignore_errors=True)  # of a process that was killed
+        os.makedirs(unfinished)
+        yield unfinished
+        os.rename(unfinished, folder)
+    except OSError as error:
+        raise EmpirError(f"cannot write {folder}: {_reason(error)}")
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
 #: What a disk, a quota or `ulimit -f` answers that has no room left.
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -216,6 +244,13 @@ def check_writable(folder: str):
         path = os.path.dirname(path)
     if not os.path.isdir(path) or not os.access(path, os.W_OK | os.X_OK):
         raise EmpirError(f"cannot write to {folder}: {path} is not a writable folder")
+
+
+def check_new(folder: str):
+    """Raise `EmpirError` if a folder cannot be made at `folder`, or holds something already."""
+    check_writable(folder)
+    if os.path.lexists(folder) and not (os.path.isdir(folder) and not os.listdir(folder)):
+        raise EmpirError(f"{folder} exists: name a folder that does not, or is empty")
 
 
 def check_file(path: str):

@@ -72,6 +72,13 @@ COMMANDS = [
         "file",
         "empir.commands.cost:ensemble_cost",
     ),
+    Command(
+        "empir export",
+        "empir.commands.export:setup",
+        "--format=pytorch --members=w2a4:model1,fp:model3 --out={out}",
+        "folder",
+        "empir.front:load_ensemble",
+    ),
     Command("benchmarks.speed", "benchmarks.speed:setup", "--out={out}", "folder"),
     Command("benchmarks.throughput", "benchmarks.throughput:setup", "", "file"),
     Command("benchmarks.step_profile", "benchmarks.step_profile:setup", "", "file"),
