@@ -156,7 +156,7 @@ def read(experiment: Experiment) -> Request:
         true_labels=FLAGS.true_labels,
         protocol=protocol(),
         options=_options(),
-        draws=FLAGS.stocRound or FLAGS.rand,
+        draws=FLAGS.stocRound or architecture(chosen.architecture).draws,
         temperature=FLAGS.temperature,
         engine=FLAGS.engine,
         out=FLAGS.out,

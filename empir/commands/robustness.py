@@ -21,7 +21,7 @@ from empir.errors import EmpirError
 from empir.evaluation.threat import NORMS, Threat
 from empir.models import keras_file
 from empir.models.checkpoints import MemberSpec
-from empir.nn import MOST_FILTERS
+from empir.nn import MOST_FILTERS, architecture
 from empir.records import runs
 
 FLAGS = flags.FLAGS
@@ -92,8 +92,16 @@ def run(_):
     runs.check_writable(FLAGS.out)
     models = subjects.keras_files(FLAGS.checkpoint)
     options = _options(models)
-    members = () if models else _members(chosen)
-    chosen = attack_flags.with_network(chosen, members)
+    members = attack_flags.listed_members() if FLAGS.members is not None else ()
+    usual, chosen = chosen.architecture, attack_flags.with_network(chosen, members)
+    if not models and FLAGS.members is None:
+        if chosen.architecture != usual:
+            asked = "--rand" if FLAGS.network is None else f"--network={FLAGS.network}"
+            raise EmpirError(
+                f"{asked} needs --members=PRECISION:CHECKPOINT,..., as the members in checkpoints "
+                f"are networks of the kind {usual}"
+            )
+        members = subjects.shipped(chosen)
     source = subjects.Source(
         architecture=chosen.architecture,
         members=members,
@@ -105,7 +113,8 @@ def run(_):
         trust=FLAGS.trust,
     )
     # What draws at random would depend on which share is first.
-    whole = FLAGS.stocRound or FLAGS.rand or any(keras_file.read(path).draws for path in models)
+    draws = FLAGS.stocRound or architecture(chosen.architecture).draws
+    whole = draws or any(keras_file.read(path).draws for path in models)
     images = 1 if whole else min(FLAGS.batch_size, FLAGS.nb_samples)
     runtime.configure(FLAGS.num_threads, images)
     data = shared_flags.load_data(chosen, "test", FLAGS.sample, any_shape=bool(models))
@@ -140,12 +149,6 @@ def _subset_of_run(out):
     path = os.path.join(out, runs.DESCRIPTION)
     begun = os.path.exists(path) and "subset" not in runs.read_json(path).get("data", {})
     return subsets.FIRST if begun else subsets.STRATIFIED
-
-
-def _members(chosen):
-    from empir.evaluation import subjects
-
-    return subjects.shipped(chosen) if FLAGS.members is None else attack_flags.listed_members()
 
 
 def _outside(default):

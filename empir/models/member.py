@@ -58,7 +58,7 @@ class Member(Model):
 
     @property
     def draws(self) -> bool:
-        """Whether a quantizer draws at random."""
+        """Whether the network or a quantizer draws at random."""
         return draws(self.model)
 
     @property

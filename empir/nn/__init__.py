@@ -40,6 +40,9 @@ class Architecture:
         ours behind the family, "lp_conv1/kernel".
       first_filters: filters of the first convolution per unit of `nb_filters`, by which the width
         of a checkpoint is read from its shapes.
+      draws: whether a layer draws at random in every pass, as `Builder.random_conv` and layers of
+        other classes do. Attacks then average over passes, and the result of a pass depends on
+        those before it. Stochastic rounding, which any network may have, needs no mention.
     """
 
     name: str
@@ -50,6 +53,7 @@ class Architecture:
     nb_filters: int
     released_names: Optional[Dict[str, Dict[str, str]]] = None
     first_filters: int = 1
+    draws: bool = False
 
     def build(self, precision=FULL, nb_filters=None, temperature: float = 1.0, **options):
         """Build the network in the current graph.
@@ -68,7 +72,8 @@ class Architecture:
         Raises:
           EmpirError: for bits outside 1..32, a number of precisions that is neither one nor the
             number of quantized layers, a width that is no number of filters, or a network that
-            does not end as it should or has layers that cannot be told by name.
+            does not end as it should, has layers that cannot be told by name, or draws at random
+            without saying so.
         """
         from empir.nn.builder import Builder
         from empir.nn.layers import Softmax
@@ -82,6 +87,9 @@ class Architecture:
         model = keras.models.Model(images, probs, name=self.name)
         builder.check()
         self._check(model, keras.backend.int_shape(logits))
+        if builder.draws and not self.draws:
+            raise EmpirError(f"{self.name} draws kernels at random: register it with draws=True")
+        model.draws = self.draws
         return model
 
     def _check(self, model, shape):

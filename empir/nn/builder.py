@@ -30,6 +30,7 @@ class Builder:
 
     Attributes:
       trainable: see above.
+      draws: whether a layer was made whose kernel is drawn in every pass.
 
     Raises:
       EmpirError: for bits outside 1..32 or another number of precisions.
@@ -46,6 +47,7 @@ class Builder:
     ):
         precisions = per_layer(precision, len(quantized_layers))
         self.trainable = trainable
+        self.draws = False
         self._network = network
         self._precisions = dict(zip(quantized_layers, precisions))
         self._unused = set(quantized_layers)
@@ -81,11 +83,14 @@ class Builder:
     def random_conv(self, x, name: str, filters: int, size: int, padding="same"):
         """A square convolution whose kernel is drawn around the trained one in every pass.
 
+        The network's `Architecture` must have `draws=True`.
+
         Raises:
           EmpirError: if the network is quantized, as there is no such network.
         """
         if not all(precision.is_full for precision in self._precisions.values()):
             raise EmpirError(f"{self._network} is at full precision only: leave out its bits")
+        self.draws = True
         first = keras.initializers.TruncatedNormal(stddev=0.2, seed=self._next_seed())
         common = dict(self._common(name), kernel_quantizer=NormalWeights())
         layer = QuantConv2D(

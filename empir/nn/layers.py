@@ -301,11 +301,11 @@ def layers_of(model) -> list:
 
 
 def draws(model) -> bool:
-    """Whether a quantizer of a Keras model draws at random."""
+    """Whether a Keras model draws at random: it, or a layer, says so, or a quantizer does."""
     return any(
-        getattr(quantizer, "stochastic", False)
-        for layer in layers_within(model)
-        for quantizer in quantizers_of(layer)
+        getattr(part, "draws", False)
+        or any(getattr(quantizer, "stochastic", False) for quantizer in quantizers_of(part))
+        for part in [model, *layers_within(model)]
     )
 
 

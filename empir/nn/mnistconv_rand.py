@@ -27,6 +27,7 @@ ARCHITECTURE = replace(
     mnistconv.ARCHITECTURE,
     name="MNISTconvRand",
     layers=layers,
+    draws=True,
     released_names={
         "fp": {
             "conv1/kernel": "fp_randconv1_init/k",

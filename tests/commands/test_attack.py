@@ -10,6 +10,7 @@ import shutil
 import numpy as np
 import pytest
 
+from empir import nn
 from empir.commands import attack, commandline, defenses
 from empir.data import mnist
 from empir.models import checkpoints
@@ -258,6 +259,17 @@ def test_a_network_with_random_weights_is_trained_and_attacked(run, workspace, t
     assert (record["architecture"], record["options"]) == ("MNISTconvRand", {"nb_filters": 4})
     assert record["members"][0]["sha256"] == checkpoints.digest(checkpoints.read(folder))
     assert_refused(run(line.replace("--rand", "")), "asked for as a MNISTconv, but")
+
+
+def test_an_own_network_that_draws_at_random_is_not_computed_in_parts(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(nn, "REGISTERED", {})
+    (tmp_path / "drawing.py").write_text(
+        "from empir.nn import mnistconv_rand, register\n"
+        "fields = dict(vars(mnistconv_rand.ARCHITECTURE), name='Drawing')\n"
+        "DRAWING = register(**fields)\n"
+    )
+    line = f"--network={tmp_path}/drawing.py:DRAWING --members=fp:model3 --out=out --shard=1/2"
+    assert_refused(run(line + DATA), "what draws at random depends on what was computed before")
 
 
 @pytest.mark.parametrize("n", [0, 1001])

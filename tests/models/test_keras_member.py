@@ -250,6 +250,8 @@ def test_the_command_evaluates_it(empir_command, tmp_path):
         ("--checkpoint=setup.py,", "--checkpoint=setup.py, has an empty name"),
         ("--checkpoint=setup.py --rand", "--rand and --checkpoint exclude each other"),
         ("--checkpoint=setup.py --members=fp:x", "--members and --checkpoint exclude each other"),
+        ("--rand", "--rand needs --members=PRECISION:CHECKPOINT"),
+        ("--network=CIFARconv", "--network=CIFARconv needs --members=PRECISION:CHECKPOINT"),
         ("--trust", "--trust is about the files of --checkpoint"),
         ("--checkpoint=setup.py --nb_samples=5", "setup.py is no model that keras.Model.save"),
     ],

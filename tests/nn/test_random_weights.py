@@ -7,13 +7,15 @@ from empir import attacks
 from empir.commands import checkpoints as command
 from empir.data import mnist
 from empir.errors import CheckpointError, EmpirError
+from empir.evaluation.views import EOT_SAMPLES, AttackedEnsemble
+from empir.fast.engine import engine_for
 from empir.models import checkpoints
 from empir.models.ensemble import Ensemble
-from empir.models.member import load_member
-from empir.nn import architecture, weights
+from empir.models.member import Member, load_member
+from empir.nn import Architecture, architecture, weights
 from empir.nn.precision import FULL, Precision
 from empir.nn.quantizers import NormalWeights
-from empir.runtime import tf
+from empir.runtime import keras, tf
 from empir.training import train
 from tests.support.released import NAMES, SHAPES, narrow
 from tests.support.trainings import difference, killed_after, settings
@@ -67,6 +69,33 @@ def test_gradients_pass_a_draw_unchanged(session):
 def test_it_has_no_precision():
     with pytest.raises(EmpirError, match="MNISTconvRand is at full precision only"):
         NETWORK.build(Precision(2, 4))
+
+
+def noisy(build, x, f):
+    """A linear layer of images with noise that a layer of Keras' own draws."""
+    x = keras.layers.Lambda(lambda y: y + tf.random_normal(tf.shape(y)), name="noise")(x)
+    return build.linear(build.flatten(x), "logits", 10)
+
+
+def blurred(build, x, f):
+    """A linear layer behind a convolution whose kernel is drawn."""
+    return build.linear(build.flatten(build.random_conv(x, "conv1", f, 3)), "logits", 10)
+
+
+OWN = dict(input_shape=(28, 28, 1), num_classes=10, quantized_layers=(), nb_filters=2)
+
+
+@pytest.mark.parametrize("layers", [noisy, blurred])
+def test_attacks_average_passes_of_an_own_network_that_says_that_it_draws(session, layers):
+    model = Architecture("own", layers, draws=True, **OWN).build(trainable=False)
+    member = Member(model, [FULL])
+    assert member.draws and engine_for(model) is None
+    assert AttackedEnsemble(Ensemble([member])).view.samples == EOT_SAMPLES
+
+
+def test_a_network_of_random_kernels_must_say_that_it_draws(session):
+    with pytest.raises(EmpirError, match="own draws kernels at random: register it with draws"):
+        Architecture("own", blurred, **OWN).build()
 
 
 def test_it_trains_to_a_checkpoint_that_is_read_back_and_attacked(tmp_path, session, monkeypatch):
