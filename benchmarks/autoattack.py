@@ -3,14 +3,15 @@
     python -m benchmarks.autoattack --run=runs/robustness --data_dir=FOLDER --out=FILE.json
 
 The members' weights go to PyTorch networks, which must compute the same logits. First they classify
-the adversarial images of the run. Then AutoAttack (Croce and Hein 2020, arXiv 2003.01690), which is
-its authors' package in the standard version, attacks them with the norm and radius of the run. Each
-of its attacks gets the images that are still classified correctly. FILE.json.partial holds what is
-done meanwhile, and the same command continues there.
+the adversarial images of the run, under its decision rule. Then AutoAttack (Croce and Hein 2020,
+arXiv 2003.01690), which is its authors' package in the standard version, attacks them with the norm
+and radius of the run; `pytorch_rules` has the logits that it follows. Each of its attacks gets the
+images that are still classified correctly. FILE.json.partial holds what is done meanwhile, and the
+same command continues there.
 """
 
 import os
-from typing import Optional
+from typing import NamedTuple, Optional
 
 import numpy as np
 from absl import flags
@@ -96,14 +97,15 @@ def check(
     """
     with runs.lock_file(out), runs.temporary_folder() as folder:
         workload = os.path.join(folder, "workload.npz")
-        logits = export(attacked.record, attacked.data, workload)
-        clean = logits.argmax(axis=1) == attacked.data.labels
+        own = export(attacked.record, attacked.data, workload)
+        clean = own.decisions == attacked.data.labels
         command = [pytorch, "-m", "benchmarks.autoattack_worker", workload]
+        command += [f"--rule={attacked.record['combine']}", f"--reference={own.reference}"]
         command.append(f"--threads={runtime.threads()}")
         with worker_process.started({"PyTorch": command}, ENVIRONMENT) as workers:
             worker = workers["PyTorch"]
-            own = logits[: protocol.MEASURED_IMAGES]
-            difference = worker_process.compare_logits(worker, own)
+            logits = own.logits[: protocol.MEASURED_IMAGES]
+            difference = worker_process.compare_logits(worker, logits)
             environment = worker.ask("environment")
             transferred = _transferred(worker, attacked, clean, folder)
             state = State(f"{out}.partial", _description(attacked, environment, budget))
@@ -130,8 +132,22 @@ def check(
         return record
 
 
-def export(record: dict, data: Dataset, path: str) -> np.ndarray:
-    """Write the workload of a run's members; returns TensorFlow's mean logits [n, classes].
+class Exported(NamedTuple):
+    """What TensorFlow makes of the images of a workload.
+
+    Attributes:
+      logits: mean logits, float32 [n, classes].
+      decisions: classes under the decision rule, int64 [n].
+      reference: index of the member that decides ties of a vote (`Ensemble.reference`).
+    """
+
+    logits: np.ndarray
+    decisions: np.ndarray
+    reference: int
+
+
+def export(record: dict, data: Dataset, path: str) -> Exported:
+    """Write the workload of a run's members; returns what TensorFlow makes of its images.
 
     Raises:
       CheckpointError: see `loading.load_member`.
@@ -157,11 +173,14 @@ def export(record: dict, data: Dataset, path: str) -> np.ndarray:
         workload = workloads.make_workload(network, members, data, session)
         protocol.write_workload(path, workload)
         images = tf.placeholder(tf.float32, (None,) + workload.images.shape[1:])
-        logits = mean_logits(Ensemble(members, record["combine"]).member_logits(images))
-        starts = range(0, len(workload.labels), BATCH)
-        return np.concatenate(
-            [session.run(logits, {images: workload.images[i : i + BATCH]}) for i in starts]
-        )
+        ensemble = Ensemble(members, record["combine"])
+        logits = ensemble.member_logits(images)
+        wanted = [mean_logits(logits), ensemble.decisions(logits)[ensemble.combine]]
+        parts = [
+            session.run(wanted, {images: workload.images[i : i + BATCH]})
+            for i in range(0, len(workload.labels), BATCH)
+        ]
+        return Exported(*map(np.concatenate, zip(*parts)), ensemble.reference)
 
 
 def _checkpoint(path):
@@ -204,8 +223,8 @@ def summary(record: dict) -> str:
     lines = aligned(rows) + [""]
     lines.append(
         f"{record['dataset']}, {record['architecture']}, {len(record['members'])} members, "
-        f"{NORMS[record['norm']]} radius {record['eps']:g}, first {images} images: accuracy is "
-        f"{percent(auto['accuracy'])} % after {auto['package']} and "
+        f"{record['combine']}, {NORMS[record['norm']]} radius {record['eps']:g}, first {images} "
+        f"images: accuracy is {percent(auto['accuracy'])} % after {auto['package']} and "
         f"{percent(record['suite_accuracy'])} % after the suite."
     )
     lines.append(_stronger(record["stronger_by"], auto))

@@ -1,12 +1,13 @@
 """AutoAttack on the paper's networks in PyTorch: the worker of `benchmarks.autoattack`.
 
-    python -m benchmarks.autoattack_worker WORKLOAD
+    python -m benchmarks.autoattack_worker WORKLOAD --rule=vote --reference=2
 
 Runs in the clone, in the environment of requirements-pytorch.txt. Beside the commands of `protocol`
 it answers:
 
-    {"do": "decide"}            {"decisions": [7, 2, ...]}, classes of the workload's images; with
-                                "images": PATH of the images in that .npy, float32 [n, h, w, c]
+    {"do": "decide"}            {"decisions": [7, 2, ...]}, classes of the workload's images under
+                                the decision rule; with "images": PATH of the images in that .npy,
+                                float32 [n, h, w, c]
     {"do": "autoattack", "attack": "apgd-t", "rows": [0, 5, ...], "norm": "Linf", "eps": 0.1,
      "seed": 0, "out": PATH}    {"seconds": 2.1, "decisions": [...], "warnings": {"...": 1}}; the
                                 attacked images are written to PATH, float32 [n, h, w, c] .npy
@@ -14,7 +15,8 @@ it answers:
 AutoAttack is the package pyautoattack, which RobustBench, a project of AutoAttack's authors,
 requires: it is their code. The attacks are those of its version "standard", called one at a time,
 as its own run_standard_evaluation_individual does. Every batch starts from the seed, so that the
-batches together give the same result as one run over all images.
+batches together give the same result as one run over all images. What it attacks are the logits of
+`pytorch_rules`, and the decision rule itself judges the images that it gives.
 """
 
 import collections
@@ -25,13 +27,14 @@ import time
 
 import numpy as np
 import torch
+from torch import nn
 
 try:
     from pyautoattack import AutoAttack
 except ImportError as error:
     sys.exit(f"{error}: scripts/pytorch.sh installs what requirements-pytorch.txt lists")
 
-from benchmarks import protocol, pytorch_networks
+from benchmarks import protocol, pytorch_networks, pytorch_rules
 
 
 class WarningCounter(logging.Handler):
@@ -51,10 +54,56 @@ class WarningCounter(logging.Handler):
         self.counts[re.sub(r"\d+(\.\d+)?", "N", first)] += 1
 
 
+class Followed(nn.Module):
+    """The network that AutoAttack attacks: `Rule.followed` of the members' logits.
+
+    Args:
+      members: networks from images to logits.
+      name, reference: see `pytorch_rules.Rule`.
+      batches: clean images, float32 [n, channels, h, w] each, on which members are measured.
+    """
+
+    def __init__(self, members, name: str, reference: int, batches):
+        super().__init__()
+        self.members = members
+        with torch.no_grad():
+            logits = torch.cat([self.logits(images) for images in batches])
+        self.rule = pytorch_rules.Rule.measured(name, reference, logits)
+
+    def logits(self, images):
+        """The members' logits, float32 [n, members, classes]."""
+        return torch.stack([member(images) for member in self.members], dim=1)
+
+    def forward(self, images):
+        """Logits [n, classes] whose largest is the decision's."""
+        return self.rule.followed(self.logits(images))
+
+
 class AttackedSystem(pytorch_networks.PyTorchSystem):
-    """The ensemble that AutoAttack attacks."""
+    """The ensemble that AutoAttack attacks.
+
+    Args:
+      workload, threads: see `pytorch_networks.PyTorchSystem`.
+      rule, reference: see `pytorch_rules.Rule`.
+
+    Attributes:
+      followed: the network that AutoAttack is given.
+    """
 
     packages = ("torch", "pyautoattack", "numpy")
+
+    def __init__(self, workload: protocol.Workload, threads: int, rule: str, reference: int):
+        super().__init__(workload, threads)
+        batches = self.batches(workload.images)
+        self.followed = Followed(self.network.members, rule, reference, batches).eval()
+
+    def decisions(self, images: np.ndarray) -> list:
+        """Classes under the decision rule of float32 [n, h, w, c]."""
+        decide, logits = self.followed.rule.decisions, self.followed.logits
+        with torch.no_grad():
+            return [
+                label for part in self.batches(images) for label in decide(logits(part)).tolist()
+            ]
 
 
 class AutoAttackWorker(protocol.Worker):
@@ -71,11 +120,11 @@ class AutoAttackWorker(protocol.Worker):
 
     def _decide(self, images=None):
         images = self.workload.images if images is None else np.load(images)
-        return {"decisions": self.system.logits(images).argmax(axis=1).tolist()}
+        return {"decisions": self.system.decisions(images)}
 
     def _autoattack(self, *, attack, rows, norm, eps, seed, out, steps=None, queries=None):
         """`steps` and `queries` are for tests; with either it is not the standard version."""
-        adversary = AutoAttack(self.system.network, norm=norm, eps=eps, seed=seed)
+        adversary = AutoAttack(self.system.followed, norm=norm, eps=eps, seed=seed)
         if attack not in adversary.attacks_to_run:
             known = ", ".join(adversary.attacks_to_run)
             raise ValueError(f"attack {attack!r}: choose from {known}")
@@ -87,22 +136,25 @@ class AutoAttackWorker(protocol.Worker):
         labels = torch.from_numpy(self.workload.labels[rows])
         self._warnings.counts.clear()
         began = time.perf_counter()
-        found, decisions = adversary.run_standard_evaluation(images, labels, batch_size=len(rows))
+        found, _ = adversary.run_standard_evaluation(images, labels, batch_size=len(rows))
         seconds = time.perf_counter() - began
-        np.save(out, found.permute(0, 2, 3, 1).numpy())
+        found = found.permute(0, 2, 3, 1).numpy()
+        np.save(out, found)
         return {
             "seconds": seconds,
-            "decisions": decisions.tolist(),
+            "decisions": self.system.decisions(found),
             "warnings": dict(self._warnings.counts),
         }
 
 
 def main():
     """Serve the workload that the command line names."""
-    chosen = protocol.parser(__doc__.splitlines()[0]).parse_args()
-    protocol.serve(
-        lambda workload: AttackedSystem(workload, chosen.threads), chosen.workload, AutoAttackWorker
-    )
+    parser = protocol.parser(__doc__.splitlines()[0])
+    parser.add_argument("--rule", choices=sorted(pytorch_rules.DECISIONS), required=True)
+    parser.add_argument("--reference", type=int, required=True, help="member that decides ties")
+    chosen = vars(parser.parse_args())
+    path = chosen.pop("workload")
+    protocol.serve(lambda workload: AttackedSystem(workload, **chosen), path, AutoAttackWorker)
 
 
 if __name__ == "__main__":

@@ -213,12 +213,14 @@ class PyTorchSystem(protocol.System):
         """Images float32 [n, h, w, c] as a tensor [n, c, h, w]."""
         return self.arrange(torch.from_numpy(images.transpose(0, 3, 1, 2)).contiguous())
 
+    def batches(self, images: np.ndarray) -> list:
+        """Images float32 [n, h, w, c] as tensors [at most BATCH, c, h, w]."""
+        return [self.to_torch(images[i : i + BATCH]) for i in range(0, len(images), BATCH)]
+
     def logits(self, images):
         """See `protocol.System`."""
-        starts = range(0, len(images), BATCH)
         with torch.no_grad():
-            parts = [self.network(self.to_torch(images[i : i + BATCH])) for i in starts]
-        return torch.cat(parts).numpy()
+            return torch.cat([self.network(part) for part in self.batches(images)]).numpy()
 
     def environment(self):
         """See `protocol.System`."""

@@ -14,8 +14,8 @@ from empir.report import shapes
 
 #: Keys of a run's record that describe what it attacked.
 HEAD = ("dataset", "architecture", "combine", "members", "eps", "norm", "num_examples", "data")
-#: What the PyTorch networks (benchmarks/pytorch_networks.py) can be.
-SUPPORTED = {"architecture": ("MNISTconv", "CIFARconv"), "combine": ("mean_logits",)}
+#: The PyTorch networks of benchmarks/pytorch_networks.py.
+ARCHITECTURES = ("MNISTconv", "CIFARconv")
 
 
 def _is_file_name(value):
@@ -24,7 +24,8 @@ def _is_file_name(value):
 
 #: An attack's name is the name of its folder, from which nothing else may be read.
 RUN = dict(
-    {key: shapes.ROBUSTNESS[key] for key in ("dataset", "architecture", "combine", "norm")},
+    {key: shapes.ROBUSTNESS[key] for key in ("dataset", "architecture", "norm")},
+    combine=shapes.RULE,
     members=shapes.Some(shapes.MEMBER),
     eps=shapes.POSITIVE,
     num_examples=shapes.IMAGES,
@@ -39,8 +40,7 @@ def read_record(folder: str) -> dict:
 
     Raises:
       EmpirError: if it is missing or damaged, or if there is no such network in PyTorch: another
-        architecture, another decision rule than mean_logits, members that draw at random, or bits
-        per layer.
+        architecture, members that draw at random, or bits per layer.
     """
     path = os.path.join(folder, "result.json")
     if not os.path.lexists(path):
@@ -49,12 +49,11 @@ def read_record(folder: str) -> dict:
     for key in HEAD + ("trials",):
         record[key]  # a missing key is an error
     record["data"]["sha256"]
-    for key, known in SUPPORTED.items():
-        if record[key] not in known:
-            raise EmpirError(
-                f"{path}: AutoAttack cannot run with {key} {record[key]!r}, only with "
-                f"{', '.join(known)}"
-            )
+    if record["architecture"] not in ARCHITECTURES:
+        raise EmpirError(
+            f"{path}: AutoAttack cannot run with architecture {record['architecture']!r}, only "
+            f"with {', '.join(ARCHITECTURES)}"
+        )
     others = sorted(set(record.get("options", {})) - {"nb_filters"})
     if others:
         raise EmpirError(f"{path}: AutoAttack cannot run on networks with {', '.join(others)}")

@@ -168,10 +168,11 @@ suite mnist pgd-0.3-mean_logits 0.3 --members=$members --combine=mean_logits --n
 for at in "${first[@]}" "${others[@]}"; do
   protocols $at
 done
-for at in "mnist 0.1" "cifar10 8-255" "cifar10 2-255" "cifar10 4-255"; do
-  read -r dataset radius <<<"$at"
-  outside "$dataset" "ensemble-$radius-mean_logits"
-  outside "$dataset" "baseline-$radius"
+for rule in ensemble:-vote ensemble:-mean_logits baseline: ensemble:-mean_probs; do
+  for at in "${first[@]}"; do
+    read -r dataset radius <<<"$at"
+    outside "$dataset" "${rule%:*}-$radius${rule#*:}"
+  done
 done
 outside mnist pgd-0.3-mean_logits
 

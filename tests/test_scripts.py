@@ -105,9 +105,10 @@ def test_a_wrong_flag_is_refused_before_anything_is_made(checkout, script):
     [
         ("--list", "mnist-ensemble-0.1-vote", None),
         ("cifar10 --list", "cifar10-ensemble-8-255-vote", None),
-        ("--list --only=*-2-255-mean_probs", "cifar10-ensemble-2-255-mean_probs", 1),
+        ("--list --only=*-2-255-mean_probs", "cifar10-ensemble-2-255-mean_probs", 2),
         ("--list --only=pgd/mnist-*-0.3-*", "pgd/mnist-ensemble-0.3-paper", 3),
-        ("outside --list --only=*baseline*", "outside/mnist-baseline-0.1", 4),
+        ("outside --list --only=*baseline*", "outside/mnist-baseline-0.1", 5),
+        ("outside --list --only=*-vote", "outside/mnist-ensemble-0.1-vote", 5),
     ],
 )
 def test_rows_of_the_robustness_records_are_chosen_by_name(checkout, line, first, count):

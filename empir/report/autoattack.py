@@ -1,41 +1,47 @@
-"""The table of the records that `python -m benchmarks.autoattack` wrote."""
+"""The table of the records that `python -m benchmarks.autoattack` wrote, beside the suite's."""
 
-import glob
 import os
 
-from empir.nn.precision import Precision
-from empir.report import escape, shapes
-from empir.report.robustness import NORMS, percent
+from empir.report import rows
+from empir.report.robustness import images, percent
 from empir.report.tables import pipe_table
 
 HEADS = [
-    "members",
-    "of",
-    "norm",
+    "network",
+    "decision rule",
     "radius",
     "images",
-    "suite",
-    "AutoAttack",
+    "suite, %",
+    "AutoAttack, %",
     "difference, points",
-] + ["adversarial images that fool PyTorch too"]
+    "suite, s",
+    "AutoAttack, s",
+    "adversarial images that fool PyTorch too",
+]
 
 
-def table(folder: str, _) -> str:
-    """Markdown table of the records robustness/outside/*.json beside `folder`, a dataset's."""
-    rows = [HEADS]
-    pattern = os.path.join(os.path.dirname(folder), "robustness", "outside", "*.json")
-    for path in sorted(glob.glob(pattern)):
-        record = shapes.read(path, shapes.OUTSIDE)
-        folders = sorted({os.path.dirname(member["path"]) for member in record["members"]})
-        bits = [
-            str(Precision(member["weight_bits"], member["activation_bits"]))
-            for member in record["members"]
-        ]
-        found = record["transferred"]
-        cells = [", ".join(escape.code(folder, cell=True) for folder in folders)]
-        cells += [", ".join(bits), NORMS[record["norm"]]]
-        cells += [f"{record['eps']:.4g}", f"{record['images']:,}"]
-        cells += [percent(record["suite_accuracy"]), percent(record["autoattack"]["accuracy"])]
-        cells += [f"{record['stronger_by']:+.2f}", f"{found['adversarial']} of {found['images']}"]
-        rows.append(cells)
-    return pipe_table(rows, "lll")
+def table(folder: str, experiment) -> str:
+    """Markdown table of a dataset's rows that AutoAttack attacked on all images of the suite.
+
+    Args:
+      folder: a dataset's, beside robustness/.
+      experiment: the dataset's.
+
+    Raises:
+      EmpirError: if a record lacks what the table needs, or has another name than it says.
+    """
+    base = os.path.join(os.path.dirname(folder), "robustness")
+    made = [HEADS]
+    for row in rows.suites(base, experiment.dataset):
+        known, record = row.figures(), row.autoattack()
+        if record is None or known.autoattack is None:
+            continue
+        suite, found = known.record, record["transferred"]
+        cells = [rows.KINDS[row.kind], row.rule or "", row.radius.replace("-", "/"), images(suite)]
+        cells += [percent(suite["worst_case_accuracy"]), percent(known.autoattack)]
+        cells.append(f"{record['stronger_by']:+.2f}")
+        seconds = sum(attack["seconds"] for attack in record["autoattack"]["attacks"])
+        cells += [f"{suite['seconds']:,.0f}", f"{seconds:,.0f}"]
+        cells.append(f"{found['adversarial']:,} of {found['images']:,}")
+        made.append(cells)
+    return pipe_table(made, "ll")

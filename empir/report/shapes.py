@@ -170,7 +170,7 @@ OUTSIDE = dict(
     stronger_by=NUMBER,
     members=Some(dict(MEMBER, path=TEXT)),
     transferred={"images": COUNT, "adversarial": COUNT},
-    autoattack={"accuracy": FRACTION},
+    autoattack={"accuracy": FRACTION, "attacks": [{"seconds": NUMBER}]},
 )
 SYSTEM = {
     "seconds": Some(POSITIVE),

@@ -10,7 +10,7 @@ from empir.errors import EmpirError
 from empir.evaluation import per_image
 from empir.experiments import EXPERIMENTS
 from empir.models.ensemble import DECISION_RULES
-from empir.report import finding, radius, robustness, rows
+from empir.report import autoattack, finding, radius, robustness, rows
 from empir.report.results import RESULTS
 from tests.support.reported import NETWORK, TRIAL, record
 
@@ -47,8 +47,10 @@ def keep_pgd(base, name, accuracies, data=DRAWN, **more):
 
 
 def keep_outside(base, name, accuracy, images=1000):
-    told = dict(images=images, num_examples=1000, data=DRAWN)
-    keep(base, "outside/" + name, dict(told, autoattack={"accuracy": accuracy}))
+    told = dict(images=images, num_examples=1000, data=DRAWN, stronger_by=-5.0)
+    told.update(transferred={"images": 990, "adversarial": 989})
+    attacks = [{"seconds": 1000.2}, {"seconds": 300.3}]
+    keep(base, "outside/" + name, dict(told, autoattack=dict(accuracy=accuracy, attacks=attacks)))
 
 
 def cells(table):
@@ -83,6 +85,20 @@ def test_the_summary_has_a_row_per_record_with_what_is_of_its_images(base):
         ["", "", "**4.00**", ""],
     ]
     assert [row["failed checks"] for row in found] == ["c", "c", "-", "c"]
+
+
+def test_the_suite_and_autoattack_stand_side_by_side_where_both_attacked_the_same_images(base):
+    keep_suite(base, "cifar10-ensemble-2-255-vote", 2 / 255, 0.01)
+    keep_outside(base, "cifar10-ensemble-2-255-vote", 0.06)
+    keep_suite(base, "cifar10-ensemble-2-255-mean_logits", 2 / 255, 0.02)
+    keep_outside(base, "cifar10-ensemble-2-255-mean_logits", 0.07, images=999)
+    keep_suite(base, "cifar10-baseline-2-255", 2 / 255, 0.03, data=FIRST)
+    keep_outside(base, "cifar10-baseline-2-255", 0.08)
+    keep_suite(base, "cifar10-baseline-4-255", 4 / 255, 0.04)
+    keep_outside(base, "cifar10-ensemble-8-255-vote", 0.09)
+    _, _, *found = cells(autoattack.table(str(base.parent / "cifar10"), EXPERIMENTS["cifar10"]))
+    told = ["1.00", "6.00", "-5.00", "300", "1,300", "989 of 990"]
+    assert found == [["EMPIR", "vote", "2/255", "1,000, drawn"] + told]
 
 
 def test_the_readmes_table_leaves_cells_without_a_record_empty(base):

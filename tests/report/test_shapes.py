@@ -53,7 +53,7 @@ TABLES = {
     "robustness/pgd/mnist-ensemble-0.2-paper.json": [
         lambda base: radius.points(base + "/robustness", MNIST),
     ],
-    "robustness/outside/mnist-baseline-0.1.json": [
+    "robustness/outside/mnist-ensemble-0.3-mean_logits.json": [
         lambda base: robustness.summary(base + "/mnist", MNIST),
         lambda base: autoattack.table(base + "/mnist", MNIST),
     ],
@@ -123,7 +123,9 @@ def refusal(call):
 #: What tables read beside a record.
 BESIDE = {
     "robustness/pgd/mnist-baseline-0.1-whitebox.json": ["robustness/mnist-baseline-0.1.json"],
-    "robustness/outside/mnist-baseline-0.1.json": ["robustness/mnist-baseline-0.1.json"],
+    "robustness/outside/mnist-ensemble-0.3-mean_logits.json": [
+        "robustness/mnist-ensemble-0.3-mean_logits.json"
+    ],
     "mnist/empir-paper/fgsm/result.json": ["mnist/empir-paper/fgsm/examples.npz"],
     "cifar10/epochs/model3-fp.json": [
         "cifar10/epochs/model1-w4a2.json",
