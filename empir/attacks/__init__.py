@@ -12,7 +12,8 @@ index of each example (`index`), and the parameters that the experiment and the 
 import importlib
 import inspect
 import math
-from typing import Any, Dict, NamedTuple, Optional, Tuple, Union
+from dataclasses import dataclass
+from typing import Any, Dict, Optional, Tuple, Union
 
 from empir.errors import EmpirError
 
@@ -25,7 +26,8 @@ SETTINGS = ("eps", "eps_iter", "nb_iter", "attack_iterations", "batch_size", "se
 MOST = 10**6
 
 
-class Row(NamedTuple):
+@dataclass(frozen=True)
+class Row:
     """An attack of `TABLE`. None means: read it from the class.
 
     Attributes:

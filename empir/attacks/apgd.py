@@ -25,7 +25,10 @@ PARTS = 8
 
 
 class _State(NamedTuple):
-    """State of the loop; all but the first are per example."""
+    """State of the loop; all but the first are per example.
+
+    It is a tuple because TensorFlow's loops carry tuples.
+    """
 
     iteration: tf.Tensor
     image: tf.Tensor

@@ -18,7 +18,7 @@ ROUNDING = 1e-5
 
 
 class Assessment(NamedTuple):
-    """What an attack learns of images.
+    """What an attack learns of images; a tuple, which functions inside of graphs return.
 
     Attributes:
       loss: float32 [n], what the attack maximises.

@@ -15,6 +15,8 @@ BETA1, BETA2, ADAM_EPSILON = 0.9, 0.999, 1e-8
 NEVER = 1e10  # distance of an example that has not been misclassified yet
 UNBOUNDED = 1e9  # upper bounds of c above this have not been found yet
 
+# The states are tuples, which the loops of TensorFlow carry; dataclasses they would not.
+
 
 class _Best(NamedTuple):
     """Best adversarial example so far."""

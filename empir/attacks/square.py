@@ -17,6 +17,8 @@ HALVINGS = (0.001, 0.005, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8)
 
 
 class _State(NamedTuple):
+    """State of the loop, a tuple because TensorFlow's loops carry tuples."""
+
     iteration: tf.Tensor
     image: tf.Tensor
     lead: tf.Tensor

@@ -5,7 +5,8 @@ import lzma
 import os
 import tarfile
 import zlib
-from typing import Callable, NamedTuple
+from dataclasses import dataclass
+from typing import Callable
 
 import numpy as np
 
@@ -46,7 +47,8 @@ MOST_BYTES, MOST_OTHER_BYTES = 4 * PER_FILE * RECORD, 1 << 32
 MOST_UNPACKED = 1 << 30
 
 
-class _Version(NamedTuple):
+@dataclass(frozen=True)
+class _Version:
     """One of the two official versions: its folder, its tarballs' names, how a file is read.
 
     `parse(data, where)` gives the records of a file, uint8 [n, RECORD], and

@@ -16,7 +16,8 @@ import json
 import logging
 import os
 from concurrent.futures import ThreadPoolExecutor
-from typing import List, NamedTuple
+from dataclasses import dataclass
+from typing import List
 
 import numpy as np
 
@@ -38,7 +39,8 @@ IMAGES = (".jpeg", ".jpg", ".png")
 AT_ONCE = 256  # images in memory
 
 
-class Source(NamedTuple):
+@dataclass(frozen=True)
+class Source:
     """An image file and its class, 0..999."""
 
     path: str
@@ -167,7 +169,7 @@ def convert(sources, out: str, split: str, naming: str, shards: int, progress: b
     """
     name = NAMES[SPLITS[split]][NAMINGS.index(naming)]
     folder = os.path.join(out, name)
-    listing = "\n".join("%s %d" % source for source in sources)
+    listing = "\n".join(f"{source.path} {source.label}" for source in sources)
     head = {
         "sources": hashlib.sha256(listing.encode("utf8")).hexdigest(),
         "images": len(sources),

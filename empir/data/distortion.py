@@ -1,7 +1,7 @@
 """Random crops, flips and lighting of ImageNet's training images (docs/original.md, Data)."""
 
 import math
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -19,7 +19,8 @@ EIGENVECTORS = np.array(
 )
 
 
-class Distortion(NamedTuple):
+@dataclass(frozen=True)
+class Distortion:
     """How one image is distorted.
 
     Attributes:

@@ -15,7 +15,8 @@ import pickle
 import pickletools
 import tarfile
 import zipfile
-from typing import Callable, Dict, List, NamedTuple, Optional, Tuple
+from dataclasses import dataclass
+from typing import Callable, Dict, List, Optional, Tuple
 
 import numpy as np
 
@@ -86,7 +87,8 @@ def check_memory(what: str, size: int):
         )
 
 
-class Header(NamedTuple):
+@dataclass(frozen=True)
+class Header:
     """What an array claims to be before it is read: its dtype and shape."""
 
     dtype: np.dtype

@@ -186,7 +186,7 @@ def _from_npz(split, path, any_data):
         digests = {os.path.basename(path): archive.sha256()}
         for key, name in zip("xy", _names(split)):
             key = f"{key}_{split}"
-            dtype, shape = archive.header(key)
+            dtype, shape = archive.header(key).dtype, archive.header(key).shape
             expected = _shape(name, SIZES[split])
             fits = dtype == np.uint8 and shape[1:] == expected[1:] and len(shape) == len(expected)
             if not fits or (shape != expected and not any_data):

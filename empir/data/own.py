@@ -59,15 +59,14 @@ def load(
         names = _names(path, split, archive.names)
         options = _options(path, archive)
         given_range = _range(path, options, clip_range, shape is not None)
-        dtype, dimensions = archive.header(names[0])
-        _check_images(path, names[0], dtype, dimensions, shape, given_range)
-        label_type, label_shape = archive.header(names[1])
-        if label_type.kind not in "iu" or label_shape != dimensions[:1]:
+        head, labels_head = map(archive.header, names)
+        _check_images(path, names[0], head.dtype, head.shape, shape, given_range)
+        if labels_head.dtype.kind not in "iu" or labels_head.shape != head.shape[:1]:
             raise DataError(
-                f"{path}: {names[1]} is {label_type} {label_shape}, expected integers"
-                f" {dimensions[:1]}, one label for each image"
+                f"{path}: {names[1]} is {labels_head.dtype} {labels_head.shape}, expected integers"
+                f" {head.shape[:1]}, one label for each image"
             )
-        check_memory(f"{path}: {names[0]}", 5 * archive.header(names[0]).size)
+        check_memory(f"{path}: {names[0]}", 5 * head.size)
         images, labels = archive.read(names[0]), archive.read(names[1])
         files = {os.path.basename(path): archive.sha256()}
     if images.dtype == np.uint8:

@@ -15,7 +15,8 @@ import os
 import re
 import struct
 from concurrent.futures import ThreadPoolExecutor
-from typing import Dict, List, NamedTuple
+from dataclasses import dataclass
+from typing import Dict, List
 
 import google_crc32c
 import numpy as np
@@ -41,7 +42,8 @@ def masked_crc(data: bytes) -> int:
     return ((crc >> 15 | crc << 17) + _MASK) & 0xFFFFFFFF
 
 
-class Shards(NamedTuple):
+@dataclass(frozen=True)
+class Shards:
     """The files of a split.
 
     Attributes:

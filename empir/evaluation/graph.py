@@ -1,7 +1,7 @@
 """The operations of an attack on an ensemble: images in, adversarial images and decisions out."""
 
 from dataclasses import dataclass, field
-from typing import Callable, ContextManager, Optional, Sequence
+from typing import Any, Callable, ContextManager, Optional, Sequence
 
 import numpy as np
 
@@ -27,7 +27,7 @@ class Networks:
       outside: networks that are no members, from which attacks are transferred.
     """
 
-    session: object
+    session: Any
     ensemble: Ensemble
     outside: Sequence = ()
 
@@ -52,7 +52,7 @@ class Setting:
       EmpirError: for a seed that is out of range.
     """
 
-    open: Callable[[], ContextManager]
+    open: Callable[[], ContextManager[Networks]]
     data: Dataset
     threat: Optional[Threat]
     seed: int = runtime.DEFAULT_SEED
@@ -78,6 +78,13 @@ class Setting:
         return Threat(norms[0], parameters["eps"]) if norms and parameters["eps"] > 0 else None
 
     @property
+    def bound(self) -> Threat:
+        """The threat model, which a suite needs; `EmpirError` if there is none."""
+        if self.threat is None:
+            raise EmpirError("a suite of attacks needs a threat model: a norm and a radius")
+        return self.threat
+
+    @property
     def image_size(self) -> int:
         """Number of values of an image."""
         return int(np.prod(self.data.images.shape[1:]))
@@ -86,7 +93,7 @@ class Setting:
     def largest_radius(self) -> float:
         """Radius of a ball around any image that holds all images."""
         low, high = self.data.clip_range
-        return (high - low) * norm_of_ones(self.threat.norm, self.image_size)
+        return (high - low) * norm_of_ones(self.bound.norm, self.image_size)
 
 
 class AttackGraph:
@@ -104,7 +111,7 @@ class AttackGraph:
         networks: Networks,
         spec: Optional[AttackSpec] = None,
         clean: bool = True,
-    ):
+    ) -> None:
         data = setting.data
         self._classes = data.num_classes
         self._setting, self._networks, self._spec = setting, networks, spec
@@ -114,7 +121,7 @@ class AttackGraph:
         self._index = tf.placeholder(tf.int64, [None], "index")
         self._starts = tf.placeholder(tf.float32, self._images.shape, "starts")
         self._search = self._eps = self._clean = None
-        if clean or attacks.row(spec.attack).decision_only:
+        if clean or spec is not None and attacks.row(spec.attack).decision_only:
             self._clean = in_shares(self._outputs, self._images, shares=setting.shares)
         if spec is not None:
             self._add_attack()
@@ -174,7 +181,7 @@ class AttackGraph:
     def _decide(self, images):
         return self.clean(images)["decision"]
 
-    def clean(self, images) -> dict:
+    def clean(self, images: np.ndarray) -> dict:
         """What the ensemble makes of images: arrays by name.
 
         Returns:
@@ -183,7 +190,16 @@ class AttackGraph:
         """
         return self._decided(self._networks.session.run(self._clean, {self._images: images}))
 
-    def attack(self, images, labels, index, *, eps=None, toward=None, starts=None) -> dict:
+    def attack(
+        self,
+        images: np.ndarray,
+        labels: np.ndarray,
+        index: np.ndarray,
+        *,
+        eps: Optional[float] = None,
+        toward: Optional[np.ndarray] = None,
+        starts: Optional[np.ndarray] = None,
+    ) -> dict:
         """Attack images once.
 
         Args:

@@ -1,6 +1,7 @@
 """Measurements of a model itself, for the checks: its gradients, logits and repeatability."""
 
-from typing import NamedTuple
+
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -16,7 +17,8 @@ OTHER_CHUNK = 7
 ROUNDING = 1e-3
 
 
-class Probe(NamedTuple):
+@dataclass(frozen=True)
+class Probe:
     """A model at the first clean images, those that it classifies correctly.
 
     Attributes:

@@ -1,11 +1,13 @@
 """An accuracy with the interval that its number of images leaves it."""
 
-from typing import NamedTuple, Tuple
+from dataclasses import dataclass
+from typing import Tuple
 
 from empir.errors import EmpirError
 
 
-class Score(NamedTuple):
+@dataclass(frozen=True)
+class Score:
     """An accuracy in percent, the number of images, and its 95 % Wilson interval in percent."""
 
     percent: float

@@ -3,13 +3,14 @@
 Memory does not grow with the number of images, but for the results per example.
 """
 
+import contextlib
 import datetime
 import json
 import logging
 import os
 import time
 from dataclasses import dataclass, field
-from typing import List, Optional, Sequence
+from typing import Any, Dict, List, Optional, Sequence
 
 import numpy as np
 
@@ -82,7 +83,7 @@ class Job:
         if not self.targeted and row.takes("y_target") and not row.takes("y"):
             targets = DRAWN  # JSMA takes nothing else
         labels = TRUE if self.true_labels else DECIDED
-        own = dict(targets=targets, labels=labels, parameters=self.parameters)
+        own: Dict[str, Any] = dict(targets=targets, labels=labels, parameters=self.parameters)
         return AttackSpec(self.attack, self.attack, **own)
 
     @property
@@ -115,7 +116,7 @@ class Job:
         starts = range(0, self.num_examples, self.batch_size)
         return [np.arange(s, min(s + self.batch_size, self.num_examples)) for s in starts]
 
-    def is_shown(self, rows) -> np.ndarray:
+    def is_shown(self, rows: np.ndarray) -> np.ndarray:
         """Which examples are kept to be shown, bool [n]: the first targets of the first images."""
         image, target = np.divmod(rows, self.per_image)
         return (image < SHOWN_IMAGES) & (target < SHOWN_TARGETS) & self.show
@@ -168,8 +169,9 @@ class _Attacker:
     def __init__(self, job: Job, session):
         began = time.perf_counter()
         self._job, self._spec = job, job.spec
+        networks = Networks(session, job.ensemble)
         self._setting = Setting(
-            open=None,
+            open=lambda: contextlib.nullcontext(networks),
             data=job.data,
             threat=None,
             seed=job.seed,
@@ -177,7 +179,7 @@ class _Attacker:
             judging_samples=1,
             shares=job.shares,
         )
-        self._graph = AttackGraph(self._setting, Networks(session, job.ensemble), self._spec)
+        self._graph = AttackGraph(self._setting, networks, self._spec)
         self._decisions = None
         self.build_seconds = time.perf_counter() - began
 
@@ -236,7 +238,12 @@ class Result:
 
 
 def evaluate(
-    job: Job, session, out=None, resume=False, progress=True, shard: Optional[shards.Shard] = None
+    job: Job,
+    session: Any,
+    out: Optional[str] = None,
+    resume: bool = False,
+    progress: bool = True,
+    shard: Optional[shards.Shard] = None,
 ) -> Optional[Result]:
     """Run an attack and return its record.
 

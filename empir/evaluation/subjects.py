@@ -2,7 +2,8 @@
 
 import contextlib
 import os
-from typing import NamedTuple, Optional, Sequence, Tuple
+from dataclasses import dataclass, field
+from typing import Optional, Sequence, Tuple
 
 from empir import published, runtime
 from empir.data import Dataset
@@ -16,7 +17,8 @@ from empir.nn.precision import FULL, per_layer
 INDEPENDENT = "independent"
 
 
-class Source(NamedTuple):
+@dataclass(frozen=True)
+class Source:
     """Where the networks of an evaluation come from.
 
     Attributes:
@@ -40,7 +42,7 @@ class Source(NamedTuple):
     outside: Sequence[MemberSpec] = ()
     combine: str = "mean_logits"
     temperature: float = 1.0
-    options: dict = {}
+    options: dict = field(default_factory=dict)
     arrays: Optional[dict] = None
     engine: Optional[bool] = None
     seed: int = runtime.DEFAULT_SEED

@@ -11,7 +11,7 @@ import logging
 import os
 import time
 from dataclasses import dataclass
-from typing import List, Optional, Sequence
+from typing import List, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -98,13 +98,14 @@ class Evaluation:
         self.correct = clean["decision"] == setting.data.labels
         self.first_success = np.full(len(self.correct), -1)
         self.l2 = np.zeros(len(self.correct), np.float32)
-        self.rows = []
+        self.rows: List[dict] = []
         self._progress = progress
         self._storage = Storage(out, run, runtime.parallelism())
-        self._ahead, self._done = list(ahead), []
+        self._ahead = list(ahead)
+        self._done: List[Tuple[AttackSpec, int, float]] = []
         self._opened, self._graph, self._key = contextlib.ExitStack(), None, None
 
-    def close(self):
+    def close(self) -> None:
         """Close the graph of the last attack."""
         self._opened.close()
         self._graph = self._key = None
@@ -131,8 +132,8 @@ class Evaluation:
         row = self._run(spec, images)
         found = self.arrays(spec.name, COLUMNS[:-1])
         setting = self.setting
-        reach = setting.threat.reach(setting.data.clip_range, setting.image_size)
-        close = found[setting.threat.norm] <= reach
+        reach = setting.bound.reach(setting.data.clip_range, setting.image_size)
+        close = found[setting.bound.norm] <= reach
         hit = found["success"] & close & self.correct[found["row"]]
         new = found["row"][hit]
         self.correct[new] = False
@@ -155,7 +156,7 @@ class Evaluation:
         )
         return found
 
-    def run_with_pilot(self, spec: AttackSpec):
+    def run_with_pilot(self, spec: AttackSpec) -> None:
         """Run an attack; if it is a pilot and succeeds, also on the images that it left out."""
         found = self.run(spec)
         if spec.pilot and found["success"].any():
@@ -267,7 +268,7 @@ def _run(setting, out, specs, *, progress, analyses, effort):
     with setting.open() as networks:
         if specs is None:
             others, classes = len(networks.outside), setting.data.num_classes
-            norm = setting.threat.norm
+            norm = setting.bound.norm
             missing = suites.left_out(norm, others, classes)
             specs = suites.adaptive(
                 networks.ensemble, norm, outside=others, effort=effort, classes=classes
@@ -282,7 +283,7 @@ def _run(setting, out, specs, *, progress, analyses, effort):
     measured.update(curves={}, verdicts=[])
     compared, measured_by = (), ()
     if analyses:
-        compared = suites.controls(setting.threat, setting.largest_radius, own)
+        compared = suites.controls(setting.bound, setting.largest_radius, own)
         measured_by = curves.specs_of(setting, effort, own)
     ahead = (*specs, *compared, *measured_by)
     how = dict(ahead=ahead, progress=progress, run=runs.digest(head))
@@ -320,8 +321,8 @@ def describe(setting: Setting, networks: Networks) -> dict:
         "combine": ensemble.combine,
         "members": described["members"],
         "outside": described["outside"],
-        "eps": setting.threat.eps,
-        "norm": setting.threat.norm,
+        "eps": setting.bound.eps,
+        "norm": setting.bound.norm,
         "seed": setting.seed,
         "batch_size": setting.batch_size,
         "num_examples": len(data.labels),

@@ -2,7 +2,7 @@
 
 import itertools
 from dataclasses import asdict, astuple, dataclass, replace
-from typing import Tuple
+from typing import Any, Dict, Tuple
 
 from empir import attacks
 from empir.errors import EmpirError
@@ -37,6 +37,9 @@ ITERATIONS = (10, 20, 40, 80, 160)
 MOST_ITERATIONS = 1280
 RESTARTS = (1, 2, 5, 10)
 CW_ITERATIONS = 100
+
+#: Keyword arguments of an `AttackSpec`.
+_Options = Dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -250,7 +253,7 @@ def controls(threat: Threat, whole: float, own: ViewSpec) -> Tuple[AttackSpec, .
       whole: radius of the ball that holds every image.
       own: see `own_view`.
     """
-    alike = dict(everyone=True, images=SAMPLE, part="control")
+    alike: _Options = dict(everyone=True, images=SAMPLE, part="control")
     specs = [
         AttackSpec("control-seed", "apgd", ViewSpec("mean_logits", "ce"), 40, seed=1, **alike),
         AttackSpec("control-range", "apgd", own, 40, eps=whole, **alike),
@@ -269,32 +272,36 @@ def controls(threat: Threat, whole: float, own: ViewSpec) -> Tuple[AttackSpec, .
 
 def radius(eps: float, own: ViewSpec) -> AttackSpec:
     """The attack of a point of the curve of accuracy against radius."""
-    options = dict(images=SAMPLE, eps=eps, part="radius")
+    options: _Options = dict(images=SAMPLE, eps=eps, part="radius")
     return AttackSpec(f"radius-{eps:.6g}", "apgd", own, steps=50, **options)
 
 
 def iterations(steps: int, own: ViewSpec) -> AttackSpec:
     """The attack of a point of the curve of accuracy against iterations."""
-    options = dict(images=CONVERGENCE_SAMPLE, part="steps")
+    options: _Options = dict(images=CONVERGENCE_SAMPLE, part="steps")
     return AttackSpec(f"steps-{steps}", "apgd", own, steps=steps, **options)
 
 
 def restarts(count: int, own: ViewSpec) -> AttackSpec:
     """The attack of the curve of accuracy against random starts; with many steps it needs none."""
-    options = dict(steps=20, restarts=count, everyone=True, images=SAMPLE, part="restarts")
+    options: _Options = dict(
+        steps=20, restarts=count, everyone=True, images=SAMPLE, part="restarts"
+    )
     return AttackSpec(f"restarts-{count}", "apgd", own, **options)
 
 
-def distortion(clip_range) -> AttackSpec:
+def distortion(clip_range: Tuple[float, float]) -> AttackSpec:
     """The attack of the curve of success against distance: CW with nine search steps, no radius.
 
     Args:
       clip_range: lowest and highest value of an image, with which the learning rate grows.
     """
     low, high = clip_range
-    own = dict(binary_search_steps=9, learning_rate=0.05 * (high - low), initial_const=1.0)
+    own: _Options = dict(
+        binary_search_steps=9, learning_rate=0.05 * (high - low), initial_const=1.0
+    )
     own.update(abort_early=False, confidence=0)  # each image on its own
-    options = dict(everyone=True, images=SAMPLE // 4, part="distortion", parameters=own)
+    options: _Options = dict(everyone=True, images=SAMPLE // 4, part="distortion", parameters=own)
     return AttackSpec("cw", "cw", steps=CW_ITERATIONS, **options)
 
 
@@ -309,8 +316,8 @@ def table(eps_iter: float, nb_iter: int = 40, cw_iterations: int = 50) -> Tuple[
       nb_iter: steps of BIM and PGD.
       cw_iterations: steps of CW, which has no radius.
     """
-    alike = dict(everyone=True, labels=DECIDED)
-    steps = dict(steps=nb_iter, parameters=dict(eps_iter=eps_iter), **alike)
+    alike: _Options = dict(everyone=True, labels=DECIDED)
+    steps: _Options = dict(steps=nb_iter, parameters=dict(eps_iter=eps_iter), **alike)
     return (
         AttackSpec("cw", "cw", steps=cw_iterations, **alike),
         AttackSpec("fgsm", "fgsm", **alike),

@@ -14,7 +14,8 @@ Each has `rearrange(kernel)`, to be called once per kernel, and `__call__(x, ker
 result. Kernels are [height, width, in, out], images [n, height, width, channels], float32.
 """
 
-from typing import NamedTuple
+
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -24,7 +25,8 @@ from empir.runtime import tf
 VECTOR = 16
 
 
-class Axis(NamedTuple):
+@dataclass(frozen=True)
+class Axis:
     """One spatial axis of a convolution.
 
     Attributes:

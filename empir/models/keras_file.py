@@ -17,7 +17,8 @@ import json
 import os
 import subprocess
 import sys
-from typing import Container, Iterator, NamedTuple
+from dataclasses import dataclass
+from typing import Container, Iterator
 
 from empir import runtime
 from empir.errors import CheckpointError
@@ -29,7 +30,8 @@ CODE = "Lambda"
 NO_MODEL = " is no model that keras.Model.save wrote: "
 
 
-class Part(NamedTuple):
+@dataclass(frozen=True)
+class Part:
     """An object of a model's description: a layer, an initializer, a quantizer, a model within.
 
     Attributes:
@@ -43,7 +45,8 @@ class Part(NamedTuple):
     config: dict
 
 
-class KerasFile(NamedTuple):
+@dataclass(frozen=True)
+class KerasFile:
     """A file of `keras.Model.save`.
 
     Attributes:

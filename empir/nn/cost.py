@@ -22,6 +22,7 @@ full-precision layer too (its 1,280 products are too few to show), but the 19.4 
 30.4 % of AlexNet would not.
 """
 
+from dataclasses import dataclass, replace
 from typing import List, NamedTuple, Optional, Sequence, Tuple
 
 from empir.nn import Architecture
@@ -30,6 +31,8 @@ from empir.nn.precision import FULL, FULL_PRECISION_BITS, per_layer
 
 class Cost(NamedTuple):
     """What a layer, a network or an ensemble costs, by the rules of this module.
+
+    It is a tuple, so that `total` can add costs entry by entry.
 
     Attributes:
       parameters: number of weights, kept for evaluation.
@@ -48,7 +51,8 @@ class Cost(NamedTuple):
     scaled_multiplications: float = 0.0
 
 
-class LayerCost(NamedTuple):
+@dataclass(frozen=True)
+class LayerCost:
     """A row of the layer table.
 
     Attributes:
@@ -94,7 +98,7 @@ def layer_cost(layer) -> LayerCost:
         bit_operations=products * weight_bits * activation_bits,
         scaled_multiplications=products * max(weight_bits, activation_bits) / FULL_PRECISION_BITS,
     )
-    return row._replace(weight_bits=weight_bits, activation_bits=activation_bits, cost=cost)
+    return replace(row, weight_bits=weight_bits, activation_bits=activation_bits, cost=cost)
 
 
 def _bits(layer, quantizer):
@@ -188,6 +192,5 @@ def _in_words(precisions):
 
 
 def _layer_record(row):
-    record = row._asdict()
-    record.update(record.pop("cost")._asdict(), output_shape=list(row.output_shape))
-    return dict(record)
+    record = dict(vars(row), output_shape=list(row.output_shape))
+    return dict(record, **record.pop("cost")._asdict())

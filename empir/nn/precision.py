@@ -24,7 +24,10 @@ def check_bits(bits: Optional[int], what: str = "bits") -> Optional[int]:
 
 
 class Precision(NamedTuple):
-    """Bits of one layer's weights and of the activations that it reads; None = full precision."""
+    """Bits of one layer's weights and of the activations that it reads; None = full precision.
+
+    It is a tuple, because its two numbers are written as they are into what is exported.
+    """
 
     weight_bits: Optional[int] = None
     activation_bits: Optional[int] = None

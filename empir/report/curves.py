@@ -3,7 +3,8 @@
 import io
 import math
 import re
-from typing import List, NamedTuple
+from dataclasses import dataclass, replace
+from typing import List
 
 import markupsafe
 import numpy as np
@@ -38,7 +39,8 @@ COLOURS = {
 TOPS = (1, 2, 5, 10, 25, 50, 100)
 
 
-class Curve(NamedTuple):
+@dataclass(frozen=True)
+class Curve:
     """How one of the record's curves is drawn.
 
     Attributes:
@@ -127,7 +129,7 @@ def drawn(record: dict, interval: str) -> List[dict]:
             continue
         along = curve.along.format(norm=NORMS[record["norm"]])
         along += f", images in {interval}" if curve.in_pixels else ""
-        curve = curve._replace(along=along)
+        curve = replace(curve, along=along)
         values = [("%.4g" % x, "%.2f" % (100 * y)) for x, y in few(points)]
         svg = None
         if any(y for _, y in points):
@@ -136,8 +138,8 @@ def drawn(record: dict, interval: str) -> List[dict]:
             with style.context(["default", STYLE]):
                 svg = _svg(_draw(curve, points, record), "curve-" + part, label)
         else:
-            curve = curve._replace(note=curve.nothing.format(values[0][0], values[-1][0]))
-        rows.append(dict(curve._asdict(), values=values, svg=svg))
+            curve = replace(curve, note=curve.nothing.format(values[0][0], values[-1][0]))
+        rows.append(dict(vars(curve), values=values, svg=svg))
     return sorted(rows, key=lambda row: row["svg"] is None)  # those with a picture come first
 
 

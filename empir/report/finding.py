@@ -5,6 +5,7 @@ records too.
 """
 
 import os
+from dataclasses import replace
 
 from empir.errors import EmpirError
 from empir.experiments import EXPERIMENTS
@@ -76,7 +77,7 @@ def _cells(row, known):
     record, suite = known.record, known.suite
     if suite is not None and suite["norm"] != "linf":
         raise EmpirError(f"{row.path} is not about L-infinity, as the caption says")
-    alone = row._replace(kind="baseline", rule=None).suite()
+    alone = replace(row, kind="baseline", rule=None).suite()
     if alone is not None and alone["data"]["sha256"] != record["data"]["sha256"]:
         alone = None
     accuracies = [known.clean, known.paper, known.whitebox]

@@ -7,7 +7,8 @@ import base64
 import io
 import itertools
 import os
-from typing import NamedTuple, Optional, Sequence, Tuple
+from dataclasses import dataclass
+from typing import Optional, Sequence, Tuple
 
 import jinja2
 import numpy as np
@@ -28,7 +29,8 @@ NOTHING = "\N{EN DASH}"  # a cell without a value
 LARGEST_MAGNIFIED = 128
 
 
-class Shown(NamedTuple):
+@dataclass(frozen=True)
+class Shown:
     """An image of the page, and the first adversarial image that was found for it.
 
     Attributes:
@@ -156,7 +158,7 @@ def _attack(row):
 
 def _card(image: Shown, clip_range, channels):
     """An image of the page with its pictures as data URIs."""
-    card = dict(image._asdict(), clean=_picture(visible(image.clean, clip_range, channels)))
+    card = dict(vars(image), clean=_picture(visible(image.clean, clip_range, channels)))
     card["rows"] = [(predicted, None) for predicted in image.clean_members]
     if image.attack is None:
         return card

@@ -7,7 +7,8 @@ column of the image's own class stays empty.
 
 import io
 import logging
-from typing import NamedTuple, Optional, Tuple
+from dataclasses import dataclass
+from typing import Optional, Tuple
 
 import matplotlib
 import numpy as np
@@ -30,7 +31,8 @@ TITLE = 56  # pixels of the title and the heads of the columns
 MARKED = "C3"
 
 
-class Pairs(NamedTuple):
+@dataclass(frozen=True)
+class Pairs:
     """What is drawn; each row of the arrays is an example.
 
     Attributes:

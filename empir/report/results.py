@@ -1,7 +1,8 @@
 """Reads records and the paper's figures, and computes the numbers of the tables' rows."""
 
 import os
-from typing import Dict, List, NamedTuple, Optional, Tuple
+from dataclasses import dataclass
+from typing import Dict, List, Optional, Tuple
 
 import numpy as np
 
@@ -16,7 +17,8 @@ from empir.runtime import ROOT
 RESULTS = os.path.join(ROOT, "results")
 
 
-class Row(NamedTuple):
+@dataclass(frozen=True)
+class Row:
     """One row of the table: a model under a protocol.
 
     The baseline is one network, for which the two protocols are the same, so it has one row.

@@ -1,6 +1,7 @@
 """Reports of `empir robustness`: for a terminal, as Markdown, and as a page; and their summary."""
 
 import os
+from dataclasses import replace
 from typing import Iterator, Optional
 
 import numpy as np
@@ -162,7 +163,8 @@ def _shown(outcome, data) -> Iterator:
             clean_members=clean["members"][row].tolist(),
         )
         if found:
-            image = image._replace(
+            image = replace(
+                image,
                 attack=found["attack"],
                 adversarial=found["adversarial"],
                 decision=int(found["decision"]),

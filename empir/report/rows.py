@@ -9,7 +9,8 @@ network has the protocol whitebox only, as both are the same for it.
 
 import glob
 import os
-from typing import List, NamedTuple, Optional
+from dataclasses import dataclass
+from typing import List, Optional
 
 from empir.errors import EmpirError
 from empir.evaluation import per_image
@@ -30,7 +31,8 @@ RULES = {
 }
 
 
-class Row(NamedTuple):
+@dataclass(frozen=True)
+class Row:
     """A network at a radius under a decision rule, of which there may be records.
 
     Attributes:
@@ -112,7 +114,8 @@ class Row(NamedTuple):
         return record["accuracy"][self.rule or record["combine"]][images]
 
 
-class Figures(NamedTuple):
+@dataclass(frozen=True)
+class Figures:
     """Accuracies as fractions of the same images; None where there is no record.
 
     Attributes:
@@ -153,7 +156,7 @@ def suites(base: str, dataset: str = "*") -> List[Row]:
         kind = list(KINDS).index(row.kind)
         rule = list(RULES).index(row.rule) if row.rule else 0
         found.append(((row.dataset, kind > 1, record["eps"], kind, rule), row))
-    return [row for _, row in sorted(found)]
+    return [row for _, row in sorted(found, key=lambda pair: pair[0])]
 
 
 def _named(path):

@@ -4,7 +4,8 @@ A key that no report reads may be missing. Reading a missing key raises an error
 """
 
 import math
-from typing import Callable, NamedTuple
+from dataclasses import dataclass
+from typing import Callable
 
 from empir.errors import EmpirError
 from empir.nn.precision import Precision
@@ -33,20 +34,23 @@ class Record(dict):
         return Record(dict(self, **more), self.where)
 
 
-class Kind(NamedTuple):
+@dataclass(frozen=True)
+class Kind:
     """A kind of value: its name, and a function that says whether a value is of it."""
 
     name: str
     holds: Callable
 
 
-class Every(NamedTuple):
+@dataclass(frozen=True)
+class Every:
     """The shape of objects with any keys and values of one shape."""
 
     shape: object
 
 
-class Some(NamedTuple):
+@dataclass(frozen=True)
+class Some:
     """The shape of lists with at least one item and items of one shape."""
 
     shape: object

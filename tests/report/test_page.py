@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import matplotlib
 import numpy as np
@@ -33,12 +34,12 @@ def misclassified(shape=(28, 28, 1), low=0.0, high=1.0, **changes):
     clean = random.uniform(low, high, shape).astype(np.float32)
     adversarial = random.uniform(low, high, shape).astype(np.float32)
     plain = Shown(17, 3, clean, 3, [3, 3], "apgd-ce", adversarial, 8, [8, 3])
-    return plain._replace(**changes)
+    return replace(plain, **changes)
 
 
 def correct(image):
     """The same image, if no attack had succeeded on it."""
-    return Shown(*image[:5])
+    return Shown(image.row, image.label, image.clean, image.clean_decision, image.clean_members)
 
 
 def pixels(image):
@@ -295,7 +296,7 @@ def test_a_misclassified_image_stands_beside_its_adversarial_image():
 def test_an_image_that_is_correct_under_every_attack_says_so():
     cards = Parsed(PAGES["full"]).texts("article")
     assert "correct under every attack" in cards[1] and "adversarial" not in cards[1]
-    wrong = correct(misclassified())._replace(clean_decision=5)
+    wrong = replace(correct(misclassified()), clean_decision=5)
     text = Parsed(page(record(), [wrong])).texts("article")[0]
     assert "misclassified without an attack" in text and "predicted 5 \N{BALLOT X} (wrong)" in text
 
