@@ -6,61 +6,113 @@
 """
 
 import os
-from typing import Dict, Tuple
+from typing import Dict
 
 import numpy as np
 
 from empir import runtime
+from empir.errors import EmpirError
 from empir.export.source import Source, SourceMember
 from empir.records import runs
 
-WEIGHTS, CONFIG = "weights.safetensors", "config.json"
+MODEL, WEIGHTS, CONFIG = "model.py", "weights.safetensors", "config.json"
+#: What becomes model.py.
+MODEL_SOURCE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "pytorch_model.py")
 
-#: Ends of our weights' names -> ends of PyTorch's, and how the axes are to be ordered, by the
-#: number of axes.
-PARAMETERS: Dict[str, Tuple[str, Dict[int, Tuple[int, ...]]]] = {
-    "kernel": ("weight", {4: (3, 2, 0, 1), 2: (1, 0)}),
-    "bias": ("bias", {4: (0, 3, 1, 2), 1: (0,)}),
-    "gamma": ("weight", {1: (0,)}),
-    "beta": ("bias", {1: (0,)}),
-    "moving_mean": ("running_mean", {1: (0,)}),
-    "moving_variance": ("running_var", {1: (0,)}),
+#: The networks that it has; of each the linear layer that reads images, and how many rows and
+#: columns they have there.
+FLATTENED = {"MNISTconv": ("logits", 1), "CIFARconv": ("linear1", 3), "AlexNet": ("fc6", 6)}
+
+#: Ends of our weights' names -> ends of PyTorch's.
+NAMES = {
+    "kernel": "weight",
+    "bias": "bias",
+    "gamma": "weight",
+    "beta": "bias",
+    "moving_mean": "running_mean",
+    "moving_variance": "running_var",
 }
 
 
 def write(source: Source, folder: str):
-    """Write the files of an ensemble; see the module, and `empir.export.Format`."""
+    """Write the files of an ensemble; see the module, and `empir.export.Format`.
+
+    Raises:
+      EmpirError: for a network that the file has not.
+    """
     import safetensors.numpy
 
+    if source.network.name not in FLATTENED:
+        raise EmpirError(
+            f"--format=pytorch has the networks {', '.join(FLATTENED)}, not {source.network.name}"
+        )
     path = os.path.join(folder, WEIGHTS)
-    arrays: Dict[str, np.ndarray] = {}
-    for number, member in enumerate(source.members):
-        for name, array in parameters(member).items():
-            arrays[f"networks.{number}.{name}"] = array
+    arrays = {
+        f"networks.{number}.{name}": array
+        for number, member in enumerate(source.members)
+        for name, array in parameters(member, source.network.name).items()
+    }
     runs.write_atomically(path, safetensors.numpy.save(arrays, {"format": "pt"}))
     runs.write_json(os.path.join(folder, CONFIG), config(source, runs.file_digest(path)))
+    with open(MODEL_SOURCE, "rb") as file:
+        runs.write_atomically(os.path.join(folder, MODEL), file.read())
 
 
-def parameters(member: SourceMember) -> Dict[str, np.ndarray]:
-    """A member's weights as PyTorch names them: "conv1.weight", and "conv1.levels" of quantized
-    ones, integers from 0 to 2^bits - 1, of which q are the weight 2 q / (2^bits - 1) - 1."""
+def parameters(member: SourceMember, network: str) -> Dict[str, np.ndarray]:
+    """A member's weights as PyTorch names and orders them.
+
+    "conv1.weight" are latent weights. "conv1.levels" are those that it computes with where it
+    quantizes them, as integers from 0 to 2^bits - 1: level k is 2 k / (2^bits - 1) - 1.
+    """
     found = {}
     for own, array in member.latent.items():
         layer, _, name = own.rpartition("/")
-        end, orders = PARAMETERS[name]
-        order = orders[array.ndim]
-        found[f"{layer}.{end}"] = array.transpose(order)
+        found[f"{layer}.{NAMES[name]}"] = to_pytorch(network, own, array)
         bits = member.layers[layer].weight_bits if layer in member.layers else None
-        if bits is not None:
+        if bits is not None and name == "kernel":
             levels = _levels(member.quantized[own], bits)
-            found[f"{layer}.levels"] = levels.transpose(order)
-    return found
+            found[f"{layer}.levels"] = to_pytorch(network, own, levels)
+        if name == "gamma":
+            found[f"{layer}.num_batches_tracked"] = np.array(0)
+    return {name: np.ascontiguousarray(array) for name, array in found.items()}
 
 
 def _levels(quantized, bits):
     steps = 2**bits - 1
     levels = np.rint((quantized.astype(np.float64) + 1) / 2 * steps)
     return levels.astype(np.uint8 if bits <= 8 else np.int32)
+
+
+def to_pytorch(network: str, own: str, array: np.ndarray) -> np.ndarray:
+    """An array of a network's weight, by our name, with its axes in PyTorch's order.
+
+    Kernels [height, width, in, out] become [out, in, height, width], and of a linear layer
+    [in, out] becomes [out, in]. The first linear layer reads images in a row, of which TensorFlow
+    has the channels last and PyTorch has them first.
+    """
+    if array.ndim == 4:
+        return array.transpose((3, 2, 0, 1) if own.endswith("/kernel") else (0, 3, 1, 2))
+    if array.ndim != 2:
+        return array
+    side = _side(network, own)
+    rows = array.reshape(side, side, -1, array.shape[1])
+    return rows.transpose(3, 2, 0, 1).reshape(array.shape[::-1])
+
+
+def from_pytorch(network: str, own: str, array: np.ndarray) -> np.ndarray:
+    """The inverse of `to_pytorch`."""
+    if array.ndim == 4:
+        return array.transpose((2, 3, 1, 0) if own.endswith("/kernel") else (0, 2, 3, 1))
+    if array.ndim != 2:
+        return array
+    side = _side(network, own)
+    rows = array.reshape(array.shape[0], -1, side, side)
+    return rows.transpose(2, 3, 1, 0).reshape(array.shape[::-1])
+
+
+def _side(network, own):
+    name, side = FLATTENED[network]
+    return side if own == f"{name}/kernel" else 1
 
 
 def config(source: Source, weights_sha256: str) -> dict:

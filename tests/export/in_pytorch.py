@@ -1,0 +1,68 @@
+"""What exported folders compute, in the environment of PyTorch: python in_pytorch.py FOLDER...
+
+Each folder holds an export and inputs.npz; outputs.npz is written beside them. The arrays of
+inputs.npz are images, float32 [n, channels, height, width], and labels, int64 [n].
+"""
+
+import importlib.util
+import os
+import sys
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+LOSSES = {
+    "cross_entropy": lambda z, y: functional.cross_entropy(z, y, reduction="sum"),
+    "margin": lambda z, y: margins(z, y).sum(),
+    "dlr": lambda z, y: (margins(z, y) / spread(z)).sum(),
+}
+
+
+def margins(logits, labels):
+    """The best wrong logit over that of the true class."""
+    true = functional.one_hot(labels, logits.shape[1]).bool()
+    return logits.masked_fill(true, -1e9).amax(1) - logits[true]
+
+
+def spread(logits):
+    """The largest logit over the third, as of the difference of logits ratio."""
+    top = logits.topk(3, dim=1).values
+    return top[:, 0] - top[:, 2] + 1e-12
+
+
+def gradients(net, images, labels):
+    """Name -> gradient with respect to the images: of losses, of views, and of backward passes."""
+    views = {f"loss {name}": (net.view("decision"), loss) for name, loss in LOSSES.items()}
+    for name in ("full_precision", "majority_probs"):
+        views[f"view {name}"] = (net.view(name), LOSSES["cross_entropy"])
+    for name in ("open", "smooth"):
+        views[f"backward {name}"] = (net.with_backward(name), LOSSES["cross_entropy"])
+    found = {}
+    for name, (view, loss) in views.items():
+        x = images.clone().requires_grad_(True)
+        (found[name],) = torch.autograd.grad(loss(view(x), labels), x)
+    return found
+
+
+def main(folder):
+    """Write the outputs of a folder."""
+    spec = importlib.util.spec_from_file_location("model", os.path.join(folder, "model.py"))
+    model = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(model)
+    net = model.load()
+    with np.load(os.path.join(folder, "inputs.npz")) as file:
+        images, labels = (torch.from_numpy(file[key]) for key in ("images", "labels"))
+    found = {"logits": net(images), "members": net.members(images), "vote": net.vote(images)}
+    found["decision"] = net.decision(images)
+    for name in ("majority_probs", "followed"):
+        found[f"view {name}"] = net.view(name, images)(images)
+    found.update((f"gradient, {key}", g) for key, g in gradients(net, images, labels).items())
+    arrays = {name: tensor.detach().numpy() for name, tensor in found.items()}
+    np.savez(os.path.join(folder, "outputs.npz"), **arrays)
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    for path in sys.argv[1:]:
+        main(path)
