@@ -31,6 +31,7 @@ EXAMPLES = {"mnist": "mnist", "cifar10": "cifar10", "alexnet": "imagenet"}
 #: Commands of words: the words that may follow, and flags.
 WORDS = {
     "empir.commands.checkpoints": r"verify [^-].*|manifest",
+    "empir.commands.compare": r"[^-]\S* [^-]\S*",
     "empir.commands.merge": r"([^-]\S* )+--out=\S+( --mixed)?",
     "empir.commands.report": r"(--check)?",
     "empir.data.convert": r"(--(source|split|out|labels)=\S+ ?)+",

@@ -65,6 +65,9 @@ COMMANDS = {
     "merge": Command(
         "empir.commands.merge:main", "make a whole evaluation of its --shards", words=True
     ),
+    "compare": Command(
+        "empir.commands.compare:main", "test which of two evaluations leaves more", words=True
+    ),
     "cost": Command("empir.commands.cost:setup", "count what an ensemble costs beside one network"),
     "export": Command(
         "empir.commands.export:setup", "write an ensemble in the format of another tool"

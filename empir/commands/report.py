@@ -23,6 +23,7 @@ from empir.report import (
     cost,
     defenses,
     finding,
+    paired,
     prose,
     radius,
     robustness,
@@ -51,6 +52,8 @@ TABLES = {
     "overhead": cost.markdown,
     "defenses": defenses.markdown,
     "robustness": robustness.summary,
+    "paired": paired.suites,
+    "paired_attacks": paired.attacks,
     "outside": autoattack.table,
     "checks": checks.text,
 }

@@ -25,7 +25,7 @@ from typing import Any, Dict, List, Optional, Tuple
 import numpy as np
 
 from empir.errors import EmpirError
-from empir.evaluation.scores import Score, score
+from empir.evaluation.scores import Paired, Score, paired, score
 from empir.models import DECISION_RULES
 from empir.records import chunks
 
@@ -87,6 +87,17 @@ class Images:
         """Accuracy on the images that an attack was run on, under this attack alone."""
         left = ~self.succeeded[attack][self.attacked[attack]]
         return score(float(left.mean()), len(left))
+
+    def against(self, other: "Images") -> Paired:
+        """McNemar's exact test of this evaluation, the first, and another one of the same images.
+
+        Raises:
+          EmpirError: if the images are not the same, in the same order.
+        """
+        for name in ("number", "label"):
+            if not np.array_equal(getattr(self, name), getattr(other, name)):
+                raise EmpirError("a paired test asks for two evaluations of the same images")
+        return paired(self.correct, other.correct)
 
     def problem(self, record: dict) -> Optional[str]:
         """What a suite's or an attack's record says otherwise, in words; None if all agrees."""

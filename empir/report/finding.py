@@ -10,7 +10,7 @@ from dataclasses import replace
 from empir.errors import EmpirError
 from empir.experiments import EXPERIMENTS
 from empir.report.robustness import images, percent
-from empir.report.rows import RULES, Row
+from empir.report.rows import RULES, Row, ball
 from empir.report.tables import pipe_table
 
 #: Each dataset's radii as in the names of the files.
@@ -87,5 +87,5 @@ def _cells(row, known):
     cells.append("%s to %s" % tuple(map(percent, suite["interval"])) if suite else "")
     for last in (known.autoattack, alone and alone["worst_case_accuracy"]):
         cells.append("" if last is None else percent(last))
-    title = "%s, %s" % (EXPERIMENTS[row.dataset].title, row.radius.replace("-", "/"))
+    title = "%s, %s" % (EXPERIMENTS[row.dataset].title, ball(row.radius))
     return [title, f"`{row.rule}`", images(record), *cells]

@@ -6,7 +6,9 @@ A comment behind a number says where it comes from and how it is written:
 
 A source is a record below results/ and a key in it. Keys inside of others follow a point; an item
 of a list goes by its number, or by its "name". `A - B` is the difference of two sources. The format
-is Python's; of a percentage the sign is left out. Comments are not seen inside of code, so one in
+is Python's; of a percentage the sign is left out. `A.npz~B.npz:p` is McNemar's exact test of two
+evaluations of the same images, from what was found on each; `:first` and `:second` are the numbers
+of images that only one of them has as correct. Comments are not seen inside of code, so one in
 front of a code block lists the sources of all decimal fractions in it, in their order:
 
     <!-- figures
@@ -19,12 +21,14 @@ import os
 import re
 
 from empir.errors import EmpirError
+from empir.evaluation import per_image
 from empir.records.runs import read_json
 
-_SOURCE = r"[\w./-]+\.json:[\w./-]+"
+_SOURCE = r"(?:[\w./-]+\.json:[\w./-]+|[\w./-]+\.npz~[\w./-]+\.npz:\w+)"
 _CLAIM = r"(?P<first>%s)(?: - (?P<second>%s))? (?P<format>[,.\w%%]+)" % (_SOURCE, _SOURCE)
 CLAIM = re.compile(_CLAIM)
-FIGURE = re.compile(r"(?P<number>[+-]?\d[\d,]*(?:\.\d+)?)(?P<comment><!-- %s -->)" % _CLAIM)
+_NUMBER = r"[+-]?\d[\d,]*(?:\.\d+)?(?:e[+-]\d+)?"
+FIGURE = re.compile(r"(?P<number>%s)(?P<comment><!-- %s -->)" % (_NUMBER, _CLAIM))
 BLOCK = re.compile(
     r"(?P<comment><!-- figures\n(?P<claims>.*?)-->\n+)(?P<block>```.*?^```)", re.DOTALL | re.M
 )
@@ -80,10 +84,17 @@ def _written(claim, results):
 
 
 def _value(source, results):
-    path, _, key = source.partition(":")
-    if not os.path.isfile(os.path.join(results, path)):
-        raise EmpirError(f"the figure {source} is of no record: there is no {path}")
-    value = read_json(os.path.join(results, path))
+    name, _, key = source.partition(":")
+    paths = [os.path.join(results, path) for path in name.split("~")]
+    for path in paths:
+        if not os.path.isfile(path):
+            missing = os.path.relpath(path, results)
+            raise EmpirError(f"the figure {source} is of no record: there is no {missing}")
+    if len(paths) == 2:
+        first, second = map(per_image.read, paths)
+        value = first.against(second)._asdict()
+    else:
+        value = read_json(paths[0])
     for part in key.split("."):
         value = _inside(value, part, source)
     if not isinstance(value, (int, float)) or isinstance(value, bool):

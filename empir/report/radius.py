@@ -29,7 +29,7 @@ WIDTH, HEIGHT = 4.9, 2.8  # inches of a panel; text stays readable on a telephon
 
 
 def points(folder: str, experiment: Experiment) -> dict:
-    """The points (radius, accuracy in percent) of a dataset, sorted.
+    """The points (L-infinity radius, accuracy in percent) of a dataset, sorted.
 
     Args:
       folder: robustness/ of the results, see `robustness.summary`.
@@ -45,6 +45,8 @@ def points(folder: str, experiment: Experiment) -> dict:
     for row in rows.suites(folder, experiment.dataset):
         series = row.rule if row.kind == "ensemble" else row.kind
         record = shapes.read(row.path, shapes.ROBUSTNESS)
+        if record["norm"] != "linf":
+            continue
         if series in SUITES:
             found[series].append((record["eps"], 100 * record["worst_case_accuracy"]))
         if row.kind == "ensemble" and record["curves"].get("radius"):

@@ -72,8 +72,8 @@ def row_scores(records: Dict[str, dict]) -> Dict[str, Score]:
     return scores
 
 
-def still_correct(folder: str, row: Row, attack: str) -> Tuple[float, float]:
-    """Percent of images that are correct after an attack, and that are correct before it too.
+def still_correct(folder: str, row: Row, attack: str) -> Tuple[np.ndarray, np.ndarray]:
+    """Which images are correct after an attack, and which are correct before it too; bool [n].
 
     Args:
       folder: folder of a dataset's records.
@@ -93,7 +93,7 @@ def still_correct(folder: str, row: Row, attack: str) -> Tuple[float, float]:
             )
     except Exception as error:  # zipfile, zlib and NumPy raise many kinds for a damaged file
         raise EmpirError("%s is unreadable: %s" % (path, " ".join(str(error).split())))
-    return 100 * float(adversarial.mean()), 100 * float((clean & adversarial).mean())
+    return adversarial, clean & adversarial
 
 
 def average(scores: Dict[str, Score]) -> Optional[float]:

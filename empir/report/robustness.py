@@ -191,10 +191,11 @@ def _summary_row(experiment, row):
     record = known.suite
     alone = {trial["name"]: trial["accuracy"] for trial in record["trials"]}
     alone = shapes.Record(alone, record.where + ": trials")
-    cells = [rows.KINDS[row.kind], row.rule or "", row.radius.replace("-", "/")]
+    cells = [rows.KINDS[row.kind], row.rule or "", rows.ball(row.radius)]
     cells += [images(record), percent(known.clean)]
     model = {("ensemble", "vote"): "empir", ("baseline", None): "baseline"}
-    model = model.get((row.kind, row.rule)) if record["eps"] == experiment.eps else None
+    papers = record["norm"] == "linf" and record["eps"] == experiment.eps
+    model = model.get((row.kind, row.rule)) if papers else None
     cells.append("%.2f" % paper_row(experiment.dataset, model)["pgd"] if model else "")
     cells += ["" if each is None else percent(each) for each in (known.paper, known.whitebox)]
     cells += [percent(alone[name]) for name in ("noise", "fgsm", "apgd-ce")]

@@ -1,8 +1,9 @@
 """The records of robustness/ among the results, by the names of their files.
 
-A suite's record is DATASET-KIND-RADIUS.json, with KIND of `KINDS` and "-" for "/" in the radius.
-That of an ensemble has -RULE after the radius, the decision rule. Beside it, as .npz, is what the
-suite found on each image (`evaluation.per_image`). AutoAttack's record has its name, in outside/.
+A suite's record is DATASET-KIND-RADIUS.json, with KIND of `KINDS` and "-" for "/" in the radius,
+which is of the L-infinity norm; one of the L2 norm has "l2-" in front of it. That of an ensemble
+has -RULE after the radius, the decision rule. Beside it, as .npz, is what the suite found on each
+image (`evaluation.per_image`). AutoAttack's record has its name, in outside/.
 PGD's is pgd/DATASET-KIND-RADIUS-PROTOCOL.json: its images are judged under every rule, and a single
 network has the protocol whitebox only, as both are the same for it.
 """
@@ -29,6 +30,11 @@ RULES = {
     "mean_logits": "the class with the largest mean logit",
     "mean_probs": "the class with the largest mean probability",
 }
+
+
+def ball(radius: str) -> str:
+    """A radius of a name in words: the norm, if it is not L-infinity, and the number."""
+    return f"L2 {radius[3:]}" if radius.startswith("l2-") else radius.replace("-", "/")
 
 
 @dataclass(frozen=True)
@@ -138,14 +144,14 @@ def _read(path, shape):
 
 
 def suites(base: str, dataset: str = "*") -> List[Row]:
-    """The rows of which there is a suite's record, in the order of tables: by kind and radius.
+    """The rows of which there is a suite's record, in the order of tables: norm, kind, radius.
 
     Args:
       base: the folder robustness/.
       dataset: name of a dataset; by default of all.
 
     Raises:
-      EmpirError: if a file has another name, or says another rule than its name.
+      EmpirError: if a file has another name, or says another rule or norm than its name.
     """
     found = []
     for path in glob.glob(os.path.join(base, dataset + "-*.json")):
@@ -153,9 +159,12 @@ def suites(base: str, dataset: str = "*") -> List[Row]:
         record = shapes.read(path, shapes.ROBUSTNESS)
         if len(record["members"]) > 1 and record["combine"] != row.rule:
             raise EmpirError(f"{path} is of the rule {record['combine']!r}: name it so")
+        if (record["norm"] == "l2") != row.radius.startswith("l2-"):
+            raise EmpirError(f"{path} is of the norm {record['norm']!r}: name it so")
         kind = list(KINDS).index(row.kind)
         rule = list(RULES).index(row.rule) if row.rule else 0
-        found.append(((row.dataset, kind > 1, record["eps"], kind, rule), row))
+        order = (row.dataset, record["norm"] == "l2", kind > 1, record["eps"], kind, rule)
+        found.append((order, row))
     return [row for _, row in sorted(found, key=lambda pair: pair[0])]
 
 

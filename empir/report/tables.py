@@ -179,7 +179,7 @@ def survivors_markdown(folder: str, experiment: Experiment) -> str:
             (row.title, "after the attack", 0),
             ("", "before and after it", 1),
         ):
-            cells = ["-" if pair is None else "%.2f" % pair[index] for pair in pairs]
+            cells = ["-" if pair is None else "%.2f" % (100 * pair[index].mean()) for pair in pairs]
             rows.append([title, kind, *cells])
     return pipe_table(rows, "ll")
 

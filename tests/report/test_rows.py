@@ -62,6 +62,7 @@ def test_the_summary_has_a_row_per_record_with_what_is_of_its_images(base):
     keep_suite(base, "mnist-ensemble-0.3-vote", 0.3, 0.01)
     keep_suite(base, "mnist-baseline-0.3", 0.3, 0.03, data=FIRST, verdicts=[])
     keep_suite(base, "mnist-pgd-2-255-vote", 2 / 255, 0.04)
+    keep_suite(base, "mnist-ensemble-l2-0.3-vote", 0.3, 0.06, norm="l2")
     keep_suite(base, "cifar10-ensemble-0.1-vote", 0.1, 0.05)
     keep_pgd(base, "mnist-ensemble-0.3-paper", {"vote": 0.11, "mean_logits": 0.12})
     keep_pgd(base, "mnist-ensemble-0.3-whitebox", {"vote": 0.13, "mean_logits": 0.14}, data=FIRST)
@@ -76,6 +77,7 @@ def test_the_summary_has_a_row_per_record_with_what_is_of_its_images(base):
         ["EMPIR", "mean_logits", "0.3", "1,000, drawn", ""],
         ["full-precision baseline", "", "0.3", "1,000, first", "0.77"],
         ["EMPIR, members trained on PGD", "vote", "2/255", "1,000, drawn", ""],
+        ["EMPIR", "vote", "L2 0.3", "1,000, drawn", ""],
     ]
     heads = ["PGD, paper", "PGD, whitebox", "adaptive suite", "AutoAttack"]
     assert [[row[head] for head in heads] for row in found] == [
@@ -83,8 +85,9 @@ def test_the_summary_has_a_row_per_record_with_what_is_of_its_images(base):
         ["12.00", "", "**2.00**", ""],
         ["15.00", "15.00", "**3.00**", ""],
         ["", "", "**4.00**", ""],
+        ["", "", "**6.00**", ""],
     ]
-    assert [row["failed checks"] for row in found] == ["c", "c", "-", "c"]
+    assert [row["failed checks"] for row in found] == ["c", "c", "-", "c", "c"]
 
 
 def test_the_suite_and_autoattack_stand_side_by_side_where_both_attacked_the_same_images(base):
@@ -125,6 +128,7 @@ def test_the_readmes_table_leaves_cells_without_a_record_empty(base):
         ("mnist-other-0.1-vote", "is not named DATASET-KIND-RADIUS"),
         ("mnist-ensemble", "is not named DATASET-KIND-RADIUS"),
         ("mnist-ensemble-0.1", "is of the rule 'mean_logits': name it so"),
+        ("mnist-baseline-l2-0.1", "is of the norm 'linf': name it so"),
     ],
 )
 def test_a_record_by_another_name_is_an_error(base, name, says):
@@ -174,6 +178,7 @@ def test_the_figure_shows_what_the_records_say(base):
             keep_suite(base, f"mnist-ensemble-{eps}-{rule}", eps, share, curves=curve)
     keep_suite(base, "mnist-baseline-0.1", 0.1, 0.25, curves={})
     keep_suite(base, "mnist-pgd-0.3-vote", 0.3, 0.7, curves={})
+    keep_suite(base, "mnist-baseline-l2-1.5", 1.5, 0.75, curves={}, norm="l2")  # another ball
     told = dict(attack={"eps": 0.2}, adversarial_accuracy=0.6)
     keep_pgd(base, "mnist-ensemble-0.2-paper", {}, **told)
     keep_pgd(base, "mnist-ensemble-0.2-whitebox", {}, **told)
