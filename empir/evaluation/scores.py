@@ -36,7 +36,8 @@ def score(fraction: float, examples: int) -> Score:
     return Score(100 * fraction, examples, (100 * low, 100 * high))
 
 
-class Paired(NamedTuple):
+@dataclass(frozen=True)
+class Paired:
     """Two evaluations of the same images, compared image by image with McNemar's exact test.
 
     Attributes:

@@ -92,7 +92,7 @@ def _value(source, results):
             raise EmpirError(f"the figure {source} is of no record: there is no {missing}")
     if len(paths) == 2:
         first, second = map(per_image.read, paths)
-        value = first.against(second)._asdict()
+        value = vars(first.against(second))
     else:
         value = read_json(paths[0])
     for part in key.split("."):

@@ -5,6 +5,7 @@ import pytest
 
 from empir.errors import EmpirError
 from empir.evaluation import per_image
+from empir.evaluation.scores import Paired
 from empir.evaluation.scores import paired as mcnemar
 from empir.experiments import EXPERIMENTS
 from empir.report import paired, prose
@@ -20,7 +21,7 @@ def test_mcnemars_exact_test_counts_the_images_that_differ(only, p):
     both = [True, True, False]
     first = np.array(both + [True] * only[0] + [False] * only[1])
     second = np.array(both + [False] * only[0] + [True] * only[1])
-    assert mcnemar(first, second) == (3 + sum(only), *only, pytest.approx(p))
+    assert mcnemar(first, second) == Paired(3 + sum(only), *only, pytest.approx(p))
     with pytest.raises(EmpirError, match="not the same"):
         mcnemar(first, second[1:])
 
