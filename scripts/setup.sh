@@ -13,7 +13,7 @@ test=
 for argument in "$@"; do
   case $argument in
     --gpu) requirements=requirements.txt ;;
-    --test) test=requirements-test.txt ;;
+    --test) test="requirements-test.txt requirements-onnx.txt" ;;
     *) echo "error: scripts/setup.sh takes --gpu and --test, not $argument" >&2; exit 2 ;;
   esac
 done
@@ -23,7 +23,8 @@ done
 stamp=.venv/.installed
 # What decides the environment: the folder too, whose path the installed package holds.
 state() { { pwd -P; cat "$@" setup.py; } | cksum; }
-wanted=$(state "$requirements" ${test:+"$test"})
+# shellcheck disable=SC2086 # $test is a list of files
+wanted=$(state "$requirements" $test)
 if [ -f "$stamp" ] && works .venv/bin/python 3.7 && grep -qxF "$wanted" "$stamp"; then
   exit 0
 fi
@@ -37,7 +38,7 @@ fi
 echo "installing $requirements ${test:+and $test }into .venv" >&2
 pip() { .venv/bin/python -m pip --disable-pip-version-check -q "$@"; }
 pip install pip==24.0 setuptools==68.0.0 wheel==0.42.0
-pip install -r "$requirements" ${test:+-r "$test"}
+pip install -r "$requirements" ${test:+-r ${test// / -r }}
 pip install --no-deps --no-build-isolation -e .
 # Without --test the environment may hold the test tools already: note both states.
 echo "$wanted" >"$stamp"

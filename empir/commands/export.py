@@ -1,6 +1,7 @@
 """Write an ensemble in the format of another tool, as a folder that needs nothing of this project.
 
     empir export --format=pytorch --dataset=cifar10 --out=runs/cifar10-pytorch
+    empir export --format=onnx --precision=integer --dataset=mnist --out=runs/mnist-onnx
     empir export --format=pytorch --members=w2a4:PATH,fp:PATH --combine=vote --out=DIR
 
 The members are the dataset's in checkpoints unless --members names others.
@@ -24,6 +25,12 @@ def setup():
     shared_flags.define_members("By default they are the dataset's in checkpoints.")
     shared_flags.define_combine("mean_logits")
     shared_flags.define_kinds()
+    flags.DEFINE_string(
+        "precision",
+        None,
+        "How the format onnx computes quantized layers: integer, with 8-bit integers, or float. By "
+        "default it is integer.",
+    )
     flags.DEFINE_string("out", None, "The folder to make. It has no default.")
     return run
 
@@ -54,5 +61,6 @@ def run(_):
         **({"stochastic_rounding": True} if FLAGS.stocRound else {}),
     )
     with ensemble.session:
-        export.write(source.read(ensemble, chosen), FLAGS.format, FLAGS.out)
+        options = {} if FLAGS.precision is None else {"precision": FLAGS.precision}
+        export.write(source.read(ensemble, chosen), FLAGS.format, FLAGS.out, **options)
     print(f"{FLAGS.out}: {FLAGS.format}, {len(ensemble.members)} members, {FLAGS.combine}")
