@@ -19,7 +19,7 @@ Before the first quantizer there are float32 images, and n x is rounded to float
 TensorFlow does. Layers at full precision are computed in float64.
 """
 
-from typing import Dict, Mapping, NamedTuple, Optional, Union
+from typing import Callable, Dict, Mapping, NamedTuple, Optional, Union
 
 import numpy as np
 
@@ -83,17 +83,11 @@ def run(
     results: Dict[str, Value] = {IMAGES: np.asarray(images, np.float32)}
     for step in network.steps:
         inputs = [results[name] for name in step.inputs]
-        if given and step.name in given:
+        if given and isinstance(step, Quantize) and step.name in given:
             results[step.name] = Level(np.asarray(given[step.name], np.int64), step.steps)
         else:
             results[step.name] = _COMPUTE[type(step)](step, *inputs)
     return results
-
-
-def levels(network: Network, results: Mapping[str, Value]) -> Dict[str, np.ndarray]:
-    """The levels after every quantizer, int64, by the name of its step."""
-    quantizers = [step.name for step in network.steps if isinstance(step, Quantize)]
-    return {name: results[name].numerators for name in quantizers}  # type: ignore[union-attr]
 
 
 def real(value: Value) -> np.ndarray:
@@ -202,7 +196,7 @@ def add(step: Add, *values: Value) -> Value:
     return sum(map(real, values))
 
 
-_COMPUTE = {
+_COMPUTE: Dict[type, Callable[..., Value]] = {
     Quantize: quantize,
     Multiply: multiply,
     Affine: affine,

@@ -127,7 +127,7 @@ def chain_of(network: Network, product: Multiply) -> Optional[Chain]:
     if not followers or not isinstance(followers[-1], Quantize):
         return None
     levels = network.source(product.inputs[0])
-    denominator = product.weight_steps * levels.steps  # type: ignore[union-attr, operator]
+    denominator = product.weight_steps * levels.steps  # type: ignore[union-attr]
     averages = [step for step in followers if isinstance(step, Pool) and step.average]
     chain = Chain(
         input=product.inputs[0],
@@ -233,7 +233,8 @@ def _averaged(chain, between, denominator, levels):
 def parts(kernel: np.ndarray) -> List[np.ndarray]:
     """Integers as sums of integers that fit into signed bytes: one, or three for weights of 8 bits,
     whose numerators have 9 with the sign."""
-    found, rest = [], kernel
+    found: List[np.ndarray] = []
+    rest = kernel
     while not found or rest.any():
         found.append(np.clip(rest, -LARGEST, LARGEST))
         rest = rest - found[-1]

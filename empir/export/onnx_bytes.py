@@ -130,10 +130,10 @@ class Products:
             group=filters,
         )
 
-    def sums(self, step: Multiply, x: Value, shape: Tuple[int, ...]) -> Value:
+    def sums(self, step: Multiply, x: Value, shape: Tuple[int, ...]):
         """Sums of integers as float32, by a matrix product over all windows."""
         graph, kernel, window = self.graph, step.numerators, step.window
-        if not self.is_product(window, step.groups, x):
+        if window is not None and not self.is_product(window, step.groups, x):
             x = self.windows(x, window)
             kernel = lowering.ungrouped(kernel, step.groups)
         parts = lowering.parts(kernel.reshape(-1, kernel.shape[-1]))
@@ -144,7 +144,7 @@ class Products:
         tensor = graph.add("Cast", graph.add("MatMulInteger", *given), to=1)
         if len(shape) == 3:
             tensor = graph.reshape(tensor, -1, *shape)
-        return Value(tensor, shape, denominator=x.denominator * step.weight_steps)
+        return Value(tensor, shape, denominator=x.denominator * (step.weight_steps or 1))
 
     def windows(self, x: Value, window: Window) -> Value:
         """The bytes of all windows, one in a row."""
