@@ -1,7 +1,7 @@
 """What the flags of `empir attack` ask for: read once, checked, and kept as one frozen record."""
 
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Iterator, List, Optional, Tuple
 
 from absl import flags
@@ -19,21 +19,17 @@ from empir.training import training_folder
 
 FLAGS = flags.FLAGS
 
-#: Flags that some attacks read. One that is given with another attack is warned about.
+#: Flags that some attacks read; that attacks read; that say what is kept of one; and that trainings
+#: read. A flag on the command line that the run does not read is warned about.
 ATTACK_FLAGS = ("eps", "eps_iter", "nb_iter", "attack_iterations")
-EVALUATION_FLAGS = (
-    "attack",
-    "nb_samples",
-    "subset",
-    "subset_seed",
-    "targeted",
-    "true_labels",
-    "out",
-    "protocol",
-    "engine",
-)
+EVALUATION_FLAGS = ("attack", "nb_samples", "subset", "subset_seed", "targeted", "true_labels")
+EVALUATION_FLAGS += ("out", "protocol", "engine")
 SHOWING_FLAGS = ("save_adversarial", "viz_enabled")
 TRAINING_FLAGS = ("nb_epochs", "batch_size", "test", "logdir", "keep_state", "train_label_offset")
+
+#: Fields of an experiment that flags of another name set.
+SETTINGS = {"cw_iterations": "attack_iterations"}
+SETTINGS.update((name, name) for name in ("eps", "eps_iter", "nb_iter", "batch_size", "nb_epochs"))
 
 #: Flags that name networks in place of --members.
 PATHS = ("model_path1", "model_path2", "model_path3")
@@ -60,43 +56,37 @@ class Protocol:
 class Request:
     """A training, an attack, or one after the other.
 
+    The fields that are not listed here are the values of the flags of their names.
+
     Attributes:
       experiment: the experiment, with the network of --network or --rand if one is asked for.
       setting: the same with the values of the flags for the attack, the training and the seed.
       members: the networks to attack, or the one to train.
       training: whether the network is trained first.
-      train_only: whether nothing is attacked.
       attack: the name of the attack.
-      targeted: whether it attacks towards every class but the true one.
-      true_labels: whether it attacks away from the true classes, not from the model's decisions.
-      protocol: how it is judged.
+      protocol: how the attack is judged.
       options: arguments of the network's builder that are asked for, or differ from its defaults.
       draws: whether the networks draw at random.
-      temperature, engine: of the ensemble, and of the networks; see the flags.
-      out: the folder for the record; None keeps nothing.
-      resume: whether a run in `out` or a training is continued.
-      save_adversarial: whether the record keeps the adversarial images.
       draw: whether images are drawn beside their adversarial images.
-      progress: whether progress is shown.
     """
 
     experiment: Experiment
     setting: Experiment
     members: Tuple[MemberSpec, ...]
     training: bool
-    train_only: bool
     attack: str
-    targeted: bool
-    true_labels: bool
     protocol: Protocol
     options: dict
     draws: bool
+    draw: bool
+    train_only: bool
+    targeted: bool
+    true_labels: bool
     temperature: float
     engine: Optional[bool]
     out: Optional[str]
     resume: bool
     save_adversarial: bool
-    draw: bool
     progress: bool
 
     @property
@@ -135,36 +125,22 @@ def read(experiment: Experiment) -> Request:
     specs = members()
     chosen = with_network(experiment, specs)
     is_single = not given("members") and len(specs) == 1
-    request = Request(
+    setting = {name: FLAGS[flag].value for name, flag in SETTINGS.items()}
+    setting["learning_rate"] = FLAGS[chosen.learning_rate_flag].value
+    setting["seed"] = chosen.seed if FLAGS.seed is None else FLAGS.seed
+    derived = dict(
         experiment=chosen,
-        setting=replace(
-            chosen,
-            eps=FLAGS.eps,
-            eps_iter=FLAGS.eps_iter,
-            nb_iter=FLAGS.nb_iter,
-            cw_iterations=FLAGS.attack_iterations,
-            batch_size=FLAGS.batch_size,
-            nb_epochs=FLAGS.nb_epochs,
-            learning_rate=FLAGS[chosen.learning_rate_flag].value,
-            seed=chosen.seed if FLAGS.seed is None else FLAGS.seed,
-        ),
+        setting=replace(chosen, **setting),
         members=specs,
         training=is_single and _is_to_be_trained(specs[0].path),
-        train_only=FLAGS.train_only,
         attack=attacks.canonical_name(FLAGS.attack),
-        targeted=FLAGS.targeted,
-        true_labels=FLAGS.true_labels,
         protocol=protocol(),
         options=_options(),
         draws=FLAGS.stocRound or architecture(chosen.architecture).draws,
-        temperature=FLAGS.temperature,
-        engine=FLAGS.engine,
-        out=FLAGS.out,
-        resume=FLAGS.resume,
-        save_adversarial=FLAGS.save_adversarial,
         draw=FLAGS.viz_enabled,
-        progress=FLAGS.progress,
     )
+    names = [field.name for field in fields(Request) if field.name not in derived]
+    request = Request(**derived, **{name: FLAGS[name].value for name in names})
     if request.train_only and (len(specs) > 1 or specs[0].path is None):
         raise EmpirError("--train_only needs --model_path, the folder to train a network in")
     if request.is_adaptive and not FLAGS.eps > 0:
@@ -180,11 +156,16 @@ def members() -> Tuple[MemberSpec, ...]:
     """
     if given("members"):
         others = ("ensembleThree", "lowprecision", "model_path", *PATHS, *BITS, *SECOND_BITS)
-        for name in others:
-            if given(name) and FLAGS[name].value:
-                raise EmpirError(f"--{name} and --members exclude each other")
+        _refuse(others, "and --members exclude each other")
         return listed_members()
     return _ensemble_members() if FLAGS.ensembleThree else (_single_member(),)
+
+
+def _refuse(names, reason):
+    """Raise `EmpirError` for the first of some flags that has a value on the command line."""
+    for name in names:
+        if given(name) and FLAGS[name].value:
+            raise EmpirError(f"--{name} {reason}")
 
 
 def listed_members() -> Tuple[MemberSpec, ...]:
@@ -336,12 +317,10 @@ def _has_other_epochs(path):
 
 
 def _ensemble_members():
-    for name in ("model_path", "lowprecision"):
-        if given(name) and FLAGS[name].value:
-            raise EmpirError(
-                f"--{name} and --ensembleThree contradict each other: the ensemble's networks are "
-                "--model_path1, --model_path2 and --model_path3"
-            )
+    reason = "and --ensembleThree contradict each other: the ensemble's networks are "
+    _refuse(
+        ("model_path", "lowprecision"), reason + "--model_path1, --model_path2 and --model_path3"
+    )
     missing = [f"--{name}" for name in PATHS if not FLAGS[name].value]
     if missing:
         raise EmpirError(f"--ensembleThree needs {', '.join(missing)}")
@@ -350,18 +329,12 @@ def _ensemble_members():
 
 
 def _single_member():
-    for name in (*PATHS, *SECOND_BITS, "combine", "attack_target", "temperature"):
-        if given(name):
-            raise EmpirError(
-                f"--{name} is for ensembles: add --ensembleThree or --members, or drop it"
-            )
+    of_ensembles = (*PATHS, *SECOND_BITS, "combine", "attack_target", "temperature")
+    _refuse(of_ensembles, "is for ensembles: add --ensembleThree or --members, or drop it")
     if FLAGS.lowprecision:
         return MemberSpec(_bits(""), FLAGS.model_path)
-    for name in (*BITS, "stocRound"):
-        if given(name):
-            raise EmpirError(
-                f"--{name} is for quantized networks: add --lowprecision or --ensembleThree"
-            )
+    reason = "is for quantized networks: add --lowprecision or --ensembleThree"
+    _refuse((*BITS, "stocRound"), reason)
     return MemberSpec(precision.FULL, FLAGS.model_path)
 
 

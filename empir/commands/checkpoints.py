@@ -5,7 +5,6 @@
 """
 
 import glob
-import json
 import os
 from typing import Sequence
 
@@ -14,7 +13,6 @@ from empir.commands import process
 from empir.errors import CheckpointError, EmpirError
 from empir.models import checkpoints
 from empir.nn import architectures
-from empir.published import MANIFEST
 from empir.records import runs
 from empir.runtime import ROOT
 
@@ -39,29 +37,6 @@ def main(argv: Sequence[str]) -> int:
     return status
 
 
-def manifest() -> dict:
-    """The manifest that comes with the package: our members and the authors' nine.
-
-    Raises:
-      CheckpointError: if it is missing or damaged.
-    """
-    advice = "install the package again, or get it back by git checkout"
-    try:
-        with open(MANIFEST, encoding="utf8") as file:
-            content = json.load(file)
-    except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise CheckpointError("%s cannot be read (%s): %s" % (MANIFEST, reason, advice))
-    members = content.get("members") if isinstance(content, dict) else None
-    if not isinstance(members, list) or not all(
-        isinstance(entry, dict) and isinstance(entry.get(key), str)
-        for entry in members
-        for key in ("path", "sha256")
-    ):
-        raise CheckpointError("%s is damaged (no list of members): %s" % (MANIFEST, advice))
-    return content
-
-
 def describe(path: str) -> str:
     """One line on what a checkpoint holds: architecture, bits, width, digest, whether it is known.
 
@@ -77,15 +52,10 @@ def describe(path: str) -> str:
     checkpoints.check_record(folder, network, told, sha256)
     checkpoints.check_weights(network, kind, arrays, path)
     width = checkpoints.width(network, {name: array.shape for name, array in arrays.items()})
-    return "%s: %s %s, %s, %s filters, %d weights, sha256 %s, %s" % (
-        path,
-        checkpoints.FAMILIES[kind],
-        network.name,
-        checkpoints.bits(told),
-        width,
-        sum(array.size for array in arrays.values()),
-        sha256,
-        _listed(folder, sha256),
+    count = sum(array.size for array in arrays.values())
+    return (
+        f"{path}: {checkpoints.FAMILIES[kind]} {network.name}, {checkpoints.bits(told)}, {width} "
+        f"filters, {count} weights, sha256 {sha256}, {_listed(folder, sha256)}"
     )
 
 
@@ -95,30 +65,24 @@ def _recognised(path, arrays):
         for kind in network.families:
             if set(network.names(kind).values()) == set(arrays):
                 return network, kind
+    found = ", ".join(f"{name} {checkpoints.shape_text(a.shape)}" for name, a in arrays.items())
     raise CheckpointError(
-        "%s is of no network that this project knows; its variables: %s"
-        % (
-            path,
-            ", ".join("%s %s" % (n, checkpoints.shape_text(a.shape)) for n, a in arrays.items()),
-        )
+        f"{path} is of no network that this project knows; its variables: {found}"
     )
 
 
 def _listed(folder, sha256):
     """Where the manifest lists weights; `CheckpointError` if it lists others for that folder."""
-    entries = manifest()["members"] if os.path.lexists(MANIFEST) else []
+    entries = published.manifest()["members"] if os.path.lexists(published.MANIFEST) else []
     for entry in entries:
         here = os.path.realpath(os.path.join(ROOT, entry["path"])) == os.path.realpath(folder)
         if here and entry["sha256"] != sha256:
             raise CheckpointError(
-                "%s has sha256 %s, but %s says %s: fetch both again"
-                % (folder, sha256, MANIFEST, entry["sha256"])
+                f"{folder} has sha256 {sha256}, but {published.MANIFEST} says {entry['sha256']}: "
+                "fetch both again"
             )
-    known = [entry["path"] for entry in entries if entry["sha256"] == sha256]
-    return "%s of empir/published/manifest.json" % known[0] if known else _NOT_LISTED
-
-
-_NOT_LISTED = "not one of empir/published/manifest.json"
+    known = [entry["path"] for entry in entries if entry["sha256"] == sha256] + ["not one"]
+    return f"{known[0]} of empir/published/manifest.json"
 
 
 def update_manifest():
@@ -138,7 +102,8 @@ def update_manifest():
         checkpoints.check_record(folder, network, training["precisions"], sha256)
         lacking = [k for k in ("clean_accuracy", "seed", "command") if k not in training]
         if lacking:
-            raise CheckpointError("%s has no %s" % (path, ", ".join(lacking)))
+            raise CheckpointError(f"{path} has no {', '.join(lacking)}")
+        files = sorted(name for name in os.listdir(folder) if name.startswith("model."))
         entries.append(
             {
                 "path": os.path.relpath(folder, ROOT),
@@ -149,14 +114,7 @@ def update_manifest():
                 "seed": training["seed"],
                 "objective": training.get("objective", {"name": "cross-entropy"})["name"],
                 "command": training["command"],
-                "files": {
-                    name: runs.file_digest(os.path.join(folder, name)) for name in _files(folder)
-                },
+                "files": {name: runs.file_digest(os.path.join(folder, name)) for name in files},
             }
         )
-    content = dict(manifest(), members=entries)
-    runs.write_json(MANIFEST, content)
-
-
-def _files(folder):
-    return sorted(name for name in os.listdir(folder) if name.startswith("model."))
+    runs.write_json(published.MANIFEST, dict(published.manifest(), members=entries))

@@ -4,6 +4,7 @@ import re
 import sys
 import textwrap
 
+from empir import runtime
 from empir.commands.process import exit_with
 from empir.errors import EmpirError
 from empir.records import runs
@@ -33,7 +34,7 @@ def run_main(setup, argv=None, about=None):
     """
 
     def run():
-        _require_python()
+        runtime.require_python()
         from absl import flags
 
         words = expanded(sys.argv if argv is None else argv)
@@ -59,7 +60,7 @@ def run_words(main, about=None, argv=None):
     """
 
     def run():
-        _require_python()
+        runtime.require_python()
         words = checked(sys.argv if argv is None else argv)[1:]
         if about is not None and asks_for_help(words):
             print(_text(about))
@@ -71,12 +72,6 @@ def run_words(main, about=None, argv=None):
 
 def _text(about):
     return (about() if callable(about) else about or "").strip()
-
-
-def _require_python():
-    from empir import runtime
-
-    runtime.require_python()
 
 
 def asks_for_help(words) -> bool:
@@ -197,17 +192,11 @@ _BIT_LIST = re.compile(r"--?(wbits2?List|abits2?List)$")
 
 def join_bit_lists(argv):
     """`--wbitsList 2 4 2` (argparse's way, the original's) -> `--wbitsList=2,4,2` (absl's)."""
-    joined, values = [], None
-    for argument in argv:
-        if values is not None and re.match(r"-?\d+(,\d+)*$", argument):
-            values.append(argument)
-            continue
-        if values is not None:
-            joined[-1] += "=" + ",".join(values)
-            values = None
-        joined.append(argument)
-        if _BIT_LIST.match(argument):
-            values = []
-    if values is not None:
-        joined[-1] += "=" + ",".join(values)
+    joined, within_list = [], False
+    for word in argv:
+        if within_list and re.match(r"-?\d+(,\d+)*$", word):
+            joined[-1] += word if joined[-1].endswith("=") else "," + word
+        else:
+            within_list = bool(_BIT_LIST.match(word))
+            joined.append(word + "=" if within_list else word)
     return joined

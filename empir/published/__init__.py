@@ -13,7 +13,7 @@ give instead.
 import json
 import os
 
-from empir.errors import EmpirError
+from empir.errors import CheckpointError, EmpirError
 from empir.runtime import ROOT
 
 _FOLDER = os.path.dirname(os.path.abspath(__file__))
@@ -28,6 +28,24 @@ def paper() -> dict:
     """The content of paper.json."""
     with open(PAPER, encoding="utf8") as file:
         return json.load(file)
+
+
+def manifest() -> dict:
+    """The content of manifest.json; `CheckpointError` if it is missing or damaged."""
+    try:
+        with open(MANIFEST, encoding="utf8") as file:
+            content = json.load(file)
+        if not all(
+            isinstance(m[key], str) for m in content["members"] for key in ("path", "sha256")
+        ):
+            raise ValueError("a member has no path or no digest")
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise CheckpointError(
+            f"{MANIFEST} cannot be read ({reason}): install the package again, or get it back by git "
+            "checkout"
+        )
+    return content
 
 
 def clone() -> str:

@@ -6,6 +6,7 @@ import os
 import numpy as np
 import pytest
 
+from empir import published
 from empir.commands import checkpoints as command
 from empir.errors import CheckpointError, EmpirError
 from empir.models import checkpoints
@@ -29,7 +30,7 @@ def manifest(tmp_path, monkeypatch):
     entry = {"path": "checkpoints/mnist/narrow", "sha256": checkpoints.digest(narrow("fp"))}
     path = tmp_path / "manifest.json"
     path.write_text(json.dumps({"members": [entry], "released": []}))
-    monkeypatch.setattr(command, "MANIFEST", str(path))
+    monkeypatch.setattr(published, "MANIFEST", str(path))
 
 
 def test_verify_says_what_a_checkpoint_is(saved, tmp_path, manifest, capsys):
@@ -69,7 +70,7 @@ def test_verify_says_the_bits_that_training_json_says(tmp_path, manifest, capsys
 def test_a_damaged_manifest_is_named(saved, tmp_path, monkeypatch, capsys, content):
     path = tmp_path / "manifest.json"
     path.write_bytes(content.encode("latin1"))
-    monkeypatch.setattr(command, "MANIFEST", str(path))
+    monkeypatch.setattr(published, "MANIFEST", str(path))
     assert command.main(["verify", saved]) == 2
     out, err = capsys.readouterr()
     assert out == "" and err.count("\n") == 1 and str(path) in err and "install" in err
@@ -85,7 +86,7 @@ def test_a_member_that_is_not_the_manifests_is_an_error(tmp_path, monkeypatch, m
 
 
 def test_verify_works_without_a_manifest(saved, monkeypatch, tmp_path):
-    monkeypatch.setattr(command, "MANIFEST", str(tmp_path / "missing.json"))
+    monkeypatch.setattr(published, "MANIFEST", str(tmp_path / "missing.json"))
     assert command.describe(saved).endswith("not one of empir/published/manifest.json")
 
 
@@ -108,7 +109,7 @@ def test_other_arguments_are_an_error_that_shows_the_usage(arguments):
 
 
 def test_the_manifest_lists_our_members_and_the_authors_nine():
-    manifest = command.manifest()
+    manifest = published.manifest()
     assert manifest["members"]
     for entry in manifest["members"]:
         arrays = checkpoints.read(os.path.join(ROOT, entry["path"]))
@@ -129,13 +130,13 @@ def test_the_manifest_is_made_of_what_training_wrote(tmp_path, monkeypatch, seed
     path = tmp_path / "manifest.json"
     path.write_text(json.dumps({"members": [], "released": "kept"}))
     monkeypatch.setattr(command, "ROOT", str(tmp_path))
-    monkeypatch.setattr(command, "MANIFEST", str(path))
+    monkeypatch.setattr(published, "MANIFEST", str(path))
     if not listed:
         with pytest.raises(CheckpointError, match="training.json is not of the weights beside it"):
             command.main(["manifest"])
         return
     assert command.main(["manifest"]) == 0
-    manifest = command.manifest()
+    manifest = published.manifest()
     assert manifest["released"] == "kept"
     (entry,) = manifest["members"]
     assert entry["path"] == os.path.join("checkpoints", "mnist", "narrow")
