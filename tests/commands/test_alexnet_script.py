@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import sys
 
 import numpy as np
 import pytest
@@ -13,13 +12,7 @@ from empir.experiments import experiment
 from empir.models import checkpoints
 from empir.runtime import tf
 from tests.support.released import save_members
-from tests.support.scripts import (
-    ALEXNET_SCRIPT,
-    assert_defaults,
-    assert_refused,
-    assert_result,
-    run_script,
-)
+from tests.support.scripts import assert_refused, readme_record
 
 #: Two of its layers have 4,096 units at any width.
 pytestmark = pytest.mark.slow
@@ -69,23 +62,14 @@ BITS = {"ensemble": [(2, 2), (4, 4), (None, None)], "baseline": [(None, None)]}
     "name, more", [("ensemble", "--attack=fgsm"), ("baseline", "--train_label_offset=0")]
 )
 def test_the_originals_commands(script, workspace, tmp_path, name, more):
-    line = "%s %s --nb_filters=%d --attack_iterations=2 --out=%s" % (
-        README[name],
-        more,
-        WIDTH,
-        tmp_path / "out",
-    )
-    process = script(line, workspace)
-    with open(str(tmp_path / "out" / "result.json")) as file:
-        record = json.load(file)
-    assert_result(process, record)
+    line = f"{README[name]} {more} --nb_filters={WIDTH} --attack_iterations=2"
+    process, record = readme_record(script, line, workspace, tmp_path / "out", BITS[name])
     assert "batch_size has no effect" not in process.stderr
     assert ("--train_label_offset has no effect" in process.stderr) == (name == "baseline")
     assert (record["dataset"], record["architecture"]) == ("imagenet", "AlexNet")
     assert (record["num_examples"], record["batch_size"], record["seed"]) == (COUNT, 5, 1234)
     assert record["full_batches_only"]["num_examples"] == 10
     assert (record["attack"]["clip_min"], record["attack"]["clip_max"]) == (-2.2, 2.7)
-    assert [(m["weight_bits"], m["activation_bits"]) for m in record["members"]] == BITS[name]
     for member in record["member_accuracy"]:
         assert 0 <= member["clean"] <= member["clean_top5"] <= 1
     with np.load(str(tmp_path / "out" / "examples.npz")) as archive:
@@ -94,22 +78,6 @@ def test_the_originals_commands(script, workspace, tmp_path, name, more):
     assert record["accuracy"]["mean_logits"]["adversarial_top5"] == top5
     lines = re.findall(r"^  top-5 +clean ", process.stderr, re.MULTILINE)
     assert len(lines) == (2 + len(BITS[name]) if len(BITS[name]) > 1 else 1)
-
-
-def test_the_flags_have_the_originals_names_and_defaults(tmp_path):
-    out = run_script(sys.executable, ALEXNET_SCRIPT, "--help", tmp_path).stdout
-    assert_defaults(
-        out,
-        learning_rate="0.001",
-        nb_epochs="6",
-        nb_filters="32",
-        batch_size="100",
-        eps="0.1",
-        nb_iter="40",
-        attack_iterations="50",
-        nb_samples="50000",
-    )
-    assert "--data_dir:" not in out and "--imagenet_path:" in out and "--val_label_offset:" in out
 
 
 BASELINE = "--model_path=model3 --nb_filters=2 --attack=fgsm "

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import os
-import sys
 
 import numpy as np
 import pytest
@@ -15,7 +14,7 @@ from empir.nn.precision import Precision, per_layer
 from empir.training import Settings, train
 from tests.support import CIFAR10, needs_cifar10
 from tests.support.released import narrow, save_members
-from tests.support.scripts import CIFAR10_SCRIPT, assert_defaults, assert_result, run_script
+from tests.support.scripts import readme_record
 
 SMALL = " --nb_filters=4 --nb_samples=20 --attack_iterations=3 --data_dir=" + CIFAR10
 
@@ -47,14 +46,10 @@ BITS = {"ensemble": [(4, 2), (2, 2), (None, None)], "baseline": [(None, None)]}
 @needs_cifar10
 @pytest.mark.parametrize("name", README)
 def test_the_originals_commands(script, members, tmp_path, name):
-    process = script("%s%s --out=%s" % (README[name], SMALL, tmp_path / "out"), members)
-    with open(str(tmp_path / "out" / "result.json")) as file:
-        record = json.load(file)
-    assert_result(process, record)
+    out = tmp_path / "out"
+    _, record = readme_record(script, README[name] + SMALL, members, out, BITS[name])
     assert (record["dataset"], record["architecture"]) == ("cifar10", "CIFARconv")
     assert (record["seed"], record["data"]["source"]) == (1234, "whole split")
-    bits = [(m["weight_bits"], m["activation_bits"]) for m in record["members"]]
-    assert bits == BITS[name]
     assert record["members"][-1]["sha256"] == checkpoints.digest(
         narrow("fp", seed=3, network="CIFARconv")
     )
@@ -68,22 +63,6 @@ def test_networks_that_draw_at_random_are_attacked(script, members, option):
     line = "--lowprecision --wbits=4 --abits=2 --model_path=model1 --attack=fgsm --nb_filters=4 "
     process = script(line + "--nb_samples=1 --data_dir=%s %s" % (CIFAR10, option), members)
     assert process.returncode == 0, process.stderr
-
-
-def test_the_flags_have_the_originals_names_and_defaults(tmp_path):
-    out = run_script(sys.executable, CIFAR10_SCRIPT, "--help", tmp_path).stdout
-    assert_defaults(
-        out,
-        learning_rate="0.001",
-        nb_epochs="6",
-        nb_filters="32",
-        batch_size="128",
-        eps="0.1",
-        nb_iter="40",
-        attack_iterations="50",
-        nb_samples="10000",
-    )
-    assert "--lr:" not in out
 
 
 @pytest.mark.parametrize(

@@ -166,6 +166,39 @@ def test_attacks_have_the_originals_numbers(given, name):
     assert attacks.canonical_name(given) == name
 
 
+#: docs/original.md, Flags: the flags' defaults of each script; None: it has no flag of that name.
+DEFAULTS = {
+    "nb_filters": (64, 32, 32),
+    "nb_epochs": (15, 6, 6),
+    "batch_size": (128, 128, 100),
+    "lr": (0.001, None, None),
+    "learning_rate": (None, 0.001, 0.001),
+    "eps": (0.3, 0.1, 0.1),
+    "nb_iter": (40, 40, 40),
+    "attack_iterations": (50, 50, 50),
+    "nb_samples": (10000, 10000, 50000),
+    "delay": (10, 10, 10),
+    "student_epochs": (50, 50, None),
+    "data_dir": ("unset", "unset", None),
+    "imagenet_path": (None, None, "unset"),
+    "val_label_offset": (None, None, "unset"),
+}
+
+
+@pytest.mark.parametrize("number, dataset", enumerate(EXPERIMENTS))
+def test_the_flags_have_the_originals_names_and_defaults(number, dataset):
+    empir_flags.define(EXPERIMENTS[dataset])
+    try:
+        for name, defaults in DEFAULTS.items():
+            expected, known = defaults[number], flags.FLAGS
+            assert (name in known) == (expected is not None), name
+            assert expected is None or known[name].default == (
+                None if expected == "unset" else expected
+            ), name
+    finally:
+        remove_flags()
+
+
 CONTRADICTIONS = [
     ("mnist", "--sample --data_dir=x", "--sample and --data_dir exclude each other"),
     ("imagenet", "--sample --imagenet_path=x", "--sample and --imagenet_path exclude each other"),

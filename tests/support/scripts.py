@@ -1,5 +1,6 @@
 """The example scripts in new processes, and what their standard output ends with."""
 
+import json
 import os
 import re
 import subprocess
@@ -10,8 +11,6 @@ from absl import flags
 from tests.support import ROOT
 
 MNIST_SCRIPT = os.path.join(ROOT, "examples", "mnist_attack.py")
-CIFAR10_SCRIPT = os.path.join(ROOT, "examples", "cifar10_attack.py")
-ALEXNET_SCRIPT = os.path.join(ROOT, "examples", "alexnet_attack.py")
 
 RESULT = re.compile(
     r"Test accuracy on legitimate test examples: (\d\.\d{4})\n"
@@ -65,16 +64,26 @@ def assert_result(process, record):
     assert match.groups() == tuple("%.4f" % number for number in numbers)
 
 
+def readme_record(script, line, folder, out, bits):
+    """The record of a README command: (process, record) of a line that the script runs in a folder.
+
+    Args:
+      script: (command line, folder) -> as of a process.
+      line, folder: of the command; the record goes to `out`.
+      bits: (weight_bits, activation_bits) of each member that the record is to name.
+    """
+    process = script(f"{line} --out={out}", folder)
+    assert process.returncode == 0, process.stderr
+    with open(os.path.join(str(out), "result.json")) as file:
+        record = json.load(file)
+    assert_result(process, record)
+    assert [(m["weight_bits"], m["activation_bits"]) for m in record["members"]] == bits
+    return process, record
+
+
 def assert_refused(process, *texts):
     """One line on standard error that holds the texts, exit status 2, no result."""
     assert (process.returncode, process.stdout) == (2, ""), process.stderr
     assert re.match(r"error: [^\n\x00-\x1f]+\n\Z", process.stderr), process.stderr
     for text in texts:
         assert text in process.stderr
-
-
-def assert_defaults(help_text, **defaults):
-    """--help gives every flag by name with its default."""
-    for name, default in defaults.items():
-        pattern = r"(?s)--%s:(?:(?!\n +--).)*?\(default: '%s'\)" % (name, re.escape(default))
-        assert re.search(pattern, help_text), name
