@@ -35,15 +35,14 @@ def manifest() -> dict:
     try:
         with open(MANIFEST, encoding="utf8") as file:
             content = json.load(file)
-        if not all(
-            isinstance(m[key], str) for m in content["members"] for key in ("path", "sha256")
-        ):
+        texts = [member[key] for member in content["members"] for key in ("path", "sha256")]
+        if not all(isinstance(text, str) for text in texts):
             raise ValueError("a member has no path or no digest")
     except (OSError, ValueError, TypeError, KeyError) as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise CheckpointError(
-            f"{MANIFEST} cannot be read ({reason}): install the package again, or get it back by git "
-            "checkout"
+            f"{MANIFEST} cannot be read ({reason}): install the package again, or get it back by "
+            "git checkout"
         )
     return content
 
