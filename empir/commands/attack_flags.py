@@ -22,8 +22,10 @@ FLAGS = flags.FLAGS
 #: Flags that some attacks read; that attacks read; that say what is kept of one; and that trainings
 #: read. A flag on the command line that the run does not read is warned about.
 ATTACK_FLAGS = ("eps", "eps_iter", "nb_iter", "attack_iterations")
-EVALUATION_FLAGS = ("attack", "nb_samples", "subset", "subset_seed", "targeted", "true_labels")
-EVALUATION_FLAGS += ("out", "protocol", "engine")
+EVALUATION_FLAGS = (
+    *("attack", "nb_samples", "subset", "subset_seed", "targeted", "true_labels"),
+    *("out", "protocol", "engine"),
+)
 SHOWING_FLAGS = ("save_adversarial", "viz_enabled")
 TRAINING_FLAGS = ("nb_epochs", "batch_size", "test", "logdir", "keep_state", "train_label_offset")
 
