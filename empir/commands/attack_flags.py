@@ -177,6 +177,28 @@ def listed_members() -> Tuple[MemberSpec, ...]:
     return tuple(MemberSpec.parse(text, "--members") for text in FLAGS.members)
 
 
+def network_and_members(usual: Experiment) -> Tuple[Experiment, Tuple[MemberSpec, ...]]:
+    """The experiment with the network of the flags, and --members or else the shipped members.
+
+    Raises:
+      EmpirError: as `with_network`, or if the shipped members are wanted and missing, or of another
+        network than that of the flags.
+    """
+    members = () if FLAGS.members is None else listed_members()
+    chosen = with_network(usual, members)
+    if FLAGS.members is not None:
+        return chosen, members
+    if chosen.architecture != usual.architecture:
+        asked = "--rand" if FLAGS.network is None else f"--network={FLAGS.network}"
+        raise EmpirError(
+            f"{asked} needs --members=PRECISION:CHECKPOINT,..., as the members in checkpoints are "
+            f"networks of the kind {usual.architecture}"
+        )
+    from empir.evaluation import subjects
+
+    return chosen, subjects.shipped(chosen)
+
+
 def with_network(experiment: Experiment, specs) -> Experiment:
     """The experiment with the network of --network or --rand; the same one without these flags.
 

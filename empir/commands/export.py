@@ -47,8 +47,8 @@ def run(_):
     if not FLAGS.out:
         raise EmpirError("--out is missing: name a folder to make")
     runs.check_new(FLAGS.out)
-    specs = () if FLAGS.members is None else attack_flags.listed_members()
-    chosen = attack_flags.with_network(shared_flags.chosen_experiment(FLAGS.dataset), specs)
+    usual = shared_flags.chosen_experiment(FLAGS.dataset)
+    chosen, _ = attack_flags.network_and_members(usual)
 
     from empir import export, front
     from empir.export import source

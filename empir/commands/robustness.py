@@ -92,16 +92,9 @@ def run(_):
     runs.check_writable(FLAGS.out)
     models = subjects.keras_files(FLAGS.checkpoint)
     options = _options(models)
-    members = attack_flags.listed_members() if FLAGS.members is not None else ()
-    usual, chosen = chosen.architecture, attack_flags.with_network(chosen, members)
-    if not models and FLAGS.members is None:
-        if chosen.architecture != usual:
-            asked = "--rand" if FLAGS.network is None else f"--network={FLAGS.network}"
-            raise EmpirError(
-                f"{asked} needs --members=PRECISION:CHECKPOINT,..., as the members in checkpoints "
-                f"are networks of the kind {usual}"
-            )
-        members = subjects.shipped(chosen)
+    members = ()
+    if not models:
+        chosen, members = attack_flags.network_and_members(chosen)
     source = subjects.Source(
         architecture=chosen.architecture,
         members=members,

@@ -1,1 +1,1 @@
-"""Files of runs: atomic writes, locks, chunks, finished records, and where a clone's files are."""
+"""Files of runs: atomic writes, locks, finished chunks and finished records."""

@@ -10,11 +10,12 @@ import pytest
 from empir.data import cifar10
 from empir.models import checkpoints
 from empir.nn import architecture
-from empir.nn.precision import Precision, per_layer
-from empir.training import Settings, train
+from empir.nn.precision import Precision
+from empir.training import train
 from tests.support import CIFAR10, needs_cifar10
 from tests.support.released import narrow, save_members
 from tests.support.scripts import readme_record
+from tests.support.trainings import settings
 
 SMALL = " --nb_filters=4 --nb_samples=20 --attack_iterations=3 --data_dir=" + CIFAR10
 
@@ -103,20 +104,17 @@ def small_cifar10(monkeypatch, folder):
 def test_a_member_is_trained_on_smoothed_labels(tmp_path, monkeypatch, precision):
     small_cifar10(monkeypatch, str(tmp_path))
     data = cifar10.load("train", str(tmp_path))
-    network = architecture("CIFARconv")
-    settings = Settings(
-        network=network,
-        precisions=per_layer(precision, 3),
-        options={"nb_filters": 4},
+    run = settings(
+        precision,
+        network=architecture("CIFARconv"),
         epochs=4,
         batch_size=50,
-        learning_rate=0.003,
         seed=1,
         label_smoothing=0.1,
     )
     folder = str(tmp_path / "member")
     test = cifar10.load("test", str(tmp_path))
-    train(settings, data, folder, test=test, test_each_epoch=True, progress=False)
+    train(run, data, folder, test=test, test_each_epoch=True, progress=False)
     with open(os.path.join(folder, "training.json")) as file:
         record = json.load(file)
     assert record["network"] == "CIFARconv" and record["label_smoothing"] == 0.1
