@@ -176,6 +176,22 @@ OUTSIDE = dict(
     transferred={"images": COUNT, "adversarial": COUNT},
     autoattack={"accuracy": FRACTION, "attacks": [{"seconds": NUMBER}]},
 )
+#: Of `python -m benchmarks.flips`.
+FLIPS = {
+    "num_examples": IMAGES,
+    "data": DATA,
+    "changes": Some(
+        {
+            "protocol": TEXT,
+            "change": TEXT,
+            "images": IMAGES,
+            "accuracy": FRACTION,
+            "changed_accuracy": FRACTION,
+            "flips": COUNT,
+            "now_correct": COUNT,
+        }
+    ),
+}
 SYSTEM = {
     "seconds": Some(POSITIVE),
     "forward_passes": maybe(AMOUNT),
