@@ -20,7 +20,13 @@ from absl import flags
 
 from empir.attacks import MOST
 from empir.commands import shared_flags
-from empir.commands.shared_flags import define_count, define_number
+from empir.commands.shared_flags import (
+    define_count,
+    define_number,
+    define_switches,
+    define_texts,
+    given,
+)
 from empir.errors import EmpirError
 from empir.experiments import DELAY, STUDENT_EPOCHS, Experiment
 from empir.models import checkpoints
@@ -46,12 +52,12 @@ PARAMETERS = {
 
 def define(experiment: Experiment):
     """Define the flags that the original's script of this experiment has, and the new ones."""
-    flags.DEFINE_string(
-        "objective",
-        None,
-        "What a training minimises: cross-entropy, pgd-adversarial, fgsm-adversarial, "
+    define_texts(
+        objective="What a training minimises: cross-entropy, pgd-adversarial, fgsm-adversarial, "
         "input-gradient, or a class of your own, as FILE.py:CLASS or MODULE:CLASS. By default it "
         "is what --adv, --distill or --inpgradreg say, or else cross-entropy.",
+        initial_path="The checkpoint whose weights a training starts from. By default they are "
+        "drawn at random.",
     )
     flags.DEFINE_list(
         "objective_parameters",
@@ -59,15 +65,18 @@ def define(experiment: Experiment):
         "The parameters of --objective, as NAME=VALUE,... By default clip_range, eps, eps_iter and "
         "nb_iter are the dataset's, and others the objective's own.",
     )
-    flags.DEFINE_string(
-        "initial_path",
-        None,
-        "The checkpoint whose weights a training starts from. By default they are drawn at random.",
-    )
     _define_adversarial(experiment)
     if experiment.distilling is not None:
-        _define_distillation()
-        flags.DEFINE_bool("inpgradreg", False, "Train with input-gradient regularisation.")
+        define_switches(
+            distill="Train by defensive distillation. Its temperature divides the logits.",
+            inpgradreg="Train with input-gradient regularisation.",
+        )
+        text = "The number of the student's epochs in --distill. --nb_epochs are the teacher's."
+        define_count("student_epochs", STUDENT_EPOCHS, text)
+        define_texts(
+            teacher_path="The folder of the teacher of --distill. A teacher that is there is "
+            "taken, else one is trained. By default it is the folder teacher in --model_path."
+        )
         define_number("l2dbl", 0, "The weight of the loss's gradient in --inpgradreg, e.g. 1000.")
         define_number("l2cs", 0, "The weight of the certainty's gradient in --inpgradreg, e.g. 1.")
 
@@ -77,32 +86,15 @@ def _define_adversarial(experiment):
     flags.DEFINE_integer("adv", 0, text, lower_bound=0, upper_bound=2)
     text = "The number of epochs without adversarial images before those of --adv."
     flags.DEFINE_integer("delay", DELAY, text, lower_bound=0, upper_bound=MOST)
-    define_number(
-        "adv_eps",
-        None,
-        f"The radius of --adv. By default it is {experiment.eps:g}, or with --adv_radius=released "
-        f"the original's {RELEASED_EPS:g}.",
-        zero=False,
-    )
+    text = f"The radius of --adv. By default it is {experiment.eps:g}, or with "
+    text += f"--adv_radius=released the original's {RELEASED_EPS:g}."
+    define_number("adv_eps", None, text, zero=False)
     define_number("adv_eps_iter", experiment.eps_iter, "The step of PGD in --adv=1.", zero=False)
     flags.DEFINE_string(
         "adv_radius",
         "scaled",
         "How --adv=2 draws its radius: scaled draws at most --adv_eps; released draws as the "
         "original, which drives nearly every pixel to 0 or 1.",
-    )
-
-
-def _define_distillation():
-    text = "Train by defensive distillation. Its temperature divides the logits."
-    flags.DEFINE_bool("distill", False, text)
-    text = "The number of the student's epochs in --distill. --nb_epochs are the teacher's."
-    define_count("student_epochs", STUDENT_EPOCHS, text)
-    flags.DEFINE_string(
-        "teacher_path",
-        None,
-        "The folder of the teacher of --distill. A teacher that is there is taken, else one is "
-        "trained. By default it is the folder teacher in --model_path.",
     )
 
 
@@ -115,26 +107,25 @@ def chosen():
     """The one of `PARAMETERS`' keys that is set, or None; `EmpirError` if several are."""
     names = [name for name in PARAMETERS if asked(name)]
     if len(names) > 1:
-        raise EmpirError(
-            f"{' and '.join('--' + name for name in names)} exclude each other: give one"
-        )
+        flags_of = " and ".join(f"--{name}" for name in names)
+        raise EmpirError(f"{flags_of} exclude each other: give one")
     return names[0] if names else None
 
 
 def without_effect(training: bool):
-    """(flag, reason) for each given flag of this module that a run does not read."""
-    if FLAGS.initial_path and not training:
+    """(flag, reason) for each flag of this module on the command line that a run does not read."""
+    if given("initial_path") and not training:
         yield "initial_path", "the networks are loaded, not trained"
     for name, parameters in PARAMETERS.items():
-        given = [n for n in (name,) + parameters if n in FLAGS and FLAGS[n].present]
-        for flag in given:
+        for flag in filter(given, (name, *parameters)):
             if not training:
                 yield flag, "the networks are loaded, not trained"
             elif not asked(name):
-                yield flag, "there is no --" + name
+                yield flag, f"there is no --{name}"
     if training and asked("adv"):
-        unread = ("adv_radius",) if FLAGS.adv == PGD else ("adv_eps_iter",)
-        yield from ((n, f"--adv={FLAGS.adv} does not read it") for n in unread if FLAGS[n].present)
+        unread = "adv_radius" if FLAGS.adv == PGD else "adv_eps_iter"
+        if given(unread):
+            yield unread, f"--adv={FLAGS.adv} does not read it"
 
 
 def objective(experiment: Experiment):

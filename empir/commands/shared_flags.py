@@ -67,6 +67,18 @@ def define_count(name: str, default, text: str, most: int = MOST):
     flags.DEFINE_integer(name, default, text, lower_bound=1, upper_bound=most)
 
 
+def define_switches(**texts: str):
+    """Define flags that are off by default, each with its help."""
+    for name, text in texts.items():
+        flags.DEFINE_bool(name, False, text)
+
+
+def define_texts(**texts: str):
+    """Define flags for texts without a default, each with its help."""
+    for name, text in texts.items():
+        flags.DEFINE_string(name, None, text)
+
+
 def define_seed(default, text: str, name: str = "seed"):
     """Define a flag for a seed, an integer of 0..2^31 - 1."""
     flags.DEFINE_integer(name, default, text, lower_bound=0, upper_bound=MOST_SEED)
