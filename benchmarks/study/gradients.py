@@ -100,8 +100,8 @@ def measure(chosen, specs, data, eps: float):
       sign_cosine, [k, k], means over the images on which both gradients differ from zero; for each
       of the losses "cross_entropy" and "double_softmax" zero_images and zero_pixels, [k], shares;
       and length_ratio, [k] by percentile over images, the length of the double softmax' gradient
-      over that of the cross-entropy's. And which images are classified correctly: bool arrays clean [k, n] and
-      transfer [k, k, n].
+      over that of the cross-entropy's. And which images are classified correctly: bool arrays clean
+      [k, n] and transfer [k, k, n].
     """
     from empir.models.member import load_member
 

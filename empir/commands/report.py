@@ -29,6 +29,7 @@ from empir.report import (
     radius,
     robustness,
     rows,
+    study,
     tables,
 )
 from empir.report.results import RESULTS
@@ -58,6 +59,9 @@ TABLES = {
     "paired_attacks": paired.attacks,
     "outside": autoattack.table,
     "checks": checks.text,
+    "transfer": study.transfer,
+    "agreement": study.agreement,
+    "zeros": study.zeros,
 }
 #: A table on a page: its kind, and its dataset.
 PATTERN = re.compile(rf"<!-- ({'|'.join(TABLES)}):(\w+) -->.*?<!-- end -->", re.DOTALL)
@@ -136,3 +140,6 @@ def _plot():
     shown = [EXPERIMENTS[dataset] for dataset in ("mnist", "cifar10")]
     if os.path.isdir(folder):
         radius.plot(folder, shown, os.path.join(folder, "radius.svg"))
+    folder = os.path.join(RESULTS, "study", "gradients")
+    if os.path.isdir(folder):
+        study.plot(folder, shown, os.path.join(RESULTS, "study", "transfer.svg"))

@@ -240,6 +240,20 @@ COST = {
         }
     )
 }
+#: study/gradients/DATASET-RADIUS.json.
+GRADIENTS = {
+    "members": Some(MEMBER),
+    "num_examples": IMAGES,
+    "clean": Some(FRACTION),
+    "transfer": Some(Some(FRACTION)),
+    "cosine": Some(Some(NUMBER)),
+    "sign_cosine": Some(Some(NUMBER)),
+    "length_ratio": Every(Some(AMOUNT)),
+    **{
+        loss: {"zero_images": Some(FRACTION), "zero_pixels": Some(FRACTION)}
+        for loss in ("cross_entropy", "double_softmax")
+    },
+}
 #: training.json of a training whose epochs were tested.
 TRAINING = {"history": Some({"test_accuracy": FRACTION})}
 
