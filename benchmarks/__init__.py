@@ -5,4 +5,5 @@
     python -m benchmarks.step_profile   time of each kind of operation in a step of an attack
     python -m benchmarks.flips          count outcomes that change with kernels, batches or threads
     python -m benchmarks.autoattack     run AutoAttack on the networks of a robustness run
+    python -m benchmarks.study          train and evaluate what the study compares
 """
