@@ -5,15 +5,15 @@
 #   scripts/reproduce_robustness.sh [mnist|cifar10|outside] [--only=GLOB] [--data_dir=FOLDER] [FLAG...]
 #
 # FOLDER holds mnist and cifar-10-batches-bin. A row's name is DATASET-KIND-RADIUS, with -RULE after it if it is of an
-# ensemble; pgd/ is in front of the rows of PGD, which end in -PROTOCOL, and outside/ in front of those of AutoAttack.
+# ensemble, and l2- in front of a radius in the L2 norm; pgd/ is in front of the rows of PGD, which end in -PROTOCOL, and outside/ in front of those of AutoAttack.
 # --list names all rows in their order, and --only makes those whose names fit GLOB, as in --only='mnist-*-0.1-vote'.
 # The record of a row goes to results/robustness as NAME.json, and what the attacks did to each image as NAME.npz.
 # Everything else (reports, adversarial images) goes to runs/robustness, where the same command goes on.
 # 1,000 test images are attacked, drawn with each class's share (--nb_samples=N: another number): several hours on two
 # cores, and as many for `outside`, which needs scripts/pytorch.sh. FLAGs go to all commands.
 #
-# Curves and checks are those of the vote, which is the paper's rule, and of the single networks. They take longer
-# than some suites, and the other rules are of the same members.
+# Curves and checks are those of the vote, which is the paper's rule, and of the single networks, at the radii that
+# come first below. They take longer than some suites, and the other rules are of the same members.
 set -euo pipefail
 parts=" mnist cifar10 outside "
 case ${1:-} in
@@ -117,21 +117,28 @@ eps_of() { # RADIUS as in names
     2-255) echo 0.00784314 ;;
     4-255) echo 0.0156863 ;;
     8-255) echo 0.0313725 ;;
-    *) echo "$1" ;;
+    *) echo "${1#l2-}" ;;
   esac
+}
+
+norm_of() { # RADIUS as in names
+  if [[ $1 = l2-* ]]; then
+    echo --norm=l2
+  fi
 }
 
 ensemble() { # DATASET RADIUS RULE FLAG...
   local dataset=$1 radius=$2 rule=$3
   shift 3
   suite "$dataset" "ensemble-$radius-$rule" "$(eps_of "$radius")" --members="$(members_of "$dataset")" \
-    --combine="$rule" "$@"
+    --combine="$rule" $(norm_of "$radius") "$@"
 }
 
-baseline() { # DATASET RADIUS: the full-precision member alone
-  local members
+baseline() { # DATASET RADIUS FLAG...: the full-precision member alone
+  local dataset=$1 radius=$2 members
   members=$(members_of "$1")
-  suite "$1" "baseline-$2" "$(eps_of "$2")" --members="${members##*,}"
+  shift 2
+  suite "$dataset" "baseline-$radius" "$(eps_of "$radius")" --members="${members##*,}" $(norm_of "$radius") "$@"
 }
 
 protocols() { # DATASET RADIUS: PGD, of a single network by one protocol, as both are the same for it
@@ -146,6 +153,9 @@ protocols() { # DATASET RADIUS: PGD, of a single network by one protocol, as bot
 # The rows by importance, so that a run that is ended early has made the first of them.
 first=("mnist 0.1" "cifar10 8-255" "cifar10 2-255" "mnist 0.3" "cifar10 4-255")
 others=("mnist 0.2" "cifar10 0.1")
+# The L2 radius of MNIST is that of Schott and others (arXiv 1805.09190). The usual one on CIFAR-10 is 0.5, where CW
+# alone succeeds on almost all images of the single network; at half of it something is left to compare.
+in_l2=("mnist l2-1.5" "cifar10 l2-0.25")
 for at in "${first[@]}"; do
   ensemble $at vote
   ensemble $at mean_logits --noanalyses
@@ -155,10 +165,15 @@ for at in "${first[@]}"; do
   ensemble $at mean_probs --noanalyses
 done
 for at in "${others[@]}"; do
-  ensemble $at vote
+  ensemble $at vote --noanalyses
   ensemble $at mean_logits --noanalyses
   ensemble $at mean_probs --noanalyses
-  baseline $at
+  baseline $at --noanalyses
+done
+for at in "${in_l2[@]}"; do
+  ensemble $at vote --noanalyses
+  ensemble $at mean_logits --noanalyses
+  baseline $at --noanalyses
 done
 trained=checkpoints/defenses/mnist
 suite mnist distilled-0.3 0.3 --members=fp:$trained/distill/model3-fp

@@ -107,6 +107,7 @@ def test_a_wrong_flag_is_refused_before_anything_is_made(checkout, script):
         ("cifar10 --list", "cifar10-ensemble-8-255-vote", None),
         ("--list --only=*-2-255-mean_probs", "cifar10-ensemble-2-255-mean_probs", 2),
         ("--list --only=pgd/mnist-*-0.3-*", "pgd/mnist-ensemble-0.3-paper", 3),
+        ("--list --only=*-l2-*", "mnist-ensemble-l2-1.5-vote", 6),
         ("outside --list --only=*baseline*", "outside/mnist-baseline-0.1", 5),
         ("outside --list --only=*-vote", "outside/mnist-ensemble-0.1-vote", 5),
     ],
@@ -118,18 +119,25 @@ def test_rows_of_the_robustness_records_are_chosen_by_name(checkout, line, first
     assert len(names) == len(set(names)) and count in (None, len(names))
 
 
-def test_a_row_goes_to_runs_and_its_record_to_results(checkout):
-    folder = checkout / "runs" / "robustness" / "mnist-ensemble-0.1-vote"
+@pytest.mark.parametrize(
+    "name, told",
+    [
+        ("mnist-ensemble-0.1-vote", {"--eps=0.1", "--combine=vote"}),
+        ("cifar10-baseline-l2-0.25", {"--eps=0.25", "--norm=l2"}),
+    ],
+)
+def test_a_row_goes_to_runs_and_its_record_to_results(name, told, checkout):
+    folder = checkout / "runs" / "robustness" / name
     folder.mkdir(parents=True)
     (checkout / "results" / "robustness").mkdir(parents=True)
-    for name in ("images.npz", "result.json"):
-        (folder / name).write_text(name)
-    line = "--only=mnist-*-0.1-vote --nb_samples=20"
+    for file in ("images.npz", "result.json"):
+        (folder / file).write_text(file)
+    line = f"--only={name} --nb_samples=20"
     status, _, calls, _ = run(checkout, checkout, "reproduce_robustness.sh", line)
     assert status == 0 and [words[2] for words in calls] == ["robustness", "report"]
-    assert "--combine=vote" in calls[0] and calls[0][-1] == "--nb_samples=20"
-    kept = checkout / "results" / "robustness" / "mnist-ensemble-0.1-vote"
-    assert [kept.with_name(kept.name + end).read_text() for end in (".npz", ".json")] == [
+    assert told < set(calls[0]) and calls[0][-1] == "--nb_samples=20"
+    kept = checkout / "results" / "robustness"
+    assert [(kept / (name + end)).read_text() for end in (".npz", ".json")] == [
         "images.npz",
         "result.json",
     ]
