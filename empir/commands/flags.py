@@ -96,7 +96,8 @@ def _define_training(experiment):
 def _define_attack(experiment):
     names = ", ".join(attacks.TABLE)
     flags.DEFINE_string("attack", "cw", f"The attack: {names}, or the original's 0..4.")
-    cluster_flags.define()
+    cluster_flags.define_shard()
+    cluster_flags.define_scheduler()
     text = "The number of test images to attack; --subset says which."
     define_count("nb_samples", experiment.nb_samples, text)
     shared_flags.define_subset(subsets.FIRST)

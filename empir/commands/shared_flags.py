@@ -10,6 +10,7 @@ import importlib.util
 import math
 import os
 import sys
+from typing import Callable, Optional
 
 from absl import flags
 
@@ -266,7 +267,9 @@ def chosen_experiment(text: str) -> Experiment:
     return experiment(text)
 
 
-def load_data(experiment: Experiment, split: str, sample: bool = False, any_shape: bool = False):
+def load_data(
+    experiment: Experiment, split: str, sample: bool = False, any_shape: bool = False
+) -> Dataset:
     """The split of the data that the flags of `define_data` and `define_own_data` name.
 
     Args:
@@ -279,6 +282,26 @@ def load_data(experiment: Experiment, split: str, sample: bool = False, any_shap
       DataError: see `empir.data`.
       EmpirError: if flags contradict each other, or are of another dataset.
     """
+    return _loading(experiment, split, sample, any_shape)()
+
+
+def loader(
+    experiment: Experiment, split: str, sample: bool = False, any_shape: bool = False
+) -> Optional[Callable[[], Dataset]]:
+    """What loads the data of `load_data` in another process, where their files are seen.
+
+    It can be pickled. It is None for files that are not named, but looked for or downloaded.
+    """
+    found = _loading(experiment, split, sample, any_shape)
+    _, path, *others = found.args
+    if path is None and not sample:
+        return None
+    path = path and os.path.abspath(path)
+    return functools.partial(found.func, split, path, *others, **found.keywords)
+
+
+def _loading(experiment, split, sample, any_shape) -> functools.partial:
+    """A call that loads data; its arguments are the split, the path, and others."""
     path = FLAGS[experiment.data_flag].value
     if "data" in FLAGS and FLAGS.data is not None:
         return _own_data(experiment, split, sample, any_shape)
@@ -299,18 +322,19 @@ def load_data(experiment: Experiment, split: str, sample: bool = False, any_shap
             allow_missing_shards=FLAGS.allow_missing_shards,
             correct_channels=FLAGS.correct_channels,
         )
-    return experiment.data.open(split, path, **options)
+    return functools.partial(experiment.data.open, split, path, **options)
 
 
 def _own_data(experiment, split, sample, any_shape):
-    """The split in the file of --data."""
+    """As `_loading`, of the file of --data."""
     others = [name for name in ("data_dir", "imagenet_path", "any_data") if given(name)]
     for name in others + ["sample"] * sample:
         raise EmpirError(f"--data and --{name} exclude each other")
     if not FLAGS.data:
         raise EmpirError("--data is empty: name an .npz file")
     network = architecture(experiment.architecture)
-    return own.load(
+    return functools.partial(
+        own.load,
         split,
         FLAGS.data,
         experiment.clip_range,
