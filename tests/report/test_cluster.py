@@ -1,4 +1,4 @@
-"""The model of several workers' time: chunks that are not enough for all, and one process for all."""
+"""The model of several workers' time: too few chunks for all, and one process for all chunks."""
 
 import json
 import shutil
