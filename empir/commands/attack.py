@@ -9,7 +9,6 @@ import os
 import re
 import sys
 
-import numpy as np
 from absl import flags
 
 from empir import attacks, runtime
@@ -243,26 +242,9 @@ def _draw(request, job, result):
     if not arrays:
         with chunks.opened(os.path.join(request.out, "examples.npz")) as kept:
             arrays = dict(kept)
-    if "shown" not in arrays:
-        return
-    rows = np.flatnonzero(job.is_shown(np.arange(job.num_examples)))
-    images, place = np.unique(arrays["index"][rows], return_inverse=True)
-    shown = pairs.Pairs(
-        title=f"{request.attack.upper()} on {request.experiment.title}",
-        targeted=request.targeted,
-        clip_range=job.data.clip_range,
-        channels=job.data.channels,
-        clean=job.data.images[images][place],
-        adversarial=arrays["shown"],
-        image=arrays["index"][rows],
-        label=arrays["label"][rows],
-        clean_decision=arrays[f"clean_{job.ensemble.combine}"][rows],
-        decision=arrays[f"adversarial_{job.ensemble.combine}"][rows],
-        target=arrays["target"][rows] if job.has_targets else None,
-        l2=arrays["l2"][rows],
-        linf=arrays["linf"][rows],
-    )
-    pairs.save(shown, _figure_path(request))
+    if "shown" in arrays:
+        title = f"{request.attack.upper()} on {request.experiment.title}"
+        pairs.save(pairs.of(job, arrays, title), _figure_path(request))
 
 
 def _show_figure(request):
