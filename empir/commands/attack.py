@@ -157,6 +157,7 @@ def _source(request, arrays):
         arrays=arrays,
         engine=request.engine,
         seed=setting.seed,
+        prepare=shared_flags.prepared(request.experiment),
     )
 
 
@@ -194,7 +195,7 @@ def _job(request, ensemble, data):
         save_adversarial=request.save_adversarial,
         architecture=setting.architecture,
         protocol=request.protocol.name,
-        options=request.recorded_options,
+        options=dict(request.recorded_options, **shared_flags.recorded_runtime()),
         show=request.draw,
         shares=runtime.share_count(),
     )
@@ -214,7 +215,7 @@ def _attack_adaptively(request, source, data, place):
         seed=setting.seed,
         batch_size=request.batch_size(len(data.labels)),
         architecture=setting.architecture,
-        options=request.recorded_options,
+        options=dict(request.recorded_options, **shared_flags.recorded_runtime()),
         shares=runtime.share_count(),
     )
     with contextlib.ExitStack() as stack:

@@ -71,6 +71,7 @@ def _define_networks(experiment):
     text = "The width of a network that is trained. A network that is loaded has the width of its "
     define_count("nb_filters", experiment.nb_filters, text + "checkpoint.", MOST_FILTERS)
     shared_flags.define_kinds()
+    shared_flags.define_runtime()
 
 
 def _define_training(experiment):

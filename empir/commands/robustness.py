@@ -57,6 +57,7 @@ def setup():
         MOST_FILTERS,
     )
     shared_flags.define_kinds()
+    shared_flags.define_runtime()
     text = "The radius, e.g. 0.1 or 8/255. By default it is the paper's for the norm linf."
     define_number("eps", None, text, zero=False)
     flags.DEFINE_string("norm", "linf", "The norm of the radius: linf or l2.")
@@ -105,6 +106,7 @@ def run(_):
         options=options,
         seed=FLAGS.seed,
         trust=FLAGS.trust,
+        prepare=shared_flags.prepared(chosen),
     )
     # What draws at random would depend on which share is first.
     draws = FLAGS.stocRound or architecture(chosen.architecture).draws
@@ -125,7 +127,7 @@ def run(_):
         seed=FLAGS.seed,
         batch_size=min(FLAGS.batch_size, len(data.labels)),
         architecture="Keras" if models else chosen.architecture,
-        options=source.options,
+        options=dict(source.options, **shared_flags.recorded_runtime()),
         shares=runtime.share_count(),
     )
     with cluster_flags.cluster({cluster_flags.DRAWS: draws}) as cluster:
@@ -164,6 +166,8 @@ def _options(models):
     for name in ("members", "nb_filters", "stocRound", "rand", "network"):
         if models and FLAGS[name].value:
             raise EmpirError(f"--{name} and --checkpoint exclude each other")
+    if models and FLAGS.runtime != "tensorflow":
+        raise EmpirError(f"--runtime={FLAGS.runtime} and --checkpoint exclude each other")
     if FLAGS.trust and not models:
         raise EmpirError("--trust is about the files of --checkpoint, which is not given")
     return options

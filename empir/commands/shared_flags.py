@@ -105,6 +105,38 @@ def define_threads():
     )
 
 
+def define_runtime():
+    """Define --runtime, which `prepared` and `recorded_runtime` read."""
+    flags.DEFINE_string(
+        "runtime",
+        "tensorflow",
+        "What computes decisions where no gradient is needed: tensorflow, or onnx, which computes "
+        "layers of up to 8 bits in integers by ONNX Runtime. Gradients are TensorFlow's.",
+    )
+
+
+def prepared(chosen: Experiment):
+    """The function that gives an ensemble the runtime of --runtime, see `subjects.Source.prepare`.
+
+    Args:
+      chosen: the experiment, with the members' network.
+
+    Raises:
+      EmpirError: for an unknown runtime, or one that is not installed.
+    """
+    from empir import export
+
+    if export.check_runtime(FLAGS.runtime) == "tensorflow":
+        return None
+    names = dict(dataset=chosen.dataset, architecture=chosen.architecture)
+    return functools.partial(export.attach_onnx, **names)
+
+
+def recorded_runtime() -> dict:
+    """What records say of --runtime, beside how members were built."""
+    return {} if FLAGS.runtime == "tensorflow" else {"runtime": FLAGS.runtime}
+
+
 def define_progress():
     """Define --progress."""
     flags.DEFINE_bool("progress", True, "Show progress bars on a terminal.")

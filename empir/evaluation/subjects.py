@@ -3,7 +3,7 @@
 import contextlib
 import os
 from dataclasses import dataclass, field
-from typing import Optional, Sequence, Tuple
+from typing import Any, Callable, Optional, Sequence, Tuple
 
 from empir import published, runtime
 from empir.data import Dataset
@@ -34,6 +34,8 @@ class Source:
       arrays: weights of a single member that no file holds, under their released names.
       engine: see `loading.load_member`.
       seed: of networks that draw at random.
+      prepare: called with each ensemble and its session before anything is computed, to attach
+        another runtime, see `Ensemble.runtime`; can be pickled. None changes nothing.
     """
 
     architecture: str
@@ -48,6 +50,7 @@ class Source:
     engine: Optional[bool] = None
     seed: int = runtime.DEFAULT_SEED
     trust: bool = False
+    prepare: Optional[Callable[[Any, Any], None]] = None
 
     @contextlib.contextmanager
     def open(self, data: Dataset, operations: int = 1):
@@ -78,6 +81,8 @@ class Source:
             ]
             rule = self.combine, self.attack_target, self.temperature
             ensemble = Ensemble(members, *rule)
+            if self.prepare is not None:
+                self.prepare(ensemble, session)
             yield Networks(session, ensemble, outside)
 
     def _member(self, spec, session, name, options):
