@@ -95,7 +95,8 @@ def main(_):
     for change in FLAGS.changes:
         size = CHANGES[change].get("batch_size", 0)
         if FLAGS.nb_samples < size and not FLAGS.against:
-            raise EmpirError(f"{change} needs --nb_samples={size} or more: leave it out of --changes")
+            least = f"--nb_samples={size} or more"
+            raise EmpirError(f"{change} needs {least}: leave it out of --changes")
     folder = FLAGS.runs or os.path.join("runs", "flips", chosen.dataset)
     if FLAGS.against:
         print(report.terminal(_against(chosen, folder, FLAGS.against)))
