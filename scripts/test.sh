@@ -25,6 +25,17 @@ fi
 .venv/bin/flake8
 .venv/bin/lint-imports --no-cache
 .venv/bin/mypy
-# Up to four processes: each takes up to 3 GB.
-.venv/bin/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile \
-  ${fast:+-m "not slow"} "$@"
+# Up to four processes: each takes up to 3 GB. oneDNN's passes over a graph, which search the list of all kernels
+# for each of its operations, take half the time of many tests: those whose networks are not computed for
+# their arithmetic run without it (`pytest_collection_modifyitems` in tests/conftest.py).
+tests() { # MARKERS ENVIRONMENT ARGUMENT...
+  env "$2" .venv/bin/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=worksteal \
+    -m "$1${fast:+ and not slow}" "${@:3}"
+}
+with=0 without=0
+tests onednn TF_DISABLE_MKL=0 "$@" || with=$?
+tests "not onednn" TF_DISABLE_MKL=1 "$@" || without=$?
+# 5: none of the tests that the arguments name is among them.
+if [ "$with" = 5 ]; then exit "$without"; fi
+if [ "$without" = 5 ]; then exit "$with"; fi
+exit $((with ? with : without))

@@ -1,6 +1,7 @@
 """Fixtures of all tests: sessions, drawn numbers, and a process that is as it was before."""
 
 import os
+import re
 import signal
 import sys
 
@@ -12,6 +13,17 @@ from empir.commands import main
 from empir.runtime import tf
 from tests.support import ROOT
 from tests.support.in_process import logging_as_before, run_here
+
+#: Folders and files of the tests of what oneDNN's kernels, or its passes over graphs, may change:
+#: networks' arithmetic, trainings and whole programs.
+ONEDNN = re.compile(r"tests/(nn|fast|training|benchmarks|commands/test_\w*script|test_\w+\.py)")
+
+
+def pytest_collection_modifyitems(items):
+    """Mark the tests that need oneDNN."""
+    for item in items:
+        if ONEDNN.match(item.nodeid):
+            item.add_marker(pytest.mark.onednn)
 
 
 @pytest.fixture(autouse=True)

@@ -38,7 +38,7 @@ WORDS = {
     "empir.data.convert": r"(--(source|split|out|labels)=\S+ ?)+",
 }
 #: Programs that are not this project's.
-OTHERS = "git cd rm mkdir pip pre-commit dask-scheduler dask-worker openssl".split()
+OTHERS = ("git", "cd", "rm", "mkdir", "pip", "pre-commit")
 
 
 def example(dataset):
@@ -166,60 +166,68 @@ def folder(tmp_path_factory):
     path = tmp_path_factory.mktemp("blocks")
     for name in ("checkpoints", "examples", "scripts"):
         (path / name).symlink_to(os.path.join(ROOT, name))
-    programs = path / "bin"
-    programs.mkdir()
-    for name, words in (("python", ""), ("empir", "-m empir")):
-        program = programs / name
-        program.write_text('#!/bin/sh\nexec "%s" -B %s "$@"\n' % (sys.executable, words))
-        program.chmod(0o755)
     return path
 
 
-#: Runs Python blocks, given as a JSON list on standard input, as programs: one process for all
-#: spares most of their time, the import of TensorFlow. Each has a graph of its own.
+#: Runs commands, given as a JSON list of (place, words) on standard input, until one fails. Those of
+#: Python run in forks of one process that has imported TensorFlow: each is as if in a process of
+#: its own, without the time of that import.
 RUNNER = """
-import json, sys
+import json, os, runpy, subprocess, sys, traceback
 from empir.runtime import keras, tf
-for name, text in json.load(sys.stdin):
-    print(name, file=sys.stderr)
-    keras.backend.clear_session()
-    with tf.Graph().as_default():
+
+def run(words):
+    if words[0] == "empir":
+        sys.argv = words
+        runpy.run_module("empir", run_name="__main__", alter_sys=True)
+    elif words[:2] == ["python", "-c"]:
+        sys.argv = words[1:2]
+        exec(compile(words[2], "block", "exec"), {"__name__": "__main__"})
+    else:
+        sys.exit(subprocess.call(words))
+
+for place, words in json.load(sys.stdin):
+    child = os.fork()
+    if not child:
+        status = 0
         try:
-            exec(compile(text, name, "exec"), {"__name__": "__main__"})
+            run(words)
         except SystemExit as ended:
-            if ended.code:
-                raise
+            status = ended.code or 0
+        except BaseException:
+            traceback.print_exc()
+            status = 1
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    if os.waitpid(child, 0)[1]:
+        sys.exit("%s failed: %s" % (place, " ".join(words)))
 """
-
-
-def run(words, folder, text=""):
-    """Run a program in the folder, with the clone's commands on its path and without a network."""
-    environment = dict(os.environ, PYTHONPATH=ROOT, https_proxy="http://127.0.0.1:9", no_proxy="")
-    environment["PATH"] = "%s:%s" % (folder / "bin", environment["PATH"])
-    process = subprocess.run(
-        words,
-        cwd=str(folder),
-        env=environment,
-        input=text,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        universal_newlines=True,
-    )
-    assert process.returncode == 0, "%s\n%s" % (words[-1], process.stderr)
 
 
 @pytest.mark.slow
 def test_the_blocks_that_are_marked_so_run(folder):
+    """In the order of the pages, without a network."""
     marked = [block for block in blocks() if block.marker == "run"]
     assert {block.page for block in marked} >= {"README.md", "docs/extending.md"}
+    commands = []
     for block in marked:
         if block.title:
             (folder / block.title).write_text(block.text)
-    for block in marked:
-        if block.language == "bash":
-            run(["bash", "-euc", block.text], folder)
-    programs = [(str(b), b.text) for b in marked if b.language == "python" and not b.title]
-    run([sys.executable, "-Bc", RUNNER], folder, json.dumps(programs))
+        elif block.language == "bash":
+            commands += [(str(block), words) for words in block.commands()]
+        else:
+            commands.append((str(block), ["python", "-c", block.text]))
+    process = subprocess.run(
+        [sys.executable, "-Bc", RUNNER],
+        cwd=str(folder),
+        env=dict(os.environ, PYTHONPATH=ROOT, https_proxy="http://127.0.0.1:9", no_proxy=""),
+        input=json.dumps(commands),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        universal_newlines=True,
+    )
+    assert process.returncode == 0, process.stderr
 
 
 def test_blocks_of_python_compile():

@@ -206,6 +206,7 @@ class Drawn:
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="no /proc/self/statm")
+@pytest.mark.onednn  # Eigen's convolutions hold more memory, which is not given back at once
 def test_memory_does_not_grow_with_the_number_of_images(members, tmp_path, monkeypatch):
     """30,000 images are 90 MB, and as many adversarial ones, none of which are kept."""
     session, own = members
