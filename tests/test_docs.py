@@ -169,8 +169,8 @@ def folder(tmp_path_factory):
     return path
 
 
-#: Runs commands, given as a JSON list of (place, words) on standard input, until one fails. Those of
-#: Python run in forks of one process that has imported TensorFlow: each is as if in a process of
+#: Runs commands, given as a JSON list of (place, words) on standard input, until one fails. Those
+#: of Python run in forks of one process that has imported TensorFlow: each is as if in a process of
 #: its own, without the time of that import.
 RUNNER = """
 import json, os, runpy, subprocess, sys, traceback

@@ -229,13 +229,6 @@ THROUGHPUT = {
     "gemm_gflops": NUMBER,
     "peak_memory_mb": NUMBER,
 }
-#: benchmark/cluster.json.
-CLUSTER = {
-    "process": {"rate": POSITIVE, "startup": NUMBER},
-    "workers": {"rate": POSITIVE, "startup": NUMBER},
-    "overhead": POSITIVE,
-    "many": {"workers": COUNT, "overhead": POSITIVE},
-}
 #: cost.json.
 COST = {
     "ensembles": Every(

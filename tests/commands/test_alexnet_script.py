@@ -11,6 +11,7 @@ from empir.data import convert, imagenet
 from empir.experiments import experiment
 from empir.models import checkpoints
 from empir.runtime import tf
+from tests.support.pinned import assert_pinned
 from tests.support.released import save_members
 from tests.support.scripts import assert_refused, readme_record
 
@@ -76,6 +77,7 @@ def test_the_originals_commands(script, workspace, tmp_path, name, more):
         assert sorted(archive["label"]) == [90 * number for number in range(COUNT)]
         top5 = np.mean(archive["adversarial_rank_mean_logits"] < 5)
     assert record["accuracy"]["mean_logits"]["adversarial_top5"] == top5
+    assert_pinned("alexnet_attack " + name, tmp_path / "out")
     lines = re.findall(r"^  top-5 +clean ", process.stderr, re.MULTILINE)
     assert len(lines) == (2 + len(BITS[name]) if len(BITS[name]) > 1 else 1)
 

@@ -13,6 +13,7 @@ from empir.nn import architecture
 from empir.nn.precision import Precision
 from empir.training import train
 from tests.support import CIFAR10, needs_cifar10
+from tests.support.pinned import assert_pinned
 from tests.support.released import narrow, save_members
 from tests.support.scripts import readme_record
 from tests.support.trainings import settings
@@ -54,6 +55,7 @@ def test_the_originals_commands(script, members, tmp_path, name):
     assert record["members"][-1]["sha256"] == checkpoints.digest(
         narrow("fp", seed=3, network="CIFARconv")
     )
+    assert_pinned("cifar10_attack " + name, out)
 
 
 @pytest.mark.slow

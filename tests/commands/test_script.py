@@ -14,6 +14,7 @@ import pytest
 from empir.data import mnist
 from empir.models import checkpoints
 from tests.support import ROOT
+from tests.support.pinned import assert_pinned
 from tests.support.released import MEMBERS, narrow, save_members
 from tests.support.scripts import MNIST_SCRIPT, RESULT, assert_refused, assert_result, run_script
 
@@ -46,6 +47,7 @@ class Kept(NamedTuple):
     process: subprocess.CompletedProcess
     record: dict
     examples: dict
+    folder: str
 
 
 def readme_command(command, members, factory):
@@ -57,7 +59,7 @@ def readme_command(command, members, factory):
     with open(str(out / "result.json")) as file:
         record = json.load(file)
     with np.load(str(out / "examples.npz"), allow_pickle=False) as archive:
-        return Kept(process, record, dict(archive))
+        return Kept(process, record, dict(archive), str(out))
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +110,8 @@ def test_the_record_has_the_documented_keys(ensemble, baseline):
     assert record["versions"]["tensorflow"].startswith("1.15.")
     assert re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ\Z", record["started"])
     assert all(word in record["command"].split() for word in ENSEMBLE.split())
+    assert_pinned("mnist_attack ensemble", ensemble.folder)
+    assert_pinned("mnist_attack baseline", baseline.folder)
 
 
 def test_the_record_says_which_members_were_attacked(ensemble, baseline):

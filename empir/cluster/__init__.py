@@ -1,1 +1,0 @@
-"""The chunks of an evaluation on the workers of a Dask scheduler."""
