@@ -69,6 +69,7 @@ setup(
     extras_require={
         "cpu": ["intel-tensorflow==1.15.2"],
         "gpu": ["tensorflow-gpu==1.15.*"],
+        "cluster": pinned("requirements-cluster.txt"),
         "onnx": pinned("requirements-onnx.txt"),
         "test": pinned("requirements-test.txt"),
     },

@@ -44,6 +44,7 @@ REFERENCE = {"engine": True, "batch_size": 100, "num_threads": 1, "seed": DEFAUL
 CHANGES: Dict[str, dict] = {
     "kernels": {"engine": False},
     "batch-500": {"batch_size": 500},
+    "batch-20": {"batch_size": 20},
     "batch-1": {"batch_size": 1},
     "threads": {"num_threads": 2},
     "seed": {"seed": DEFAULT_SEED + 1},
@@ -91,6 +92,11 @@ def main(_):
     unknown = sorted(set(FLAGS.changes) - set(CHANGES))
     if unknown:
         raise EmpirError(f"--changes={unknown[0]}: choose from {', '.join(CHANGES)}")
+    for change in FLAGS.changes:
+        size = CHANGES[change].get("batch_size", 0)
+        if FLAGS.nb_samples < size and not FLAGS.against:
+            least = f"--nb_samples={size} or more"
+            raise EmpirError(f"{change} needs {least}: leave it out of --changes")
     folder = FLAGS.runs or os.path.join("runs", "flips", chosen.dataset)
     if FLAGS.against:
         print(report.terminal(_against(chosen, folder, FLAGS.against)))

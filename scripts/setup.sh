@@ -13,7 +13,7 @@ test=
 for argument in "$@"; do
   case $argument in
     --gpu) requirements=requirements.txt ;;
-    --test) test="requirements-test.txt requirements-onnx.txt" ;;
+    --test) test="requirements-test.txt requirements-onnx.txt requirements-cluster.txt" ;;
     *) echo "error: scripts/setup.sh takes --gpu and --test, not $argument" >&2; exit 2 ;;
   esac
 done

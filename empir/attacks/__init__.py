@@ -106,6 +106,11 @@ class Row:
         """Whether the attack sees only decisions, so that it is no operation of a graph."""
         return getattr(self.load(), "decision_only", False)
 
+    @property
+    def gradient_free(self) -> bool:
+        """Whether the attack takes no gradient."""
+        return self.decision_only or getattr(self.load(), "gradient_free", False)
+
     def is_fed(self, parameter: str) -> bool:
         """Whether a tensor may be given for a parameter, so that one graph serves all values."""
         return parameter in getattr(self.load(), "feedable", ())

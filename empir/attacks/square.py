@@ -57,6 +57,7 @@ class SquareAttack(Attack):
         clip_min=0.0,
         clip_max=1.0,
     )
+    gradient_free = True
     feedable = Attack.feedable + ("eps", "index")
 
     def parse_params(self, **kwargs):

@@ -9,7 +9,6 @@ import os
 import re
 import sys
 
-import numpy as np
 from absl import flags
 
 from empir import attacks, runtime
@@ -44,18 +43,21 @@ def run(experiment: Experiment):
     """
     _prepare_process()
     request = attack_flags.read(experiment)
+    whole = {
+        "a network is trained as a whole": request.training or request.train_only,
+        cluster_flags.DRAWS: request.draws,
+    }
     shard = cluster_flags.shard(
         {
-            "a network is trained as a whole": request.training or request.train_only,
-            "what draws at random depends on what was computed before": request.draws,
+            **whole,
             "figures are drawn of whole runs": request.draw,
             "a suite is computed as a whole": request.is_adaptive,
         }
     )
+    cluster_flags.check(whole)
     # Training takes whole operations; what draws at random would depend on which share is first.
-    whole = request.training or request.draws
-    images = 1 if whole else request.batch_size(FLAGS.nb_samples)
-    runtime.configure(FLAGS.num_threads, images)
+    images = 1 if any(whole.values()) else request.batch_size(FLAGS.nb_samples)
+    runtime.configure(cluster_flags.threads(), images)
     for flag, reason in attack_flags.without_effect(request):
         log.warning("--%s has no effect: %s", flag, reason)
     if request.training:
@@ -70,12 +72,17 @@ def run(experiment: Experiment):
     arrays = _train(request) if request.training else None
     if request.train_only:
         log.info("%s holds a trained network", path)
-    elif request.is_adaptive:
-        _attack_adaptively(request, data, arrays)
-    else:
-        _attack(request, data, arrays, shard)
-        if request.draw:
-            _show_figure(request)
+        return
+    source = _source(request, arrays)
+    with cluster_flags.cluster(whole) as cluster:
+        load = FLAGS.scheduler and shared_flags.loader(request.experiment, "test")
+        place = cluster(source, data, load, images)
+        if request.is_adaptive:
+            _attack_adaptively(request, source, data, place)
+            return
+        _attack(request, source, data, shard, place)
+    if request.draw:
+        _show_figure(request)
 
 
 def _prepare_process():
@@ -134,32 +141,37 @@ def _train(request):
     )
 
 
-def _attack(request, data, arrays, shard):
-    """Run one attack, or a shard of it, on the members or on the one of weights `arrays`."""
+def _source(request, arrays):
+    """The networks of a request, or the one of weights `arrays`."""
+    from empir.evaluation import subjects
+
+    setting, protocol = request.setting, request.protocol
+    return subjects.Source(
+        architecture=setting.architecture,
+        members=request.members,
+        outside=subjects.independent(setting) if request.is_adaptive else (),
+        combine=protocol.combine,
+        attack_target=protocol.attack_target or "decision",
+        temperature=request.temperature,
+        options=request.options,
+        arrays=arrays,
+        engine=request.engine,
+        seed=setting.seed,
+        prepare=shared_flags.prepared(request.experiment),
+    )
+
+
+def _attack(request, source, data, shard, place):
+    """Run one attack, or a shard of it."""
     from empir.evaluation.single import evaluate
 
     if request.draw:
         from empir.report import pairs  # noqa: F401 - if it cannot be imported, nothing is attacked
-    from empir.models.member import load_member, member_from_arrays
-    from empir.runtime import tf
-
-    network, options, engine = request.network, request.options, request.engine
-    operations = attacks.row(request.attack).operations
-    with tf.Graph().as_default(), runtime.session(operations=operations) as session:
-        tf.set_random_seed(request.setting.seed)
-        members = []
-        for number, (spec, bits) in enumerate(zip(request.members, request.precisions), 1):
-            if arrays is None:
-                name = f"model{number}"
-                member = load_member(network, bits, spec.path, session, name, engine, **options)
-            else:
-                member = member_from_arrays(
-                    network, bits, arrays, session, spec.path, engine, **options
-                )
-            members.append(member)
-        job = _job(request, members, data)
+    with source.open(data, attacks.row(request.attack).operations) as networks:
+        job = _job(request, networks.ensemble, data)
         was_finished = request.out and os.path.exists(os.path.join(request.out, "result.json"))
-        result = evaluate(job, session, request.out, request.resume, request.progress, shard)
+        how = request.out, request.resume, request.progress
+        result = evaluate(job, networks.session, *how, shard, place)
         if result is None:
             return
         if request.draw and not (was_finished and os.path.exists(_figure_path(request))):
@@ -167,14 +179,12 @@ def _attack(request, data, arrays, shard):
         report(result.record)
 
 
-def _job(request, members, data):
+def _job(request, ensemble, data):
     from empir.evaluation.single import Job
-    from empir.models.ensemble import Ensemble
 
-    protocol, batch_size = request.protocol, request.batch_size(len(data.labels))
-    setting = request.setting
+    setting, batch_size = request.setting, request.batch_size(len(data.labels))
     return Job(
-        ensemble=Ensemble(members, protocol.combine, protocol.attack_target, request.temperature),
+        ensemble=ensemble,
         attack=request.attack,
         parameters=default_parameters(setting, request.attack, batch_size, data.clip_range),
         data=data,
@@ -184,31 +194,20 @@ def _job(request, members, data):
         true_labels=request.true_labels,
         save_adversarial=request.save_adversarial,
         architecture=setting.architecture,
-        protocol=protocol.name,
-        options=request.recorded_options,
+        protocol=request.protocol.name,
+        options=dict(request.recorded_options, **shared_flags.recorded_runtime()),
         show=request.draw,
         shares=runtime.share_count(),
     )
 
 
-def _attack_adaptively(request, data, arrays):
+def _attack_adaptively(request, source, data, place):
     """Run the suite of `empir robustness` on the members of the flags: --protocol=adaptive."""
-    from empir.evaluation import graph, subjects, suite
+    from empir.evaluation import graph, suite
     from empir.evaluation.threat import Threat
     from empir.report import robustness
 
     setting = request.setting
-    source = subjects.Source(
-        architecture=setting.architecture,
-        members=request.members,
-        outside=subjects.independent(setting),
-        combine=request.protocol.combine,
-        temperature=request.temperature,
-        options=request.options,
-        arrays=arrays,
-        engine=request.engine,
-        seed=setting.seed,
-    )
     asked = graph.Setting(
         open=lambda: source.open(data),
         data=data,
@@ -216,12 +215,12 @@ def _attack_adaptively(request, data, arrays):
         seed=setting.seed,
         batch_size=request.batch_size(len(data.labels)),
         architecture=setting.architecture,
-        options=request.recorded_options,
+        options=dict(request.recorded_options, **shared_flags.recorded_runtime()),
         shares=runtime.share_count(),
     )
     with contextlib.ExitStack() as stack:
         out = request.out or stack.enter_context(runs.temporary_folder())
-        result = suite.run(asked, out, progress=request.progress)
+        result = suite.run(asked, out, progress=request.progress, place=place)
         if request.out:
             robustness.write(result, data, out)
             log.info("%s holds the report", os.path.join(out, "report.html"))
@@ -244,26 +243,9 @@ def _draw(request, job, result):
     if not arrays:
         with chunks.opened(os.path.join(request.out, "examples.npz")) as kept:
             arrays = dict(kept)
-    if "shown" not in arrays:
-        return
-    rows = np.flatnonzero(job.is_shown(np.arange(job.num_examples)))
-    images, place = np.unique(arrays["index"][rows], return_inverse=True)
-    shown = pairs.Pairs(
-        title=f"{request.attack.upper()} on {request.experiment.title}",
-        targeted=request.targeted,
-        clip_range=job.data.clip_range,
-        channels=job.data.channels,
-        clean=job.data.images[images][place],
-        adversarial=arrays["shown"],
-        image=arrays["index"][rows],
-        label=arrays["label"][rows],
-        clean_decision=arrays[f"clean_{job.ensemble.combine}"][rows],
-        decision=arrays[f"adversarial_{job.ensemble.combine}"][rows],
-        target=arrays["target"][rows] if job.has_targets else None,
-        l2=arrays["l2"][rows],
-        linf=arrays["linf"][rows],
-    )
-    pairs.save(shown, _figure_path(request))
+    if "shown" in arrays:
+        title = f"{request.attack.upper()} on {request.experiment.title}"
+        pairs.save(pairs.of(job, arrays, title), _figure_path(request))
 
 
 def _show_figure(request):

@@ -71,6 +71,7 @@ def _define_networks(experiment):
     text = "The width of a network that is trained. A network that is loaded has the width of its "
     define_count("nb_filters", experiment.nb_filters, text + "checkpoint.", MOST_FILTERS)
     shared_flags.define_kinds()
+    shared_flags.define_runtime()
 
 
 def _define_training(experiment):
@@ -96,7 +97,8 @@ def _define_training(experiment):
 def _define_attack(experiment):
     names = ", ".join(attacks.TABLE)
     flags.DEFINE_string("attack", "cw", f"The attack: {names}, or the original's 0..4.")
-    cluster_flags.define()
+    cluster_flags.define_shard()
+    cluster_flags.define_scheduler()
     text = "The number of test images to attack; --subset says which."
     define_count("nb_samples", experiment.nb_samples, text)
     shared_flags.define_subset(subsets.FIRST)

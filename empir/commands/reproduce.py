@@ -10,17 +10,17 @@ is printed at the end.
 
 import logging
 import os
+from typing import Callable
 
 from absl import flags
 
 from empir import published, runtime
 from empir.commands import cluster_flags, shared_flags
 from empir.commands.shared_flags import define_count
-from empir.data import subsets
+from empir.data import Dataset, subsets
 from empir.errors import EmpirError
 from empir.experiments import PROTOCOLS, TABLE_ATTACKS, Experiment, default_parameters, experiment
 from empir.models import checkpoints
-from empir.nn import architecture
 from empir.records import runs
 from empir.report import tables
 from empir.report.results import ROWS
@@ -46,7 +46,8 @@ def setup():
     text = "The number of test images to attack; --subset says which. By default all are attacked."
     define_count("nb_samples", None, text)
     shared_flags.define_subset(subsets.FIRST)
-    cluster_flags.define()
+    cluster_flags.define_shard()
+    cluster_flags.define_scheduler()
     text = "The number of these that CW, BIM and PGD attack. By default it is the same number."
     define_count("slow_samples", None, text)
     return run
@@ -63,7 +64,8 @@ def run(_):
     runs.check_writable(out)
     shard = cluster_flags.shard()
     folder = _members(chosen)
-    runtime.configure(FLAGS.num_threads, images=chosen.attack_batch or chosen.batch_size)
+    images = chosen.attack_batch or chosen.batch_size
+    runtime.configure(cluster_flags.threads(), images)
     data = shared_flags.load_data(chosen, "test", FLAGS.sample)
     count = len(data.labels) if FLAGS.nb_samples is None else FLAGS.nb_samples
     fast = shared_flags.take(data, count, subsets.FIRST)
@@ -72,8 +74,15 @@ def run(_):
     slow = fast
     if FLAGS.slow_samples is not None:
         slow = shared_flags.take(data, FLAGS.slow_samples, subsets.FIRST)
-    with runs.lock(out):
-        reproduce(chosen, folder, fast, slow, out, FLAGS.progress, shard)
+    load = shared_flags.loader(chosen, "test", FLAGS.sample)
+    with runs.lock(out), cluster_flags.cluster() as cluster:
+
+        def place_of(source, data):
+            return cluster(source, data, load, images)
+
+        reproduce(
+            chosen, folder, fast, slow, out, progress=FLAGS.progress, shard=shard, place_of=place_of
+        )
     if shard is None:
         print(tables.terminal(out, chosen))
 
@@ -94,7 +103,17 @@ def _members(chosen):
     return folder
 
 
-def reproduce(chosen: Experiment, folder: str, fast, slow, out: str, progress: bool, shard=None):
+def reproduce(
+    chosen: Experiment,
+    folder: str,
+    fast: Dataset,
+    slow: Dataset,
+    out: str,
+    *,
+    place_of: Callable,
+    progress: bool = True,
+    shard=None,
+):
     """Evaluate every row and attack into folders below `out`, resuming what is there.
 
     Args:
@@ -102,27 +121,23 @@ def reproduce(chosen: Experiment, folder: str, fast, slow, out: str, progress: b
       folder: holds the members' checkpoints.
       fast, slow: `Dataset`s for the one-step attack and for the others.
       out: folder of the records.
+      place_of: `place_of(source, data)` gives where the chunks of an evaluation are computed.
       progress: show progress bars.
       shard: compute only this `shards.Shard` of each; None: everything.
     """
     from empir.evaluation.single import evaluate
-    from empir.models.member import load_member
-    from empir.runtime import tf
 
-    network = architecture(chosen.architecture)
     steps = [(row, attack) for row in ROWS for attack in TABLE_ATTACKS]
     for number, (row, attack) in enumerate(steps, 1):
         data = fast if attack in FAST_ATTACKS else slow
         wanted = chosen.members[-1:] if row.model == "baseline" else chosen.members
+        source = _source(chosen, row, folder, wanted)
         # A graph of its own: TensorFlow optimizes all of a graph anew for each addition to it.
-        with tf.Graph().as_default(), runtime.session(operations=1) as session:
-            members = [
-                load_member(network, precision, os.path.join(folder, name), session, name)
-                for name, precision in wanted
-            ]
-            job = _job(chosen, row, attack, members, data)
+        with source.open(data) as networks:
+            job = _job(chosen, row, attack, networks.ensemble, data)
             own = os.path.join(out, row.folder, attack)
-            result = evaluate(job, session, own, True, progress, shard)
+            place = place_of(source, data)
+            result = evaluate(job, networks.session, own, True, progress, shard, place)
         if result is None:
             continue
         record = result.record
@@ -139,13 +154,28 @@ def reproduce(chosen: Experiment, folder: str, fast, slow, out: str, progress: b
         )
 
 
-def _job(chosen, row, attack, members, data):
+def _source(chosen, row, folder, wanted):
+    from empir.evaluation.subjects import Source
+
+    combine, target = PROTOCOLS[row.protocol]
+    return Source(
+        architecture=chosen.architecture,
+        members=tuple(
+            checkpoints.MemberSpec(precision, os.path.join(folder, name))
+            for name, precision in wanted
+        ),
+        combine=combine,
+        attack_target=target,
+        seed=chosen.seed,
+    )
+
+
+def _job(chosen, row, attack, ensemble, data):
     from empir.evaluation.single import Job
-    from empir.models.ensemble import Ensemble
 
     batch_size = min(chosen.attack_batch or chosen.batch_size, len(data.labels))
     return Job(
-        ensemble=Ensemble(members, *PROTOCOLS[row.protocol]),
+        ensemble=ensemble,
         attack=attack,
         parameters=default_parameters(chosen, attack, batch_size),
         data=data,

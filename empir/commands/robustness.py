@@ -14,7 +14,7 @@ import os
 from absl import flags
 
 from empir import runtime
-from empir.commands import attack_flags, shared_flags
+from empir.commands import attack_flags, cluster_flags, shared_flags
 from empir.commands.shared_flags import define_count, define_number, define_seed
 from empir.data import subsets
 from empir.errors import EmpirError
@@ -57,6 +57,7 @@ def setup():
         MOST_FILTERS,
     )
     shared_flags.define_kinds()
+    shared_flags.define_runtime()
     text = "The radius, e.g. 0.1 or 8/255. By default it is the paper's for the norm linf."
     define_number("eps", None, text, zero=False)
     flags.DEFINE_string("norm", "linf", "The norm of the radius: linf or l2.")
@@ -69,6 +70,7 @@ def setup():
     define_count("nb_iter", 100, text)
     text = "The number of its random starts on these images."
     define_count("restarts", 5, text, MOST_RESTARTS)
+    cluster_flags.define_scheduler()
     flags.DEFINE_bool("analyses", True, "Measure curves and run checks, too.")
     flags.DEFINE_string("out", None, "The folder of the records and the report. It has no default.")
     return run
@@ -104,13 +106,15 @@ def run(_):
         options=options,
         seed=FLAGS.seed,
         trust=FLAGS.trust,
+        prepare=shared_flags.prepared(chosen),
     )
     # What draws at random would depend on which share is first.
     draws = FLAGS.stocRound or architecture(chosen.architecture).draws
-    whole = draws or any(keras_file.read(path).draws for path in models)
-    images = 1 if whole else min(FLAGS.batch_size, FLAGS.nb_samples)
-    runtime.configure(FLAGS.num_threads, images)
-    data = shared_flags.load_data(chosen, "test", FLAGS.sample, any_shape=bool(models))
+    draws = draws or any(keras_file.read(path).draws for path in models)
+    images = 1 if draws else min(FLAGS.batch_size, FLAGS.nb_samples)
+    runtime.configure(cluster_flags.threads(), images)
+    asked = (chosen, "test", FLAGS.sample, bool(models))
+    data, load = shared_flags.load_data(*asked), shared_flags.loader(*asked)
     data = shared_flags.take(data, FLAGS.nb_samples, _subset_of_run(FLAGS.out))
 
     from empir.evaluation import graph, suite, suites
@@ -123,16 +127,18 @@ def run(_):
         seed=FLAGS.seed,
         batch_size=min(FLAGS.batch_size, len(data.labels)),
         architecture="Keras" if models else chosen.architecture,
-        options=source.options,
+        options=dict(source.options, **shared_flags.recorded_runtime()),
         shares=runtime.share_count(),
     )
-    result = suite.run(
-        setting,
-        FLAGS.out,
-        progress=FLAGS.progress,
-        analyses=FLAGS.analyses,
-        effort=suites.Effort(FLAGS.nb_iter, FLAGS.restarts),
-    )
+    with cluster_flags.cluster({cluster_flags.DRAWS: draws}) as cluster:
+        result = suite.run(
+            setting,
+            FLAGS.out,
+            progress=FLAGS.progress,
+            analyses=FLAGS.analyses,
+            effort=suites.Effort(FLAGS.nb_iter, FLAGS.restarts),
+            place=cluster(source, data, load, images),
+        )
     report.write(result, data, FLAGS.out)
     print(report.terminal(result.record))
 
@@ -160,6 +166,8 @@ def _options(models):
     for name in ("members", "nb_filters", "stocRound", "rand", "network"):
         if models and FLAGS[name].value:
             raise EmpirError(f"--{name} and --checkpoint exclude each other")
+    if models and FLAGS.runtime != "tensorflow":
+        raise EmpirError(f"--runtime={FLAGS.runtime} and --checkpoint exclude each other")
     if FLAGS.trust and not models:
         raise EmpirError("--trust is about the files of --checkpoint, which is not given")
     return options

@@ -121,7 +121,9 @@ class AttackGraph:
         self._index = tf.placeholder(tf.int64, [None], "index")
         self._starts = tf.placeholder(tf.float32, self._images.shape, "starts")
         self._search = self._eps = self._clean = None
-        if clean or spec is not None and attacks.row(spec.attack).decision_only:
+        self._runtime = networks.ensemble.runtime
+        seen = clean or spec is not None and attacks.row(spec.attack).decision_only
+        if seen and self._runtime is None:
             self._clean = in_shares(self._outputs, self._images, shares=setting.shares)
         if spec is not None:
             self._add_attack()
@@ -133,17 +135,22 @@ class AttackGraph:
         if row.decision_only:
             self._search = row.load()(self._decide, self._classes, **parameters).search
             return
-        model = networks.ensemble.target(spec.attack)
+        ensemble = networks.ensemble
+        if row.gradient_free:
+            ensemble = ensemble.without_gradient()
+        model = ensemble.target(spec.attack)
         if spec.view is not None:
-            model = AttackedEnsemble(networks.ensemble, spec.view, networks.outside)
+            model = AttackedEnsemble(ensemble, spec.view, networks.outside)
         feeds = self._feeds(row)
         if setting.threat is not None and row.is_fed("eps"):
             self._eps = feeds["eps"] = tf.placeholder(tf.float32, [], "eps")
         attack = attacks.create(spec.attack, model, networks.session, setting.shares)
         adversarial = attack.generate(self._images, **dict(parameters, **feeds))
         adversarial.set_shape(self._images.shape)
-        outputs = in_shares(self._outputs, adversarial, shares=setting.shares)
-        self._attacked = dict(outputs, adversarial=adversarial)
+        self._attacked = {"adversarial": adversarial}
+        if self._runtime is None:
+            outputs = in_shares(self._outputs, adversarial, shares=setting.shares)
+            self._attacked.update(outputs)
 
     def _feeds(self, row):
         """Tensors for those of labels, targets and index that the attack takes."""
@@ -188,6 +195,8 @@ class AttackGraph:
           decision under the ensemble's rule and under each of `DECISION_RULES`, int64 [n]; members,
           int64 [n, members]; logits, float32 [n, members, classes].
         """
+        if self._runtime is not None:
+            return self._decided(self._runtime(images))
         return self._decided(self._networks.session.run(self._clean, {self._images: images}))
 
     def attack(
@@ -226,7 +235,10 @@ class AttackGraph:
             feed[self._eps] = eps
         if starts is not None:
             feed[self._starts] = starts
-        found = self._decided(self._networks.session.run(self._attacked, feed))
+        found = self._networks.session.run(self._attacked, feed)
+        if self._runtime is not None:
+            found.update(self._runtime(found["adversarial"]))
+        found = self._decided(found)
         return dict(found, **distances(images, found["adversarial"]))
 
     def _decided(self, found):

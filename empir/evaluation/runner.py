@@ -1,20 +1,25 @@
 """Runs attacks on chunks of images: restarts, targets, judging, and the finished chunks."""
 
+import functools
 import logging
-import time
-from typing import Callable, Optional, Sequence
+from typing import Callable, List, Optional, Sequence
 
 import numpy as np
 
 from empir import attacks
+from empir.errors import EmpirError
 from empir.evaluation.graph import AttackGraph, Setting
 from empir.evaluation.metrics import refuse, require_valid
+from empir.evaluation.places import ChunkError, Each
 from empir.evaluation.specs import DECIDED, DRAWN, EVERY, LIKELY, AttackSpec
 from empir.models.ensemble import DECISION_RULES
 from empir.records.chunks import ChunkStore
 from empir.runtime import progress_bar
 
 log = logging.getLogger(__name__)
+
+#: Names of what is known of clean images.
+CLEAN = ("decision", "members", *DECISION_RULES, "ranking")
 
 
 def examples_per_image(spec: AttackSpec, num_classes: int) -> int:
@@ -125,15 +130,27 @@ def clean_outputs(graph: AttackGraph, setting: Setting) -> dict:
     Raises:
       EmpirError: for logits that are not finite.
     """
-    data, parts = setting.data, []
-    for start in range(0, len(data.labels), setting.batch_size):
-        rows = np.arange(start, min(start + setting.batch_size, len(data.labels)))
-        found = graph.clean(data.images[rows])
-        require_valid("the ensemble", rows, data.clip_range, clean=found["logits"])
-        ranking = rank_wrong_classes(found["logits"], data.labels[rows])
-        part = {name: found[name] for name in ("decision", "members", *DECISION_RULES)}
-        parts.append(dict(part, ranking=ranking))
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    return joined([clean_chunk(graph, setting, rows) for rows in chunks_of(setting)])
+
+
+def joined(parts: Sequence[dict]) -> dict:
+    """The parts of `clean_chunk`, in order, as `clean_outputs` gives them."""
+    return {name: np.concatenate([part[name] for part in parts]) for name in CLEAN}
+
+
+def chunks_of(setting: Setting) -> List[np.ndarray]:
+    """The images of a setting in chunks, int64 [n] each."""
+    count, size = len(setting.data.labels), setting.batch_size
+    return [np.arange(start, min(start + size, count)) for start in range(0, count, size)]
+
+
+def clean_chunk(graph: AttackGraph, setting: Setting, rows: np.ndarray) -> dict:
+    """What `clean_outputs` gives, of some images."""
+    data = setting.data
+    found = graph.clean(data.images[rows])
+    require_valid("the ensemble", rows, data.clip_range, clean=found["logits"])
+    part = {name: found[name] for name in CLEAN[:-1]}
+    return dict(part, ranking=rank_wrong_classes(found["logits"], data.labels[rows]))
 
 
 def starting_images(setting: Setting, rows: np.ndarray, decisions: np.ndarray) -> np.ndarray:
@@ -167,7 +184,8 @@ def fill(
     store: ChunkStore,
     chunks: Sequence[np.ndarray],
     keys: Sequence[str],
-    compute: Callable,
+    each: Each,
+    call: Callable = lambda rows: (rows,),
     first: int = 0,
     **bar,
 ):
@@ -177,9 +195,13 @@ def fill(
       store: keeps the chunks; the index of a chunk is the number of rows before it.
       chunks: the rows of each chunk, int64 [n] each.
       keys: names of the arrays that a chunk must have.
-      compute: `compute(rows)` -> arrays of a chunk, to which "seconds" is added if it is missing.
+      each: computes chunks, see `places.Place.computing`; "seconds" is among a chunk's arrays.
+      call: `call(rows)` -> the arguments with which a chunk is computed.
       first: number of rows before the first of these chunks.
-      **bar: title, and show, of the progress bar.
+      **bar: title, show, and the place whose status is shown, of the progress bar.
+
+    Raises:
+      EmpirError: for a chunk that cannot be computed.
     """
     starts = [first + start for start in chunk_starts(chunks)]
     todo = [
@@ -193,12 +215,16 @@ def fill(
         log.info("resuming: %d of %d examples are done", done, total)
     with progress_bar(total, bar["title"], "image", bar["show"]) as shown:
         shown.update(done)
-        for start, rows in todo:
-            began = time.perf_counter()
-            arrays = compute(rows)
-            arrays.setdefault("seconds", np.array([time.perf_counter() - began]))
-            store.add(start, len(rows), arrays)
-            shown.update(len(rows))
+        calls = [functools.partial(call, rows) for _, rows in todo]
+        try:
+            for number, arrays in each(calls):
+                start, rows = todo[number]
+                store.add(start, len(rows), arrays)
+                shown.set_postfix_str(bar["place"].status, refresh=False)
+                shown.update(len(rows))
+        except ChunkError as error:
+            rows = todo[error.number][1]
+            raise EmpirError(f"{bar['title']}: examples {rows[0]} to {rows[-1]} {error.reason}")
 
 
 def chunk_starts(chunks: Sequence[np.ndarray]) -> list:

@@ -3,13 +3,13 @@
 Memory does not grow with the number of images, but for the results per example.
 """
 
-import contextlib
 import datetime
+import functools
 import json
 import logging
 import os
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Dict, List, Optional, Sequence
 
 import numpy as np
@@ -17,11 +17,12 @@ import numpy as np
 from empir import attacks, runtime
 from empir.data import Dataset
 from empir.errors import ResumeError
-from empir.evaluation import finished, per_image, runner, shards
-from empir.evaluation.graph import AttackGraph, Networks, Setting
-from empir.evaluation.metrics import SCORED_RULES, label_ranks, measure, require_valid
+from empir.evaluation import attackers, finished, per_image, places, runner, shards
+from empir.evaluation.attackers import DECIDERS
+from empir.evaluation.graph import Networks
+from empir.evaluation.metrics import SCORED_RULES, measure
 from empir.evaluation.specs import DECIDED, DRAWN, EVERY, NONE, TRUE, AttackSpec
-from empir.models.ensemble import DECISION_RULES, Ensemble
+from empir.models.ensemble import Ensemble
 from empir.models.model import describe_members
 from empir.records import chunks, runs
 
@@ -34,9 +35,6 @@ TOP5_CLASSES = 100
 
 #: Adversarial images of so many images, and of so many targets of each, are kept as examples.
 SHOWN_IMAGES, SHOWN_TARGETS = 10, 9
-
-#: What decides on an image: the ensemble under each of its rules, and the members.
-_DECIDED = DECISION_RULES + ("members",)
 
 
 @dataclass(frozen=True)
@@ -125,7 +123,7 @@ class Job:
         """Names of the arrays of examples.npz, in order."""
         names = ("clean", "adversarial")
         columns = ["index", "label"]
-        columns += [f"{name}_{rule}" for name in names for rule in _DECIDED]
+        columns += [f"{name}_{rule}" for name in names for rule in DECIDERS]
         if self.has_top5:
             columns += [f"{name}_rank_{rule}" for name in names for rule in SCORED_RULES]
         columns += ["l2", "linf", "changed"]
@@ -163,67 +161,6 @@ class Job:
         }
 
 
-class _Attacker:
-    """Computes the arrays of a job's chunks in one graph."""
-
-    def __init__(self, job: Job, session):
-        began = time.perf_counter()
-        self._job, self._spec = job, job.spec
-        networks = Networks(session, job.ensemble)
-        self._setting = Setting(
-            open=lambda: contextlib.nullcontext(networks),
-            data=job.data,
-            threat=None,
-            seed=job.seed,
-            batch_size=job.batch_size,
-            judging_samples=1,
-            shares=job.shares,
-        )
-        self._graph = AttackGraph(self._setting, networks, self._spec)
-        self._decisions = None
-        self.build_seconds = time.perf_counter() - began
-
-    def __call__(self, rows) -> dict:
-        """Arrays of `Job.columns` of some examples, and "seconds" [1, 2]: clean pass, attack."""
-        job = self._job
-        image_rows = rows // job.per_image
-        images, labels = job.data.images[image_rows], job.data.labels[image_rows]
-        began = time.perf_counter()
-        clean = self._graph.clean(images)
-        cleaned = time.perf_counter()
-        require_valid(job.attack, rows, job.data.clip_range, clean=clean["logits"])
-        given = self._with_starts(clean, image_rows)
-        found = runner.attack_examples(self._graph, self._setting, self._spec, rows, given)
-        attacked = time.perf_counter()
-        arrays = {name: found[name] for name in ("l2", "linf", "changed")}
-        arrays.update(label=labels, index=image_rows.astype(np.int64))
-        arrays["seconds"] = np.array([(cleaned - began, attacked - cleaned)])
-        for name, outputs in (("clean", clean), ("adversarial", found)):
-            for rule in _DECIDED:
-                arrays[f"{name}_{rule}"] = outputs[rule].astype(np.int16)
-            if job.has_top5:
-                ranked = label_ranks(outputs["logits"], labels, job.ensemble.temperature)
-                arrays.update({f"{name}_rank_{rule}": ranks for rule, ranks in ranked.items()})
-        if job.has_targets:
-            arrays["target"] = found["target"].astype(np.int64)
-        if job.save_adversarial:
-            arrays["adversarial"] = found["adversarial"]
-            arrays["adversarial_logits"] = found["logits"]
-            arrays["clean_logits"] = clean["logits"]
-        if job.show:
-            arrays["shown"] = found["adversarial"][job.is_shown(rows)]
-        return arrays
-
-    def _with_starts(self, clean, image_rows):
-        """What an attack that sees decisions only starts from, beside the clean outputs."""
-        if not attacks.row(self._spec.attack).decision_only:
-            return clean
-        if self._decisions is None:
-            self._decisions = runner.clean_outputs(self._graph, self._setting)["decision"]
-        starts = runner.starting_images(self._setting, image_rows, self._decisions)
-        return dict(clean, starts=starts)
-
-
 @dataclass(frozen=True)
 class Result:
     """The record of an attack, and its arrays per example.
@@ -244,6 +181,7 @@ def evaluate(
     resume: bool = False,
     progress: bool = True,
     shard: Optional[shards.Shard] = None,
+    place: places.Place = places.Here(),
 ) -> Optional[Result]:
     """Run an attack and return its record.
 
@@ -256,6 +194,7 @@ def evaluate(
       resume: continue an unfinished run in `out`, or return the record of a finished one.
       progress: show a progress bar.
       shard: compute only this part, into `out`, for `shards.merge`; there is no result then.
+      place: where chunks are computed.
 
     Raises:
       ResumeError: if `out` holds another run, or this one and `resume` is False, or a finished one
@@ -265,11 +204,11 @@ def evaluate(
     """
     head = json.loads(json.dumps(job.describe()))
     if out is None:
-        return _evaluate(job, session, head, None, resume, progress)
+        return _evaluate(job, session, head, None, resume, progress, place)
     runs.check_writable(out)
     if shard is not None:
         with runs.lock(out):
-            return _evaluate_part(job, session, head, out, resume, progress, shard)
+            return _evaluate_part(job, session, head, out, resume, progress, place, shard)
     asked = out, head, job.columns(), resume
     record = finished.evaluation_record(*asked)
     left = [os.path.lexists(os.path.join(out, name)) for name in (runs.PARTIAL, runs.LOCK)]
@@ -278,29 +217,40 @@ def evaluate(
     with runs.lock(out):
         record = finished.evaluation_record(*asked)  # another process may have finished it
         if record is None:
-            return _evaluate(job, session, head, out, resume, progress)
+            return _evaluate(job, session, head, out, resume, progress, place)
         chunks.ChunkStore(os.path.join(out, runs.PARTIAL)).remove()  # it was killed at the end
         return Result(record, {})
 
 
-def _evaluate(job, session, head, out, resume, progress):
+def _evaluate(job, session, head, out, resume, progress, place):
     """Run an attack, or the part of it that is not finished."""
     began, started = time.perf_counter(), _now()
-    attacker = _Attacker(job, session)  # first, because it checks the attack's parameters
+    attacker = attackers.JobAttacker(
+        job, session
+    )  # first, because it checks the attack's parameters
     partial = None if out is None else os.path.join(out, runs.PARTIAL)
     store = chunks.ChunkStore(partial, runs.digest(head), runtime.parallelism())
     if out is not None:
         runs.claim(partial, head, resume, "evaluation")
     parts = job.chunks()
     starts = runner.chunk_starts(parts)
-    runner.fill(store, parts, job.columns(), attacker, title=_title(job), show=progress)
+    bar = dict(title=_title(job), show=progress, place=place)
+    runner.fill(store, parts, job.columns(), _computing(attacker, job, place), **bar)
     record = dict(head, **measure(head, job.columns(), store, starts))
     record.update(_how_made(attacker, began, started, record["seconds"]))
+    record.update(places.describe(places.workers(store, starts), record["seconds"]["total"]))
     if out is None:
         return Result(record, {name: store.column(name, starts) for name in job.columns()})
     _write(out, record, job.columns(), store, starts, job.numbers)
     store.remove()
     return Result(record, {})
+
+
+def _computing(attacker, job, place):
+    sent = replace(job, ensemble=None, data=None)
+    networks = Networks(None, job.ensemble)
+    remote = functools.partial(attackers.of_job, sent, attackers.digests(networks))
+    return place.computing(attacker, remote)
 
 
 def _now():
@@ -330,27 +280,30 @@ def _write(out, record, columns, store, starts, numbers):
     examples = store.write_npz(os.path.join(out, finished.EXAMPLES), columns, starts)
     record["examples_sha256"] = examples
     if numbers is not None:
-        names = [f"{name}_{kind}" for name in ("clean", "adversarial") for kind in _DECIDED]
+        names = [f"{name}_{kind}" for name in ("clean", "adversarial") for kind in DECIDERS]
         arrays = {name: store.column(name, starts) for name in ("label", *names, "l2", "linf")}
         found = per_image.of_attack(record["attack"]["name"], record["combine"], numbers, arrays)
         per_image.write(os.path.join(out, per_image.NAME), found)
     runs.write_json(os.path.join(out, finished.RESULT), record)
 
 
-def _evaluate_part(job, session, head, out, resume, progress, shard):
+def _evaluate_part(job, session, head, out, resume, progress, place, shard):
     """Compute the chunks of a shard that are not finished, and say what they are a part of."""
     began, started = time.perf_counter(), _now()
     parts, columns = job.chunks(), job.columns()
     own = shard.range_of(len(parts))
     if os.path.lexists(os.path.join(out, finished.RESULT)):
         raise ResumeError(f"{out} holds a whole evaluation: use another --out for a shard of one")
-    attacker = _Attacker(job, session)  # first, because it checks the attack's parameters
+    attacker = attackers.JobAttacker(
+        job, session
+    )  # first, because it checks the attack's parameters
     partial = os.path.join(out, runs.PARTIAL)
     runs.claim(partial, shards.describe(head, shard), resume, "evaluation")
     store = chunks.ChunkStore(partial, runs.digest(head), runtime.parallelism())
     starts, mine = runner.chunk_starts(parts), [parts[number] for number in own]
-    bar = dict(title=f"{_title(job)}, shard {shard}", show=progress)
-    runner.fill(store, mine, columns, attacker, first=starts[own[0]], **bar)
+    bar = dict(title=f"{_title(job)}, shard {shard}", show=progress, place=place)
+    each = _computing(attacker, job, place)
+    runner.fill(store, mine, columns, each, first=starts[own[0]], **bar)
     shards.write(
         out,
         head,

@@ -9,6 +9,7 @@ from typing import Optional, Sequence
 import numpy as np
 
 from empir.errors import ResumeError
+from empir.evaluation import places
 from empir.evaluation.finished import EXAMPLES, RESULT
 from empir.evaluation.specs import AttackSpec
 from empir.records import chunks, runs
@@ -19,6 +20,8 @@ log = logging.getLogger(__name__)
 COLUMNS = ("row", "rounds", "success", "decision", "members", "l2", "linf", "adversarial")
 #: Key of an attack's result.json: what tells whose it is. It is no part of the evaluation's record.
 STATE = "state"
+#: Key of the state: who computed it, see `places.workers`.
+WORKERS = "workers"
 
 
 class Storage:
@@ -60,8 +63,16 @@ class Storage:
         folder = self.folder(spec.name)
         examples = store.write_npz(os.path.join(folder, EXAMPLES), COLUMNS, starts)
         state = dict(run=self._digest(spec, seen), examples=examples, how=self._how)
+        workers = places.workers(store, starts)
+        if workers:
+            state[WORKERS] = workers
         runs.write_json(os.path.join(folder, RESULT), dict(row, **{STATE: state}))
         store.remove()
+
+    def workers(self, name: str) -> list:
+        """Who computed an attack that was run, see `places.workers`."""
+        path = os.path.join(self.folder(name), RESULT)
+        return (runs.read_json(path).get(STATE) or {}).get(WORKERS, [])
 
     def row(self, spec: AttackSpec, seen: np.ndarray) -> Optional[dict]:
         """A finished attack's row of the evaluation's record; None if it is not finished.

@@ -3,7 +3,7 @@
 import contextlib
 import os
 from dataclasses import dataclass, field
-from typing import Optional, Sequence, Tuple
+from typing import Any, Callable, Optional, Sequence, Tuple
 
 from empir import published, runtime
 from empir.data import Dataset
@@ -27,13 +27,15 @@ class Source:
       models: files of Keras models.
       trust: whether these may hold code, see `keras_member.load_keras`.
       outside: `MemberSpec`s of networks that attacks are transferred from.
-      combine: decision rule.
+      combine, attack_target: decision rule, and what attacks differentiate by default.
       temperature: see `ensemble.Ensemble`.
       options: arguments of the members' builder that differ from its defaults; without
         `nb_filters` each member has the width of its checkpoint, as the networks outside have.
       arrays: weights of a single member that no file holds, under their released names.
       engine: see `loading.load_member`.
       seed: of networks that draw at random.
+      prepare: called with each ensemble and its session before anything is computed, to attach
+        another runtime, see `Ensemble.runtime`; can be pickled. None changes nothing.
     """
 
     architecture: str
@@ -41,16 +43,22 @@ class Source:
     models: Sequence[str] = ()
     outside: Sequence[MemberSpec] = ()
     combine: str = "mean_logits"
+    attack_target: str = "decision"
     temperature: float = 1.0
     options: dict = field(default_factory=dict)
     arrays: Optional[dict] = None
     engine: Optional[bool] = None
     seed: int = runtime.DEFAULT_SEED
     trust: bool = False
+    prepare: Optional[Callable[[Any, Any], None]] = None
 
     @contextlib.contextmanager
-    def open(self, data: Dataset):
+    def open(self, data: Dataset, operations: int = 1):
         """`graph.Networks` in a graph and a session of its own, which are the default ones.
+
+        Args:
+          data: images that they are for.
+          operations: see `runtime.session`.
 
         Raises:
           CheckpointError: if a network cannot be loaded, or is for other images than `data`'s.
@@ -60,7 +68,7 @@ class Source:
         from empir.models.keras_member import load_keras
         from empir.runtime import tf
 
-        with tf.Graph().as_default(), runtime.session(operations=1) as session:
+        with tf.Graph().as_default(), runtime.session(operations=operations) as session:
             tf.set_random_seed(self.seed)
             members = [load_keras(path, data, self.trust) for path in self.models]
             members += [
@@ -71,7 +79,10 @@ class Source:
                 self._member(spec, session, "outside%d" % number, {})
                 for number, spec in enumerate(self.outside, 1)
             ]
-            ensemble = Ensemble(members, self.combine, temperature=self.temperature)
+            rule = self.combine, self.attack_target, self.temperature
+            ensemble = Ensemble(members, *rule)
+            if self.prepare is not None:
+                self.prepare(ensemble, session)
             yield Networks(session, ensemble, outside)
 
     def _member(self, spec, session, name, options):

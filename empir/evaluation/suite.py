@@ -7,16 +7,18 @@ before them has misclassified, which costs little.
 """
 
 import contextlib
+import functools
 import logging
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import List, Optional, Sequence, Tuple
 
 import numpy as np
 
 from empir import attacks, runtime
-from empir.evaluation import checks, curves, per_image, probes, runner, suites, time_left
+from empir.evaluation import checks, curves, per_image, places, probes, runner, suites, time_left
+from empir.evaluation.attackers import SuiteAttacker, digests, of_suite
 from empir.evaluation.graph import AttackGraph, Networks, Setting
 from empir.evaluation.scores import score
 from empir.evaluation.specs import AttackSpec
@@ -76,6 +78,8 @@ class Evaluation:
       ahead: attacks that are to come, for the time left.
       progress: show progress bars.
       run: `runs.digest` of what is attacked.
+      place: where chunks are computed.
+      sha256: of `attackers.digests`, for other processes that compute chunks.
 
     Attributes:
       setting, clean: as given.
@@ -93,6 +97,8 @@ class Evaluation:
         ahead: Sequence[AttackSpec] = (),
         progress: bool = True,
         run: str = "",
+        place: places.Place = places.Here(),
+        sha256: Sequence = (),
     ):
         self.setting, self.clean = setting, clean
         self.correct = clean["decision"] == setting.data.labels
@@ -103,22 +109,12 @@ class Evaluation:
         self._storage = Storage(out, run, runtime.parallelism())
         self._ahead = list(ahead)
         self._done: List[Tuple[AttackSpec, int, float]] = []
-        self._opened, self._graph, self._key = contextlib.ExitStack(), None, None
+        self._place, self._attacker = place, SuiteAttacker(setting)
+        self._each = _computing(setting, sha256, self._attacker, place)
 
     def close(self) -> None:
         """Close the graph of the last attack."""
-        self._opened.close()
-        self._graph = self._key = None
-
-    def _graph_of(self, spec):
-        """An attack's graph: the last one's, if it is the same, else one of its own."""
-        key = spec.graph_key()
-        if key != self._key:
-            self.close()
-            networks = self._opened.enter_context(self.setting.open())
-            self._graph = AttackGraph(self.setting, networks, spec, clean=False)
-            self._key = key
-        return self._graph
+        self._attacker.close()
 
     def run(self, spec: AttackSpec, images: Optional[np.ndarray] = None) -> dict:
         """Run an attack or take what is there; its arrays `COLUMNS` but the images.
@@ -175,11 +171,16 @@ class Evaluation:
         """The time that the attacks ahead take, in words; nothing where it is not known yet."""
         ahead = [(spec, len(self._images(spec))) for spec in self._ahead]
         seconds = time_left.seconds_left(self._done, ahead) if ahead else None
+        seconds = seconds and seconds / self._place.count
         return f"; about {max(1, np.ceil(round(seconds) / 60)):.0f} min left" if seconds else ""
 
     def arrays(self, name: str, keys: Sequence[str] = COLUMNS) -> dict:
         """Arrays of an attack that was run."""
         return self._storage.arrays(name, keys)
+
+    def workers(self) -> list:
+        """Who computed the chunks of all attacks so far, see `places.workers`."""
+        return places.combined([w for row in self.rows for w in self._storage.workers(row["name"])])
 
     def _run(self, spec, images):
         """Run an attack into its folder, or take what is there; its row of the record."""
@@ -188,16 +189,15 @@ class Evaluation:
             return row
         store, size = self._storage.store(spec, images), self.setting.batch_size
         led = spec.start and self.arrays(spec.start, ("row", "adversarial"))
-        # An attack on no images still leaves arrays, of no rows.
-        chunks = [images[start : start + size] for start in range(0, max(len(images), 1), size)]
-        runner.fill(
-            store,
-            chunks,
-            COLUMNS,
-            lambda rows: self._attack(spec, rows, led),
-            title=spec.name,
-            show=self._progress,
-        )
+        chunks = [images[start : start + size] for start in range(0, len(images), size)]
+        if chunks:
+            bar = dict(title=spec.name, show=self._progress, place=self._place)
+            given = functools.partial(self._given, spec, led)
+            call = lambda rows: (spec, rows, given(rows))  # noqa: E731
+            runner.fill(store, chunks, COLUMNS, self._each, call, **bar)
+        else:  # an attack on no images still leaves arrays, of no rows
+            chunks = [images]
+            store.add(0, 0, _NOTHING)
         starts = runner.chunk_starts(chunks)
         success = store.column("success", starts)
         row = dict(
@@ -210,23 +210,24 @@ class Evaluation:
         self._storage.keep(spec, images, store, starts, row)
         return row
 
-    def _attack(self, spec, rows, led):
-        """Arrays of a chunk, and how long it took; `led` is where the attack to start from led."""
-        if not len(rows):
-            found = {name: np.zeros(0, np.int64) for name in COLUMNS}
-            return dict(found, success=np.zeros(0, bool))
-        began = time.perf_counter()
+    def _given(self, spec, led, rows):
+        """What is known of a chunk; `led` is where the attack to start from led."""
         clean = {name: self.clean[name][rows] for name in ("decision", "ranking")}
         if attacks.row(spec.attack).decision_only:
-            decisions = self.clean["decision"]
-            clean["starts"] = runner.starting_images(self.setting, rows, decisions)
+            clean["decisions"] = self.clean["decision"]
         elif led:
             clean["starts"] = led["adversarial"][np.searchsorted(led["row"], rows)]
-        graph = self._graph_of(spec)
-        found = runner.attack_examples(graph, self.setting, spec, rows, clean)
-        found.update(row=rows, rounds=found["restarts"])
-        kept = {name: found[name] for name in COLUMNS}
-        return dict(kept, seconds=np.array([time.perf_counter() - began]))
+        return clean
+
+
+#: Arrays of a chunk of no images.
+_NOTHING = dict.fromkeys(COLUMNS, np.zeros(0, np.int64))
+_NOTHING.update(success=np.zeros(0, bool), seconds=np.zeros(1))
+
+
+def _computing(setting, sha256, attacker, place):
+    sent = replace(setting, open=None, data=None)
+    return place.computing(attacker, functools.partial(of_suite, sent, sha256))
 
 
 def run(
@@ -237,6 +238,7 @@ def run(
     progress: bool = True,
     analyses: bool = True,
     effort: suites.Effort = suites.Effort(),
+    place: places.Place = places.Here(),
 ) -> Result:
     """Run a suite into a folder, going on from what is there.
 
@@ -249,6 +251,7 @@ def run(
       progress: show progress bars.
       analyses: measure the curves and make the checks too; a finished run keeps its own.
       effort: of the adaptive suite.
+      place: where chunks are computed.
 
     Raises:
       ResumeError: if `out` holds another run, or a damaged part of this one, or another process
@@ -259,11 +262,13 @@ def run(
     runs.check_writable(out)
     with runs.lock(out):
         check_free(out)
-        return _run(setting, out, specs, progress=progress, analyses=analyses, effort=effort)
+        how = dict(progress=progress, analyses=analyses, effort=effort, place=place)
+        return _run(setting, out, specs, **how)
 
 
-def _run(setting, out, specs, *, progress, analyses, effort):
+def _run(setting, out, specs, *, progress, analyses, effort, place):
     """Run a suite into a folder that nothing else uses."""
+    began = time.perf_counter()
     missing = None  # the caller's own suite is not compared with the adaptive one
     with setting.open() as networks:
         if specs is None:
@@ -277,7 +282,8 @@ def _run(setting, out, specs, *, progress, analyses, effort):
         head = describe(setting, networks)
         runs.claim(out, dict(head, trials=[s.describe() for s in specs]), True, "evaluation")
         analyses = analyses or _has_analyses(out)
-        clean = runner.clean_outputs(AttackGraph(setting, networks), setting)
+        sha256 = digests(networks)
+        clean = _clean(AttackGraph(setting, networks), setting, sha256, place)
         probe = probes.probe(setting, networks) if analyses else None
     measured = {"left_out": [attack.describe() for attack in missing or ()]}
     measured.update(curves={}, verdicts=[])
@@ -286,7 +292,7 @@ def _run(setting, out, specs, *, progress, analyses, effort):
         compared = suites.controls(setting.bound, setting.largest_radius, own)
         measured_by = curves.specs_of(setting, effort, own)
     ahead = (*specs, *compared, *measured_by)
-    how = dict(ahead=ahead, progress=progress, run=runs.digest(head))
+    how = dict(ahead=ahead, progress=progress, run=runs.digest(head), place=place, sha256=sha256)
     with contextlib.closing(Evaluation(setting, out, clean, **how)) as evaluation:
         for spec in (*specs, *compared):
             evaluation.run_with_pilot(spec)
@@ -296,12 +302,23 @@ def _run(setting, out, specs, *, progress, analyses, effort):
             found = checks.judge(evidence)
             measured["verdicts"] = [check.describe() for check in found]
     record = _record(head, evaluation, measured)
+    record.update(places.describe(evaluation.workers(), time.perf_counter() - began))
     found = per_image.of_suite(evaluation, head["combine"])
     per_image.write(os.path.join(out, per_image.NAME), found)
     runs.write_json(os.path.join(out, "result.json"), record)
     return Result(
         record, clean, evaluation.first_success, evaluation.l2, out, correct=evaluation.correct
     )
+
+
+def _clean(graph, setting, sha256, place):
+    """What `runner.clean_outputs` gives, computed at a place."""
+    each = _computing(
+        setting, sha256, lambda _, rows, clean: runner.clean_chunk(graph, setting, rows), place
+    )
+    calls = [functools.partial(tuple, (None, rows, {})) for rows in runner.chunks_of(setting)]
+    parts = dict(each(calls))
+    return runner.joined([parts[number] for number in sorted(parts)])
 
 
 def _has_analyses(out):

@@ -5,7 +5,7 @@ an ensemble as plain data and arrays.
 """
 
 import importlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Callable, Tuple
 
 from empir.errors import EmpirError
@@ -46,6 +46,55 @@ FORMATS = {
     ),
     "pytorch": Format("empir.export.pytorch:write", "a network for PyTorch 2 and its weights"),
 }
+
+
+#: What computes decisions where no gradient is needed: the names of --runtime.
+RUNTIMES = ("tensorflow", "onnx")
+
+
+def require_onnx():
+    """Raise `EmpirError` if the packages are missing that write, check and compute ONNX files."""
+    for package in ("onnx", "onnxruntime"):
+        try:
+            importlib.import_module(package)
+        except ImportError:
+            raise EmpirError(
+                f"{package} is not installed: install the packages of requirements-onnx.txt, or "
+                "empir with the extra onnx"
+            )
+
+
+def check_runtime(name: str) -> str:
+    """Return the name of a runtime whose packages are installed.
+
+    Raises:
+      EmpirError: if there is none of that name, or its packages are missing.
+    """
+    if name not in RUNTIMES:
+        raise EmpirError(f"runtime={name!r}: choose from {', '.join(RUNTIMES)}")
+    if name == "onnx":
+        require_onnx()
+    return name
+
+
+def attach_onnx(ensemble, session, dataset: str, architecture: str):
+    """Let ONNX Runtime compute an ensemble's decisions and logits of images from now on.
+
+    Args:
+      ensemble: an `Ensemble` of networks of this package; its gradients stay TensorFlow's.
+      session: the session that holds its weights.
+      dataset: what it classifies.
+      architecture: name of the members' network.
+
+    Raises:
+      EmpirError: if ONNX Runtime is missing, or for a network that cannot be exported.
+    """
+    require_onnx()
+    from empir.experiments import experiment
+    from empir.export import onnx_runtime, source
+
+    chosen = replace(experiment(dataset), architecture=architecture)
+    ensemble.runtime = onnx_runtime.Outputs(source.read(ensemble, chosen, session))
 
 
 def write(source: "Source", name: str, folder: str, **options):

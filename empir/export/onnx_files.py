@@ -14,7 +14,7 @@ from typing import Dict, List, Sequence, Tuple
 
 import numpy as np
 
-from empir import runtime
+from empir import export, runtime
 from empir.errors import EmpirError
 from empir.export import onnx_graph, onnx_networks
 from empir.export.onnx_bytes import MOST_STEPS
@@ -38,15 +38,6 @@ ENSEMBLE_OUTPUTS = {
 FILE_VERSION = 7
 LICENSE = "MIT"
 CONFIG, ENSEMBLE = "config.json", "ensemble.onnx"
-WITHOUT = "ONNX files need the packages of requirements-onnx.txt: pip install 'empir[onnx]'"
-
-
-def require():
-    """Raise `EmpirError` if the packages are missing that write and check ONNX files."""
-    try:
-        import onnx  # noqa: F401
-    except ImportError:
-        raise EmpirError(WITHOUT)
 
 
 def write(source: Source, folder: str, precision: str = "integer"):
@@ -63,7 +54,7 @@ def write(source: Source, folder: str, precision: str = "integer"):
     if precision not in onnx_networks.PRECISIONS:
         choices = ", ".join(onnx_networks.PRECISIONS)
         raise EmpirError(f"precision={precision!r}: choose from {choices}")
-    require()
+    export.require_onnx()
     networks = [network_of(source.network, member) for member in source.members]
     files: Dict[str, dict] = {}
 
@@ -191,7 +182,10 @@ def add_decisions(graph: onnx_graph.Graph, logits: Sequence[str], source: Source
     stacked = add("Concat", *rows, name="member_logits", axis=1)
     total = logits[0] if count == 1 else add("Sum", *logits)
     add("Div", total, np.float32(count), name="mean_logits")
-    probs = add("Softmax", stacked, axis=2)
+    tempered = stacked
+    if source.temperature != 1:
+        tempered = add("Mul", stacked, np.float32(source.temperature))
+    probs = add("Softmax", tempered, axis=2)
     add("ReduceMean", probs, name="mean_probs", axes=[1], keepdims=0)
     add("ArgMax", stacked, name="votes", axis=2, keepdims=0)
     for rule in ("mean_logits", "mean_probs"):

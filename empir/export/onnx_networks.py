@@ -35,6 +35,15 @@ PRECISIONS = ("float", "integer")
 MOST_AVERAGED = 1024
 
 
+def is_small(network: Network) -> bool:
+    """Whether no layer of a network has more than 8 bits, unless it is at full precision."""
+    try:
+        check(network)
+    except EmpirError:
+        return False
+    return True
+
+
 def check(network: Network):
     """Raise `EmpirError` for a network with products of more than 8 bits; it names the layer."""
     for step in network.steps:

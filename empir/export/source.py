@@ -2,7 +2,7 @@
 
 import os
 from dataclasses import dataclass
-from typing import Dict, Tuple
+from typing import Dict, Optional, Tuple
 
 import numpy as np
 
@@ -19,7 +19,7 @@ class SourceMember:
 
     Attributes:
       layers: the precision of each layer that a network of this architecture can quantize.
-      checkpoint: where its weights came from, as the user named it.
+      checkpoint: where its weights came from, as the user named it; None = they were trained here.
       sha256: digest of its weights, see `empir.models.checkpoint_files.digest`.
       nb_filters: width of the network.
       latent: the weights as a checkpoint holds them, in TensorFlow's layout: our name
@@ -29,7 +29,7 @@ class SourceMember:
     """
 
     layers: Dict[str, Precision]
-    checkpoint: str
+    checkpoint: Optional[str]
     sha256: str
     nb_filters: int
     latent: Dict[str, np.ndarray]
@@ -48,6 +48,7 @@ class Source:
     Attributes:
       experiment: the dataset that it classifies, with the members' network.
       combine: the decision rule.
+      temperature: factor on the members' logits inside the softmax of mean_probs.
       reference: index of the member that decides the ties of a vote.
       members: its networks.
     """
@@ -56,6 +57,7 @@ class Source:
     combine: str
     reference: int
     members: Tuple[SourceMember, ...]
+    temperature: float = 1.0
 
     @property
     def network(self) -> Architecture:
@@ -63,12 +65,13 @@ class Source:
         return architecture(self.experiment.architecture)
 
 
-def read(ensemble, experiment: Experiment) -> Source:
+def read(ensemble, experiment: Experiment, session=None) -> Source:
     """The source of an ensemble whose weights its session holds.
 
     Args:
       ensemble: an ensemble of `empir.front.load_ensemble`.
       experiment: what it classifies; its architecture is that of the members.
+      session: holds the weights; None = the ensemble's own session.
 
     Raises:
       EmpirError: for an ensemble that draws at random.
@@ -82,7 +85,10 @@ def read(ensemble, experiment: Experiment) -> Source:
         experiment=experiment,
         combine=ensemble.combine,
         reference=ensemble.reference,
-        members=tuple(_member(member, network, ensemble.session) for member in ensemble.members),
+        members=tuple(
+            _member(member, network, session or ensemble.session) for member in ensemble.members
+        ),
+        temperature=ensemble.temperature,
     )
 
 
@@ -95,7 +101,7 @@ def _member(member, network, session):
     latent, quantized = session.run([weights(member.model), kernels])
     return SourceMember(
         layers=dict(zip(network.quantized_layers, member.precisions)),
-        checkpoint=os.path.normpath(member.path),
+        checkpoint=member.path and os.path.normpath(member.path),
         sha256=member.sha256,
         nb_filters=member.nb_filters,
         latent=latent,

@@ -97,6 +97,8 @@ class Ensemble(Model):
 
     Attributes:
       session: the session that holds the weights, for `predict`; None = the default session.
+      runtime: computes decisions and logits of images as arrays in place of TensorFlow, such as
+        `empir.export.onnx_runtime.Outputs`; None = TensorFlow does.
       reopen: function that loads the same ensemble into a graph and a session of its own; None if
         nobody knows how.
 
@@ -124,7 +126,9 @@ class Ensemble(Model):
         self.attack_target = attack_target
         self.temperature = temperature
         self.session: Any = None
+        self.runtime: Any = None
         self._predictor: Optional[Predictor] = None
+        self._has_gradient = True
         full = [i for i, member in enumerate(self.members) if member.is_full_precision]
         if attack_target in ("full_precision", "released") and len(members) > 1 and not full:
             raise EmpirError(
@@ -145,6 +149,20 @@ class Ensemble(Model):
         other._predictor = None
         other._members = [member.with_backward(name) for member in self.members]
         return other
+
+    def without_gradient(self) -> "Ensemble":
+        """The same ensemble for attacks that take no gradient: its runtime computes the members."""
+        other = copy.copy(self)
+        other._predictor, other._has_gradient = None, self.runtime is None
+        return other
+
+    def member_logits(self, x) -> List:
+        """See `Model.member_logits`."""
+        if self._has_gradient:
+            return super().member_logits(x)
+        logits = tf.numpy_function(self.runtime.logits, [x], tf.float32)
+        logits.set_shape([None, len(self.members), self.runtime.num_classes])
+        return tf.unstack(logits, axis=1)
 
     def predict(self, images, batch_size: int = 100) -> Predictions:
         """What the ensemble makes of images, as arrays.

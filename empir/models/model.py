@@ -152,7 +152,7 @@ class Predictor:
     """
 
     def __init__(self, ensemble, session):
-        self.session = session
+        self.session, self._runtime = session, ensemble.runtime
         with session.graph.as_default():
             shape = (None,) + ensemble.members[0].input_shape
             self._images = tf.placeholder(tf.float32, shape, "predicted_images")
@@ -181,10 +181,12 @@ class Predictor:
                 "such as images / 255"
             )
         starts = range(0, max(len(images), 1), batch_size)
-        chunks = [
-            self.session.run(self._fetches, {self._images: images[start : start + batch_size]})
-            for start in starts
-        ]
+        chunks = [self._predicted(images[start : start + batch_size]) for start in starts]
         return Predictions(
             **{name: np.concatenate([chunk[name] for chunk in chunks]) for name in self._fetches}
         )
+
+    def _predicted(self, images):
+        if self._runtime is not None:
+            return self._runtime.predictions(images)
+        return self.session.run(self._fetches, {self._images: images})

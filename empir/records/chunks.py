@@ -135,6 +135,13 @@ class ChunkStore:
         """One array over all chunks, concatenated."""
         return np.concatenate([self._array(start, key) for start in starts])
 
+    def optional(self, start: int, key: str) -> Optional[np.ndarray]:
+        """An array of a chunk that not every chunk has, or None."""
+        if self._folder is None:
+            return self._memory[start].get(key)
+        with self._opened(start) as archive:
+            return archive[key] if key in archive.files else None
+
     def write_npz(self, path: str, keys, starts) -> str:
         """Write the chunks' arrays as one .npz, byte for byte the same at every writing.
 

@@ -15,7 +15,8 @@ from empir.report.tables import aligned, pipe_table
 TITLES = {
     "kernels": "networks computed layer by layer, not by the engine",
     "batch-500": "500 images of a batch, not 100",
-    "batch-1": "one image of a batch",
+    "batch-20": "20 images of a batch, not 100",
+    "batch-1": "one image of a batch, not 100",
     "threads": "two threads, not one",
     "seed": "another seed of the random start",
     "machine": "another machine, or other versions",

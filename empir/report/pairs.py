@@ -16,6 +16,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from empir.errors import EmpirError
+from empir.evaluation.single import Job
 from empir.records.runs import write_atomically
 
 log = logging.getLogger(__name__)
@@ -61,6 +62,33 @@ class Pairs:
     clip_range: Tuple[float, float] = (0.0, 1.0)
     channels: str = "RGB"
     title: str = ""
+
+
+def of(job: Job, arrays: dict, title: str) -> Pairs:
+    """The examples of an attack that are kept to be shown.
+
+    Args:
+      job: the attack, with `show`.
+      arrays: of its examples, see `Job.columns`.
+      title: see `Pairs`.
+    """
+    rows = np.flatnonzero(job.is_shown(np.arange(job.num_examples)))
+    images, place = np.unique(arrays["index"][rows], return_inverse=True)
+    return Pairs(
+        title=title,
+        targeted=job.targeted,
+        clip_range=job.data.clip_range,
+        channels=job.data.channels,
+        clean=job.data.images[images][place],
+        adversarial=arrays["shown"],
+        image=arrays["index"][rows],
+        label=arrays["label"][rows],
+        clean_decision=arrays[f"clean_{job.ensemble.combine}"][rows],
+        decision=arrays[f"adversarial_{job.ensemble.combine}"][rows],
+        target=arrays["target"][rows] if job.has_targets else None,
+        l2=arrays["l2"][rows],
+        linf=arrays["linf"][rows],
+    )
 
 
 def visible(images, clip_range, channels: str = "RGB") -> np.ndarray:

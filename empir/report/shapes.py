@@ -229,6 +229,13 @@ THROUGHPUT = {
     "gemm_gflops": NUMBER,
     "peak_memory_mb": NUMBER,
 }
+#: benchmark/cluster.json.
+CLUSTER = {
+    "process": {"rate": POSITIVE, "startup": NUMBER},
+    "workers": {"rate": POSITIVE, "startup": NUMBER},
+    "overhead": POSITIVE,
+    "many": {"workers": COUNT, "overhead": POSITIVE},
+}
 #: cost.json.
 COST = {
     "ensembles": Every(

@@ -69,10 +69,8 @@ def test_a_record_that_its_outcomes_contradict_is_refused(damage, made, tmp_path
     [
         ([], "give --out, .* or --against"),
         (["--out=a.json", "--against=b.json"], "give --out, .* or --against"),
-        (
-            ["--out=a.json", "--changes=weather"],
-            "--changes=weather: choose from kernels",
-        ),
+        (["--out=a.json", "--changes=weather"], "--changes=weather: choose from kernels"),
+        (["--out=a.json", "--changes=seed,batch-20"], "batch-20 needs --nb_samples=20 or more"),
     ],
 )
 def test_bad_input_is_refused(words, says, made):

@@ -200,7 +200,8 @@ def test_the_vote_breaks_ties_as_the_ensemble_does():
     logits = random.normal(size=(4, 50, 3)).astype(np.float32)
 
     class Source:
-        reference, combine, network = 2, "vote", replace(NETWORK, num_classes=3)
+        reference, combine, temperature = 2, "vote", 1
+        network = replace(NETWORK, num_classes=3)
 
     graph = onnx_graph.Graph()
     names = [graph.add("Identity", array, name=f"logits{i}") for i, array in enumerate(logits)]

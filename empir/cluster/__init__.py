@@ -1,0 +1,1 @@
+"""The chunks of an evaluation on the workers of a Dask scheduler."""
