@@ -97,7 +97,8 @@ def measure(chosen: Experiment, attack: str, protocol: str, batch_size: int, rep
     from empir.runtime import tf
 
     with tf.Graph().as_default(), runtime.session(operations=1) as session:
-        ensemble = Ensemble(members(chosen, session), *PROTOCOLS[protocol])
+        asked = PROTOCOLS[protocol]
+        ensemble = Ensemble(members(chosen, session), asked.combine, asked.attack_target)
         fetch, feed = attack_graph(chosen, attack, ensemble, batch_size, session)
         attack_seconds, gemm_seconds = median_seconds_in_turns(
             [lambda: session.run(fetch, feed), _gemm_call(session)], repeats

@@ -1,7 +1,7 @@
 """The paper's experiments as frozen data: one row per dataset, the protocols, the table's rows."""
 
 from dataclasses import dataclass, replace
-from typing import Callable, NamedTuple, Optional, Tuple
+from typing import Callable, Optional, Tuple
 
 from empir import attacks
 from empir.data import DATASETS, Row
@@ -10,16 +10,24 @@ from empir.nn import architecture
 from empir.nn.precision import FULL, Precision
 
 
-class Protocol(NamedTuple):
-    """How a result is decided and what its attack differentiates (see `empir.models.ensemble`)."""
+@dataclass(frozen=True)
+class Protocol:
+    """How the result of an attack is decided, and what the attack differentiates.
 
+    Attributes:
+      name: of the protocol; None for a combination that has no name.
+      combine: the decision rule.
+      attack_target: see `empir.models.ensemble`; None for the adaptive suite, which attacks all.
+    """
+
+    name: Optional[str]
     combine: str
-    attack_target: str
+    attack_target: Optional[str]
 
 
 PROTOCOLS = {
-    "paper": Protocol(combine="vote", attack_target="released"),
-    "whitebox": Protocol(combine="mean_logits", attack_target="decision"),
+    "paper": Protocol("paper", combine="vote", attack_target="released"),
+    "whitebox": Protocol("whitebox", combine="mean_logits", attack_target="decision"),
 }
 
 #: --protocol of the suite of attacks of `empir robustness`.

@@ -285,7 +285,8 @@ def _opened(model, protocol):
         with session.graph.as_default(), session.as_default():
             ensemble = fresh
             if protocol is not None:
-                ensemble = Ensemble(fresh.members, *protocol, temperature=fresh.temperature)
+                rule = protocol.combine, protocol.attack_target
+                ensemble = Ensemble(fresh.members, *rule, fresh.temperature)
                 ensemble.runtime = fresh.runtime
             yield Networks(session, ensemble)
     finally:

@@ -19,7 +19,6 @@ from empir.data import subsets
 from empir.errors import EmpirError
 from empir.experiments import ADAPTIVE_SAMPLES, Experiment, default_parameters, experiment
 from empir.models import checkpoints
-from empir.nn import family
 from empir.records import runs
 from empir.report import networks
 from empir.training import training_folder
@@ -69,7 +68,7 @@ def run(experiment: Experiment):
         checkpoints.check_record(path, request.network, precisions[0])
         training_folder.tidy(path)
     data = None if request.train_only else _test_data(request)
-    arrays = _train(request) if request.training else None
+    arrays = defenses.train(request) if request.training else None
     if request.train_only:
         log.info("%s holds a trained network", path)
         return
@@ -105,40 +104,6 @@ def _test_data(request):
         most = ADAPTIVE_SAMPLES
         log.info("attacking %d images; --nb_samples changes that", most)
     return shared_flags.take(data, min(most, len(data.labels)), subsets.FIRST)
-
-
-def _train(request):
-    """Train the network of a request; returns its weights under their released names."""
-    from empir.training import Settings
-
-    path, precisions = request.members[0].path, request.precisions[0]
-    if path is None:
-        log.warning("training without --model_path: the network is attacked, then forgotten")
-    experiment, setting = request.experiment, request.setting
-    settings = Settings(
-        network=request.network,
-        precisions=precisions,
-        options=request.options,
-        epochs=setting.nb_epochs,
-        batch_size=setting.batch_size,
-        learning_rate=setting.learning_rate,
-        seed=setting.seed,
-        label_smoothing=experiment.label_smoothing,
-        schedule=experiment.schedule(setting.learning_rate, family(precisions) == "lp"),
-        adam_epsilon=experiment.adam_epsilon,
-    )
-    return defenses.train(
-        settings,
-        experiment,
-        shared_flags.load_data(experiment, "train"),
-        path,
-        resume=request.resume,
-        logdir=FLAGS.logdir,
-        test=shared_flags.load_data(experiment, "test"),
-        test_each_epoch=FLAGS.test,
-        progress=request.progress,
-        keep_state=FLAGS.keep_state,
-    )
 
 
 def _source(request, arrays):
@@ -203,24 +168,16 @@ def _job(request, ensemble, data):
 
 def _attack_adaptively(request, source, data, place):
     """Run the suite of `empir robustness` on the members of the flags: --protocol=adaptive."""
-    from empir.evaluation import graph, suite
+    from empir.evaluation import suite
     from empir.evaluation.threat import Threat
     from empir.report import robustness
 
-    setting = request.setting
-    asked = graph.Setting(
-        open=lambda: source.open(data),
-        data=data,
-        threat=Threat("linf", setting.eps),
-        seed=setting.seed,
-        batch_size=request.batch_size(len(data.labels)),
-        architecture=setting.architecture,
-        options=dict(request.recorded_options, **shared_flags.recorded_runtime()),
-        shares=runtime.share_count(),
-    )
+    threat, size = Threat("linf", request.setting.eps), request.batch_size(len(data.labels))
+    options = dict(request.recorded_options, **shared_flags.recorded_runtime())
+    setting = source.setting(data, threat, size, options)
     with contextlib.ExitStack() as stack:
         out = request.out or stack.enter_context(runs.temporary_folder())
-        result = suite.run(asked, out, progress=request.progress, place=place)
+        result = suite.run(setting, out, progress=request.progress, place=place)
         if request.out:
             robustness.write(result, data, out)
             log.info("%s holds the report", os.path.join(out, "report.html"))

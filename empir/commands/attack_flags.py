@@ -10,7 +10,7 @@ from empir import attacks
 from empir.commands import defenses, shared_flags
 from empir.commands.shared_flags import given
 from empir.errors import EmpirError
-from empir.experiments import ADAPTIVE, PROTOCOLS, Experiment
+from empir.experiments import ADAPTIVE, PROTOCOLS, Experiment, Protocol
 from empir.models import checkpoints
 from empir.models.checkpoint_files import has_checkpoint
 from empir.models.checkpoints import MemberSpec
@@ -37,21 +37,6 @@ SETTINGS.update((name, name) for name in ("eps", "eps_iter", "nb_iter", "batch_s
 PATHS = ("model_path1", "model_path2", "model_path3")
 BITS = ("wbits", "abits", "wbitsList", "abitsList")
 SECOND_BITS = ("wbits2", "abits2", "wbits2List", "abits2List")
-
-
-@dataclass(frozen=True)
-class Protocol:
-    """How the result of an attack is decided, and what the attack differentiates.
-
-    Attributes:
-      name: of the protocol; None if the flags ask for a combination that has no name.
-      combine: the decision rule.
-      attack_target: see `empir.models.ensemble`; None for the adaptive suite, which attacks all.
-    """
-
-    name: Optional[str]
-    combine: str
-    attack_target: Optional[str]
 
 
 @dataclass(frozen=True)
@@ -137,7 +122,7 @@ def read(experiment: Experiment) -> Request:
         training=is_single and _is_to_be_trained(specs[0].path),
         attack=attacks.canonical_name(FLAGS.attack),
         protocol=protocol(),
-        options=_options(),
+        options=options(),
         draws=FLAGS.stocRound or architecture(chosen.architecture).draws,
         draw=FLAGS.viz_enabled,
     )
@@ -247,15 +232,18 @@ def protocol() -> Protocol:
     if name not in PROTOCOLS:
         known = ", ".join([*PROTOCOLS, ADAPTIVE])
         raise EmpirError(f"--protocol={name}: choose from {known}")
-    combine, target = PROTOCOLS[name]
-    asked = (FLAGS.combine or combine, FLAGS.attack_target or target)
-    if FLAGS.protocol and asked != (combine, target):
+    named = PROTOCOLS[name]
+    asked = Protocol(
+        name, FLAGS.combine or named.combine, FLAGS.attack_target or named.attack_target
+    )
+    if FLAGS.protocol and asked != named:
         raise EmpirError(
-            f"--protocol={name} means --combine={combine} --attack_target={target}: "
-            "drop --protocol to choose others"
+            f"--protocol={name} means --combine={named.combine} --attack_target="
+            f"{named.attack_target}: drop --protocol to choose others"
         )
-    names = [name for name, row in PROTOCOLS.items() if tuple(row) == asked]
-    return Protocol(names[0] if names else None, *asked)
+    unnamed = replace(asked, name=None)
+    alike = [row for row in PROTOCOLS.values() if replace(row, name=None) == unnamed]
+    return alike[0] if alike else unnamed
 
 
 def without_effect(request: Request) -> Iterator[Tuple[str, str]]:
@@ -296,16 +284,14 @@ def _given(names, reason):
     return ((name, reason) for name in sorted(names) if given(name))
 
 
-def _options():
+def options() -> dict:
     """Arguments of the network's builder that are asked for, or that differ from its defaults."""
-    options = {}
-    if FLAGS.stocRound:
-        options["stochastic_rounding"] = True
-    if FLAGS.temperature != 1:
-        options["temperature"] = FLAGS.temperature
+    found = {"stochastic_rounding": True} if FLAGS.stocRound else {}
+    if given("temperature") and FLAGS.temperature != 1:
+        found["temperature"] = FLAGS.temperature
     if given("nb_filters"):
-        options["nb_filters"] = FLAGS.nb_filters
-    return options
+        found["nb_filters"] = FLAGS.nb_filters
+    return found
 
 
 def _is_to_be_trained(path):

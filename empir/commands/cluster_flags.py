@@ -25,42 +25,33 @@ TLS = ("tls_ca", "tls_cert", "tls_key")
 
 def define_shard():
     """Define --shard."""
-    flags.DEFINE_string(
-        "shard",
-        None,
-        "Compute one of several parts, e.g. 1/8 to 8/8, each with an --out of its own; empir merge "
-        "makes the whole of them. By default everything is computed.",
+    shared_flags.define_texts(
+        shard="Compute one of several parts, e.g. 1/8 to 8/8, each with an --out of its own; empir "
+        "merge makes the whole of them. By default everything is computed."
     )
 
 
 def define_scheduler():
     """Define --scheduler and the flags that are read with it only."""
-    flags.DEFINE_string(
-        "scheduler",
-        None,
-        "Compute on the workers of a Dask scheduler (docs/cluster.md): tcp://HOST:PORT, "
+    owners = zip(TLS, ("authority's certificate", "certificate", "private key"))
+    certificates = {
+        name: f"The file of the {what}, in PEM, for connections that are encrypted. By default "
+        "what Dask is configured with is used."
+        for name, what in owners
+    }
+    shared_flags.define_texts(
+        scheduler="Compute on the workers of a Dask scheduler (docs/cluster.md): tcp://HOST:PORT, "
         "tls://HOST:PORT, a scheduler file, or local:COUNT for worker processes on this machine. "
         "By default this process computes everything.",
+        **certificates,
     )
-    shared_flags.define_number(
-        "chunk_timeout",
-        None,
-        "The seconds after which a worker that computes a chunk counts as hung. By default it is "
-        "ten times what the longest chunk of the attack took, and a minute at least.",
-        zero=False,
+    text = "The seconds after which a worker that computes a chunk counts as hung. By default it "
+    text += "is ten times what the longest chunk of the attack took, and a minute at least."
+    shared_flags.define_number("chunk_timeout", None, text, zero=False)
+    shared_flags.define_switches(
+        mixed_workers="Accept workers with other versions or processors, whose numbers differ by "
+        "rounding."
     )
-    flags.DEFINE_bool(
-        "mixed_workers",
-        False,
-        "Accept workers with other versions or processors, whose numbers differ by rounding.",
-    )
-    for name, text in zip(TLS, ("authority's certificate", "certificate", "private key")):
-        flags.DEFINE_string(
-            name,
-            None,
-            f"The file of the {text}, in PEM, for connections that are encrypted. By default what "
-            "Dask is configured with is used.",
-        )
 
 
 def threads() -> Optional[int]:

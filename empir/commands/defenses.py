@@ -12,9 +12,10 @@ The original's flags (docs/original.md, Flags and Training):
 
 import ast
 import dataclasses
+import logging
 import os
 from fractions import Fraction
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
@@ -30,8 +31,13 @@ from empir.commands.shared_flags import (
 from empir.errors import EmpirError
 from empir.experiments import DELAY, STUDENT_EPOCHS, Experiment
 from empir.models import checkpoints
+from empir.nn import family
 from empir.nn.precision import FULL
 
+if TYPE_CHECKING:
+    from empir.commands.attack_flags import Request
+
+log = logging.getLogger("empir")
 FLAGS = flags.FLAGS
 
 PGD, FGSM = 1, 2
@@ -182,35 +188,62 @@ def _value(text):
         return text
 
 
-def train(settings, experiment: Experiment, data, directory, **arguments):
-    """Train a network as these flags say; see `training.train`.
+def train(request: "Request") -> dict:
+    """Train the network of a request; returns its weights under their released names."""
+    from empir.training import distillation, loop
 
-    Args:
-      settings: `training.Settings` of plain training.
-      experiment: gives the distillation's settings.
-      data: training images.
-      directory: where the network is kept, or None.
-      **arguments: others of `training.train`.
-    """
-    from empir.training import distillation, loop, objectives
-
-    settings = dataclasses.replace(settings, objective=objective(experiment))
+    path, setting = request.members[0].path, request.setting
+    if path is None:
+        log.warning("training without --model_path: the network is attacked, then forgotten")
+    settings = _settings(request)
+    arguments = dict(
+        resume=request.resume,
+        logdir=FLAGS.logdir,
+        test=shared_flags.load_data(request.experiment, "test"),
+        test_each_epoch=FLAGS.test,
+        progress=request.progress,
+        keep_state=FLAGS.keep_state,
+    )
     if FLAGS.initial_path:
         arguments["initial"] = checkpoints.read_initial(
             FLAGS.initial_path, settings.network, settings.precisions
         )
+    data = shared_flags.load_data(request.experiment, "train")
     if not asked("distill"):
-        return loop.train(settings, data, directory, **arguments)
-    distilling: Any = experiment.distilling
+        return loop.train(settings, data, path, **arguments)
     student = dataclasses.replace(settings, epochs=FLAGS.student_epochs)
-    teacher = dataclasses.replace(
+    teacher = _teacher(settings, setting.distilling)
+    kept = FLAGS.teacher_path or (path and os.path.join(path, TEACHER))
+    return distillation.distill(student, teacher, data, kept, directory=path, **arguments)
+
+
+def _settings(request):
+    """The `training.Settings` of a request; with --distill the student's, but for the epochs."""
+    from empir.training import Settings
+
+    setting, precisions = request.setting, request.precisions[0]
+    names = ("batch_size", "learning_rate", "seed", "label_smoothing", "adam_epsilon")
+    return Settings(
+        network=request.network,
+        precisions=precisions,
+        options=request.options,
+        epochs=setting.nb_epochs,
+        schedule=setting.schedule(setting.learning_rate, family(precisions) == "lp"),
+        objective=objective(request.experiment),
+        **{name: getattr(setting, name) for name in names},
+    )
+
+
+def _teacher(settings, distilling):
+    """The settings of the teacher of --distill: a network of full precision and plain rounding."""
+    from empir.training import objectives
+
+    return dataclasses.replace(
         settings,
         precisions=(FULL,) * len(settings.precisions),
         options={k: v for k, v in settings.options.items() if k == "nb_filters"},
         objective=objectives.CrossEntropy(distilling.logit_divisor),
     )
-    kept = FLAGS.teacher_path or (directory and os.path.join(directory, TEACHER))
-    return distillation.distill(student, teacher, data, kept, directory=directory, **arguments)
 
 
 def _adversarial(experiment, objectives):

@@ -58,7 +58,7 @@ def run(_):
         FLAGS.members,
         FLAGS.combine,
         chosen.architecture,
-        **({"stochastic_rounding": True} if FLAGS.stocRound else {}),
+        **attack_flags.options(),
     )
     with ensemble.session:
         options = {} if FLAGS.precision is None else {"precision": FLAGS.precision}

@@ -16,11 +16,12 @@ from absl import flags
 
 from empir import published, runtime
 from empir.commands import cluster_flags, shared_flags
-from empir.commands.shared_flags import define_count
+from empir.commands.shared_flags import define_count, define_texts
 from empir.data import Dataset, subsets
 from empir.errors import EmpirError
 from empir.experiments import PROTOCOLS, TABLE_ATTACKS, Experiment, default_parameters, experiment
 from empir.models import checkpoints
+from empir.models.checkpoints import MemberSpec
 from empir.records import runs
 from empir.report import tables
 from empir.report.results import ROWS
@@ -35,14 +36,12 @@ FAST_ATTACKS = ("fgsm",)
 def setup():
     """Define the flags; returns the main function."""
     shared_flags.define_command()
-    flags.DEFINE_string(
-        "members_dir",
-        None,
-        "The folder that holds a checkpoint of each member. By default it is checkpoints/DATASET.",
+    define_texts(
+        members_dir="The folder that holds a checkpoint of each member. By default it is "
+        "checkpoints/DATASET.",
+        members="An older name of --members_dir, with the same default.",
+        out="The folder of the records. By default it is results/DATASET.",
     )
-    text = "An older name of --members_dir, with the same default."
-    flags.DEFINE_string("members", None, text)
-    flags.DEFINE_string("out", None, "The folder of the records. By default it is results/DATASET.")
     text = "The number of test images to attack; --subset says which. By default all are attacked."
     define_count("nb_samples", None, text)
     shared_flags.define_subset(subsets.FIRST)
@@ -93,9 +92,8 @@ def _members(chosen):
         raise EmpirError("--members_dir and --members are the same: drop --members")
     folder = FLAGS.members if FLAGS.members_dir is None else FLAGS.members_dir
     if folder is None:
-        folder = published.shipped(
-            os.path.join("checkpoints", chosen.dataset), "--members_dir=FOLDER"
-        )
+        own = os.path.join("checkpoints", chosen.dataset)
+        folder = published.shipped(own, "--members_dir=FOLDER")
     elif not os.path.isdir(folder):
         folder = os.path.join(published.clone(), folder)
     for name, _ in chosen.members:
@@ -141,31 +139,24 @@ def reproduce(
         if result is None:
             continue
         record = result.record
+        seconds = record["seconds"]["clean"] + record["seconds"]["attack"]
         log.info(
-            "[%d/%d] %s, %s: clean %.4f, adversarial %.4f (%d images, %.0f s)",
-            number,
-            len(steps),
-            row.title,
-            attack,
-            record["clean_accuracy"],
-            record["adversarial_accuracy"],
-            record["num_examples"],
-            record["seconds"]["clean"] + record["seconds"]["attack"],
+            f"[{number}/{len(steps)}] {row.title}, {attack}: clean {record['clean_accuracy']:.4f}, "
+            f"adversarial {record['adversarial_accuracy']:.4f} ({record['num_examples']} images, "
+            f"{seconds:.0f} s)"
         )
 
 
 def _source(chosen, row, folder, wanted):
     from empir.evaluation.subjects import Source
 
-    combine, target = PROTOCOLS[row.protocol]
+    protocol = PROTOCOLS[row.protocol]
+    specs = (MemberSpec(precision, os.path.join(folder, name)) for name, precision in wanted)
     return Source(
         architecture=chosen.architecture,
-        members=tuple(
-            checkpoints.MemberSpec(precision, os.path.join(folder, name))
-            for name, precision in wanted
-        ),
-        combine=combine,
-        attack_target=target,
+        members=tuple(specs),
+        combine=protocol.combine,
+        attack_target=protocol.attack_target,
         seed=chosen.seed,
     )
 

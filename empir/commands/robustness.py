@@ -15,7 +15,13 @@ from absl import flags
 
 from empir import runtime
 from empir.commands import attack_flags, cluster_flags, shared_flags
-from empir.commands.shared_flags import define_count, define_number, define_seed
+from empir.commands.shared_flags import (
+    define_count,
+    define_number,
+    define_seed,
+    define_switches,
+    define_texts,
+)
 from empir.data import subsets
 from empir.errors import EmpirError
 from empir.evaluation.threat import NORMS, Threat
@@ -34,28 +40,15 @@ def setup():
     shared_flags.define_command()
     shared_flags.define_own_data("data_dir")
     shared_flags.define_members("By default they are the dataset's in checkpoints.")
-    flags.DEFINE_list(
-        "checkpoint",
-        None,
-        "Files of your own Keras models, written by keras.Model.save, in place of --members. By "
-        "default there are none.",
-    )
-    flags.DEFINE_bool(
-        "trust", False, "Load such a file also if it holds code (Lambda layers). The code runs."
-    )
-    flags.DEFINE_list(
-        "outside",
-        None,
-        "Networks that are not attacked, but from which attacks are transferred, as --members. By "
-        "default it is the one in checkpoints; an empty value stands for none.",
-    )
+    text = "Files of your own Keras models, written by keras.Model.save, in place of --members. By "
+    flags.DEFINE_list("checkpoint", None, text + "default there are none.")
+    text = "Networks that are not attacked, but from which attacks are transferred, as --members. "
+    text += "By default it is the one in checkpoints; an empty value stands for none."
+    flags.DEFINE_list("outside", None, text)
+    define_switches(trust="Load such a file also if it holds code (Lambda layers). The code runs.")
     shared_flags.define_combine("mean_logits")
-    define_count(
-        "nb_filters",
-        None,
-        "The width of the members. By default it is that of their checkpoints.",
-        MOST_FILTERS,
-    )
+    text = "The width of the members. By default it is that of their checkpoints."
+    define_count("nb_filters", None, text, MOST_FILTERS)
     shared_flags.define_kinds()
     shared_flags.define_runtime()
     text = "The radius, e.g. 0.1 or 8/255. By default it is the paper's for the norm linf."
@@ -72,7 +65,7 @@ def setup():
     define_count("restarts", 5, text, MOST_RESTARTS)
     cluster_flags.define_scheduler()
     flags.DEFINE_bool("analyses", True, "Measure curves and run checks, too.")
-    flags.DEFINE_string("out", None, "The folder of the records and the report. It has no default.")
+    define_texts(out="The folder of the records and the report. It has no default.")
     return run
 
 
@@ -93,7 +86,7 @@ def run(_):
         raise EmpirError(f"--norm={FLAGS.norm} needs --eps, the radius in that norm")
     runs.check_writable(FLAGS.out)
     models = subjects.keras_files(FLAGS.checkpoint)
-    options = _options(models)
+    _check_models(models)
     members = ()
     if not models:
         chosen, members = attack_flags.network_and_members(chosen)
@@ -103,7 +96,7 @@ def run(_):
         models=models,
         outside=_outside(subjects.independent(chosen)),
         combine=FLAGS.combine,
-        options=options,
+        options=attack_flags.options(),
         seed=FLAGS.seed,
         trust=FLAGS.trust,
         prepare=shared_flags.prepared(chosen),
@@ -117,19 +110,12 @@ def run(_):
     data, load = shared_flags.load_data(*asked), shared_flags.loader(*asked)
     data = shared_flags.take(data, FLAGS.nb_samples, _subset_of_run(FLAGS.out))
 
-    from empir.evaluation import graph, suite, suites
+    from empir.evaluation import suite, suites
     from empir.report import robustness as report
 
-    setting = graph.Setting(
-        open=lambda: source.open(data),
-        data=data,
-        threat=Threat(FLAGS.norm, chosen.eps if FLAGS.eps is None else FLAGS.eps),
-        seed=FLAGS.seed,
-        batch_size=min(FLAGS.batch_size, len(data.labels)),
-        architecture="Keras" if models else chosen.architecture,
-        options=dict(source.options, **shared_flags.recorded_runtime()),
-        shares=runtime.share_count(),
-    )
+    threat = Threat(FLAGS.norm, chosen.eps if FLAGS.eps is None else FLAGS.eps)
+    options = dict(source.options, **shared_flags.recorded_runtime())
+    setting = source.setting(data, threat, FLAGS.batch_size, options)
     with cluster_flags.cluster({cluster_flags.DRAWS: draws}) as cluster:
         result = suite.run(
             setting,
@@ -156,13 +142,8 @@ def _outside(default):
     return tuple(MemberSpec.parse(text, "--outside") for text in FLAGS.outside if text)
 
 
-def _options(models):
-    """Arguments of the members' builder that differ from its defaults."""
-    options = {}
-    if FLAGS.nb_filters is not None:
-        options["nb_filters"] = FLAGS.nb_filters
-    if FLAGS.stocRound:
-        options["stochastic_rounding"] = True
+def _check_models(models):
+    """Raise `EmpirError` for flags that are not for, or only for, the files of --checkpoint."""
     for name in ("members", "nb_filters", "stocRound", "rand", "network"):
         if models and FLAGS[name].value:
             raise EmpirError(f"--{name} and --checkpoint exclude each other")
@@ -170,4 +151,3 @@ def _options(models):
         raise EmpirError(f"--runtime={FLAGS.runtime} and --checkpoint exclude each other")
     if FLAGS.trust and not models:
         raise EmpirError("--trust is about the files of --checkpoint, which is not given")
-    return options

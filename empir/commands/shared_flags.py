@@ -89,20 +89,16 @@ def define_command():
     """Define the flags that commands on any dataset share."""
     flags.DEFINE_string("dataset", "mnist", dataset_help())
     define_data("data_dir", "imagenet_path", training=False)
-    flags.DEFINE_bool("sample", False, "Take the test images that are part of the repository.")
+    define_switches(sample="Take the test images that are part of the repository.")
     define_threads()
     define_progress()
 
 
 def define_threads():
     """Define --num_threads."""
-    define_count(
-        "num_threads",
-        None,
-        "The number of threads to compute with. By default it is OMP_NUM_THREADS, or else the "
-        "number of this machine's processors.",
-        runtime.MOST_THREADS,
-    )
+    text = "The number of threads to compute with. By default it is OMP_NUM_THREADS, or else the "
+    text += "number of this machine's processors."
+    define_count("num_threads", None, text, runtime.MOST_THREADS)
 
 
 def define_runtime():
@@ -148,28 +144,22 @@ def define_members(default: str):
     Args:
       default: a sentence about the members without the flag.
     """
-    flags.DEFINE_list(
-        "members",
-        None,
-        "An ensemble of any number of networks, PRECISION:CHECKPOINT for each, e.g. "
-        "w2a4:model1,w4a2/w2a2/fp:model2,fp:model3. A precision is fp or the bits of weights and "
-        f"activations, of all quantized layers or of each. {default}",
-    )
+    text = "An ensemble of any number of networks, PRECISION:CHECKPOINT for each, e.g. "
+    text += "w2a4:model1,w4a2/w2a2/fp:model2,fp:model3. A precision is fp or the bits of weights "
+    text += f"and activations, of all quantized layers or of each. {default}"
+    flags.DEFINE_list("members", None, text)
 
 
 def define_kinds():
     """Define --network, and --stocRound and --rand, with which networks draw at random."""
-    flags.DEFINE_string(
-        "network",
-        None,
-        f"The members' network: {', '.join(architectures())}, or FILE.py:NAME of one of your own "
-        "(docs/extending.md). By default it is the dataset's.",
+    known = ", ".join(architectures())
+    define_texts(
+        network=f"The members' network: {known}, or FILE.py:NAME of one of your own "
+        "(docs/extending.md). By default it is the dataset's."
     )
-    flags.DEFINE_bool("stocRound", False, "Quantize with stochastic rounding.")
-    flags.DEFINE_bool(
-        "rand",
-        False,
-        "Take MNIST's network of full precision that draws its weights anew in every pass "
+    define_switches(
+        stocRound="Quantize with stochastic rounding.",
+        rand="Take MNIST's network of full precision that draws its weights anew in every pass "
         "(MNISTconvRand).",
     )
 
@@ -192,40 +182,31 @@ def define_data(*names: str, training: bool = True):
       training: whether the command reads training images too.
     """
     if "data_dir" in names:
-        flags.DEFINE_string(
-            "data_dir",
-            None,
-            "The folder with the dataset's files. By default they are looked for in Keras' cache, "
-            "and downloaded into it.",
+        define_texts(
+            data_dir="The folder with the dataset's files. By default they are looked for in "
+            "Keras' cache, and downloaded into it."
         )
     if "imagenet_path" in names:
         _define_imagenet(training)
 
 
 def _define_imagenet(training):
-    flags.DEFINE_string(
-        "imagenet_path",
-        None,
-        "The folder with ImageNet's TFRecords. It has no default, as they cannot be downloaded.",
+    define_texts(
+        imagenet_path="The folder with ImageNet's TFRecords. It has no default, as they cannot be "
+        "downloaded."
     )
-    splits = {"val": ("validation", "0 for files named Val, else 1")}
-    if training:
-        splits["train"] = ("training", "1")
-    for split, (name, default) in splits.items():
-        flags.DEFINE_integer(
-            f"{split}_label_offset",
-            None,
-            f"This is subtracted from the labels in the {name} files. By default it is {default}.",
-            lower_bound=-1000,
-            upper_bound=1000,
+    splits = {"val": ("validation", "0 for files named Val, else 1"), "train": ("training", "1")}
+    for split in splits if training else ("val",):
+        name, default = splits[split]
+        text = (
+            f"This is subtracted from the labels in the {name} files. By default it is {default}."
         )
-    flags.DEFINE_bool(
-        "allow_missing_shards", False, "Use the TFRecord files that are there, if some are missing."
-    )
-    flags.DEFINE_bool(
-        "correct_channels",
-        False,
-        "Normalise each channel by its own mean. The original and its checkpoints do not.",
+        limits = dict(lower_bound=-1000, upper_bound=1000)
+        flags.DEFINE_integer(f"{split}_label_offset", None, text, **limits)
+    define_switches(
+        allow_missing_shards="Use the TFRecord files that are there, if some are missing.",
+        correct_channels="Normalise each channel by its own mean. The original and its checkpoints "
+        "do not.",
     )
 
 
@@ -235,27 +216,23 @@ def define_own_data(*names: str):
     Args:
       names: as of `define_data`.
     """
-    flags.DEFINE_string(
-        "data",
-        None,
-        "Your own images and labels: an .npz file with the arrays x_test and y_test, or images and "
-        "labels; for training also x_train and y_train. By default the dataset's are taken.",
+    define_texts(
+        data="Your own images and labels: an .npz file with the arrays x_test and y_test, or "
+        "images and labels; for training also x_train and y_train. By default the dataset's are "
+        "taken."
     )
     if "data_dir" in names:
-        flags.DEFINE_bool(
-            "any_data",
-            False,
-            "Accept files in --data_dir that have the dataset's format, but are not the dataset's.",
+        define_switches(
+            any_data="Accept files in --data_dir that have the dataset's format, but are not the "
+            "dataset's."
         )
 
 
 def define_subset(default: str):
     """Define the flags that say which images are attacked where it is not all of them."""
-    flags.DEFINE_string(
-        "subset",
-        None,
-        "Which images are attacked if not all are: stratified, drawn at random with each class's "
-        f"share, or first, the first ones. By default it is {default}.",
+    define_texts(
+        subset="Which images are attacked if not all are: stratified, drawn at random with each "
+        f"class's share, or first, the first ones. By default it is {default}."
     )
     define_seed(subsets.SEED, "The seed of --subset=stratified.", "subset_seed")
 

@@ -3,15 +3,19 @@
 import contextlib
 import os
 from dataclasses import dataclass, field
-from typing import Any, Callable, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Optional, Sequence, Tuple
 
 from empir import published, runtime
 from empir.data import Dataset
 from empir.errors import EmpirError
+from empir.evaluation.threat import Threat
 from empir.experiments import Experiment, experiment
 from empir.models.checkpoints import MemberSpec
 from empir.nn import architecture
 from empir.nn.precision import FULL, per_layer
+
+if TYPE_CHECKING:
+    from empir.evaluation.graph import Setting
 
 #: Folder of the network outside a dataset's shipped ensembles: another seed, nothing shared.
 INDEPENDENT = "independent"
@@ -84,6 +88,28 @@ class Source:
             if self.prepare is not None:
                 self.prepare(ensemble, session)
             yield Networks(session, ensemble, outside)
+
+    def setting(self, data: Dataset, threat: Threat, batch_size: int, options: dict) -> "Setting":
+        """The setting of a suite of attacks on these networks.
+
+        Args:
+          data: images and true labels.
+          threat: the threat model.
+          batch_size: images per graph call, or the number of images if these are fewer.
+          options: how records say that the members were built.
+        """
+        from empir.evaluation.graph import Setting
+
+        return Setting(
+            open=lambda: self.open(data),
+            data=data,
+            threat=threat,
+            seed=self.seed,
+            batch_size=min(batch_size, len(data.labels)),
+            architecture="Keras" if self.models else self.architecture,
+            options=options,
+            shares=runtime.share_count(),
+        )
 
     def _member(self, spec, session, name, options):
         from empir.models.member import load_member, member_from_arrays

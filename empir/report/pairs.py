@@ -8,7 +8,7 @@ column of the image's own class stays empty.
 import io
 import logging
 from dataclasses import dataclass
-from typing import Optional, Tuple
+from typing import TYPE_CHECKING, Optional, Tuple
 
 import matplotlib
 import numpy as np
@@ -16,8 +16,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from empir.errors import EmpirError
-from empir.evaluation.single import Job
 from empir.records.runs import write_atomically
+
+if TYPE_CHECKING:
+    from empir.evaluation.single import Job
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +66,7 @@ class Pairs:
     title: str = ""
 
 
-def of(job: Job, arrays: dict, title: str) -> Pairs:
+def of(job: "Job", arrays: dict, title: str) -> Pairs:
     """The examples of an attack that are kept to be shown.
 
     Args:

@@ -71,7 +71,7 @@ def test_each_command_has_its_own_help(call, name):
     with_dataset = ("attack", "train", "reproduce", "robustness", "cost", "export")
     status, out, err = call(name + " --help")
     assert (status, err) == (0, "")
-    assert ("--out" in out) == (name not in ("checkpoints", "report"))
+    assert ("--out" in out) == (name not in ("checkpoints", "compare", "report"))
     assert ("--dataset:" in out) == (name in with_dataset)
 
 

@@ -52,13 +52,18 @@ def members():
         yield session, made
 
 
+def ensemble_of(members, protocol):
+    """The ensemble of members under a protocol."""
+    return Ensemble(members, PROTOCOLS[protocol].combine, PROTOCOLS[protocol].attack_target)
+
+
 def job(members, attack="pgd", protocol="whitebox", **changes):
     """A small job on the embedded sample."""
     data = mnist.load(sample=True).first(changes.pop("count", COUNT))
     settings = dict(eps=0.3, eps_iter=0.1, nb_iter=3, attack_iterations=5, batch_size=10, seed=7)
     parameters = attacks.row(attack).given_parameters(data.clip_range, settings)
     plain = dict(
-        ensemble=Ensemble(members, *PROTOCOLS[protocol]),
+        ensemble=ensemble_of(members, protocol),
         attack=attack,
         parameters=parameters,
         data=data,
@@ -292,7 +297,7 @@ def test_shipped_members_reach_their_stated_accuracy():
             load_member(architecture("MNISTconv"), precision, os.path.join(MEMBERS, name), session)
             for name, precision in experiment("mnist").members
         ]
-        ensemble = Ensemble(own, *PROTOCOLS["paper"])
+        ensemble = ensemble_of(own, "paper")
         record = evaluate(
             Job(ensemble, "fgsm", dict(eps=0.3, clip_min=0.0, clip_max=1.0), data, 0, 500), session
         )
