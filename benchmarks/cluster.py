@@ -59,8 +59,22 @@ def run(_):
         )
     if FLAGS.out is not None:
         runs.check_file(FLAGS.out)
+    record = measure()
+    for name in ("process", "workers"):
+        text = "%(rate).1f images/s, and %(startup).1f s before that"
+        print(f"{name}: {text % record[name]}")
+    print(f"overhead: {1000 * record['overhead']:.2f} ms per chunk with 2 workers")
+    many = record["many"]
+    print(f"overhead: {1000 * many['overhead']:.2f} ms per chunk with {many['workers']} workers")
+    if FLAGS.out is not None:
+        runs.write_json(FLAGS.out, record)
+    return 0
+
+
+def measure() -> dict:
+    """The record of all measurements; seconds, and images per second."""
     versions, commit = runtime.provenance()
-    record = {
+    return {
         "process": _line("--num_threads=2"),
         "workers": _line("--scheduler=local:2", "--num_threads=1"),
         "overhead": _overhead(local=2),
@@ -73,15 +87,6 @@ def run(_):
         "versions": versions,
         "git_commit": commit,
     }
-    for name in ("process", "workers"):
-        text = "%(rate).1f images/s, and %(startup).1f s before that"
-        print(f"{name}: {text % record[name]}")
-    print(f"overhead: {1000 * record['overhead']:.2f} ms per chunk with 2 workers")
-    many = record["many"]
-    print(f"overhead: {1000 * many['overhead']:.2f} ms per chunk with {many['workers']} workers")
-    if FLAGS.out is not None:
-        runs.write_json(FLAGS.out, record)
-    return 0
 
 
 def _line(*options):

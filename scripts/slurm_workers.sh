@@ -21,6 +21,7 @@ if [ $# -eq 0 ] || [ "$1" = --help ]; then
   exit 0
 fi
 . scripts/python.sh
+export DASK_LOGGING__DISTRIBUTED=${DASK_LOGGING__DISTRIBUTED:-error} # info tells of every worker
 
 # The address that other nodes reach this one at. Whoever can connect to it can run code as you (docs/cluster.md):
 # take that of a private network, by --interface=NAME in place of --host, or TLS.

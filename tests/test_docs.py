@@ -9,7 +9,7 @@ import sys
 import pytest
 from absl import flags
 
-from benchmarks import autoattack, flips, speed, step_profile, throughput
+from benchmarks import autoattack, cluster, flips, speed, step_profile, throughput
 from empir.commands import attack, commandline, cost
 from empir.commands import main as console
 from empir.commands import reproduce, robustness
@@ -24,6 +24,7 @@ SETUPS = {
     "empir.commands.robustness": robustness.setup,
     "benchmarks.autoattack": autoattack.setup,
     "benchmarks.flips": flips.setup,
+    "benchmarks.cluster": cluster.setup,
     "benchmarks.speed": speed.setup,
     "benchmarks.step_profile": step_profile.setup,
     "benchmarks.throughput": throughput.setup,

@@ -81,6 +81,13 @@ COMMANDS = [
     ),
     Command("benchmarks.speed", "benchmarks.speed:setup", "--out={out}", "folder"),
     Command("benchmarks.throughput", "benchmarks.throughput:setup", "", "file"),
+    Command(
+        "benchmarks.cluster",
+        "benchmarks.cluster:setup",
+        "--out={out}",
+        "file",
+        reached="benchmarks.cluster:measure",
+    ),
     Command("benchmarks.step_profile", "benchmarks.step_profile:setup", "", "file"),
     Command(
         "empir merge",
