@@ -1,84 +1,18 @@
-"""Chunks of an evaluation on a scheduler's workers: who computes which, and what if one is lost.
+"""The place where chunks are computed by the workers of a Dask scheduler."""
 
-This process hands the chunks out one by one, so that a worker that is lost loses no more than the
-one that it computes, and so that a worker which hangs is noticed. Dask carries them, and tells
-which workers there are.
-"""
-
-import collections
-import contextlib
 import functools
-import logging
 import os
-import queue
-import time
-import warnings
-from dataclasses import dataclass, field
-from typing import Any, Callable, Deque, Iterator, List, Optional, Sequence, Tuple
+from typing import Callable, Iterator, Optional, Sequence, Tuple
 
 import distributed
 
 from empir import runtime
 from empir.cluster import work
 from empir.cluster.connection import Connection
-from empir.cluster.work import Outcome, Subject, Work
+from empir.cluster.dispatch import Dispatch
+from empir.cluster.work import Subject, Work
 from empir.data import Dataset
-from empir.errors import EmpirError
 from empir.evaluation import places
-
-log = logging.getLogger(__name__)
-
-#: Chunks that a worker has at once, the one that it computes included: the next is there when it
-#: is done.
-AHEAD = 2
-#: How often a chunk may fail.
-MOST_FAILURES = 3
-#: Seconds between two looks at which workers there are.
-LOOK = 1.0
-#: Without a limit of one's own a chunk may take so many times as long as the longest before it,
-#: and so many seconds at least.
-TIMES_LONGEST, LEAST_LIMIT = 10, 60
-#: Seconds in which the arrays of a chunk that is done must have come.
-FETCH = 120
-#: Chunks whose arrays are fetched at once.
-FETCHED = 8
-
-
-@dataclass(eq=False)
-class _Task:
-    """A chunk on its way, or with `number` None the opening of the work on a worker."""
-
-    number: Optional[int]
-    call: Any = tuple
-    failures: int = 0
-    since: float = 0.0
-    future: Any = None
-    worker: Any = None
-
-
-@dataclass(eq=False)
-class _Worker:
-    """A worker that is there.
-
-    Attributes:
-      address, name: of Dask.
-      is_ready, key: whether the work is open on it, and the work that was opened last.
-      is_out, is_hung: whether it is left alone, as it refuses the work or hangs; the latter.
-      failures: how often opening the work has failed.
-      tasks: what it has to do, in order.
-    """
-
-    address: str
-    name: str
-    is_ready: bool = False
-    key: str = ""
-    is_out: bool = False
-    is_hung: bool = False
-    failures: int = 0
-    tasks: Deque[_Task] = field(default_factory=collections.deque)
-
-    def __str__(self):
-        return f"worker {self.name}" + f" at {self.address}" * (self.name != self.address)
 
 
 class OnWorkers(places.Place):
@@ -90,7 +24,7 @@ class OnWorkers(places.Place):
       data: its images, for workers that do not see them.
       threads: number of threads that each worker computes with.
       mixed: whether workers may differ from this process in version or processor.
-      limit: seconds that a chunk may take; None: see `TIMES_LONGEST`.
+      limit: seconds that a chunk may take; None: see `dispatch.TIMES_LONGEST`.
       imports: see `work.packed`.
     """
 
@@ -137,257 +71,12 @@ class OnWorkers(places.Place):
     def _each(self, key, content, calls) -> Iterator[Tuple[int, dict]]:
         for worker in self._workers.values():
             if worker.key != key:
-                worker.is_ready, worker.is_out, worker.failures = False, worker.is_hung, 0
+                worker.is_ready, worker.is_out = False, worker.late is not None
+                worker.failures = 0
         message = functools.partial(work.message, self._subject, self._data)
-        yield from _Run(self._connection, key, content, calls, limit=self._limit, message=message)
-
-
-class _Run:
-    """The chunks of one attack, until all are computed."""
-
-    def __init__(self, connection, key, content, calls, *, limit, message):
-        self._connection, self._key, self._content = connection, key, content
-        self._limit, self._message = limit, message
-        self._workers = connection.known
-        self._left = collections.deque(_Task(number, call) for number, call in enumerate(calls))
-        self._events = queue.Queue()
-        self._longest = self._next_look = 0.0
-        self._told, self._refusal, self._scheduler = False, "", None
-        self._sent = {}  # what workers need -> the future of it
-
-    def __iter__(self):
-        try:
-            while True:
-                self._look()
-                self._hand_out()
-                if not self._left and not any(w.tasks for w in self._workers.values()):
-                    return
-                yield from self._fetched(self._finished())
-        finally:
-            for worker in self._workers.values():
-                self._forget(worker)
-
-    def _look(self):
-        """See which workers have come, which are gone, and which hang."""
-        now = time.monotonic()
-        if now < self._next_look:
-            return
-        if self._connection.is_lost:
-            self._forget_all()
-            self._connection.restore()
-        if not self._connection.is_up:
-            return
-        scheduler, there = self._connection.workers()
-        if self._scheduler not in (None, scheduler):
-            log.warning("the scheduler went away and is back; its workers join again")
-            self._forget_all()
-        self._scheduler = scheduler
-        self._next_look = time.monotonic() + max(LOOK, 20 * (time.monotonic() - now))
-        for address in sorted(set(self._workers) - set(there)):
-            worker = self._workers.pop(address)
-            if not worker.is_out:
-                log.warning("%s is gone (%d left)", worker, len(self._workers))
-            self._take_back(worker, f"{worker} was lost")
-        for address in sorted(set(there) - set(self._workers)):
-            self._workers[address] = _Worker(address, there[address])
-            log.info("%s is there (%d in all)", self._workers[address], len(self._workers))
-        for worker in list(self._workers.values()):
-            limit = self._limit_of(worker)
-            if limit is not None and worker.tasks and now - worker.tasks[0].since > limit:
-                log.warning("%s has not answered for %.0f s and is left alone", worker, limit)
-                worker.is_hung = True
-                self._leave(worker, f"{worker} did not finish it in {limit:.0f} s")
-                self._connection.kill(worker.address)
-        self._check_any()
-
-    def _forget_all(self):
-        """Give what all workers had to those that will come, after the scheduler was lost."""
-        for worker in self._workers.values():
-            self._take_back(worker)
-        self._workers.clear()
-
-    def _limit_of(self, worker):
-        """Seconds that what a worker does may take; None if nothing is known of it."""
-        if self._limit is not None and worker.is_ready:
-            return self._limit
-        if not self._longest:
-            return None
-        return max(LEAST_LIMIT, TIMES_LONGEST * self._longest)
-
-    def _check_any(self):
-        """Raise `EmpirError` if no worker computes and none that is there will."""
-        if any(not worker.is_out for worker in self._workers.values()):
-            self._told = False
-            return
-        if self._workers and self._refusal:
-            raise EmpirError(self._refusal)
-        if not self._told:
-            self._told = True
-            log.info("waiting for workers")
-
-    def _leave(self, worker, problem=""):
-        """Leave a worker alone, and give what it had to others."""
-        worker.is_out, worker.is_ready = True, False
-        self._take_back(worker, problem)
-
-    def _take_back(self, worker, problem=""):
-        """Give what a worker had to others; with a problem, what it was computing has failed."""
-        tasks = [task for task in worker.tasks if task.number is not None]
-        self._forget(worker)
-        self._left.extendleft(reversed(tasks))
-        if problem and tasks:
-            self._fail(tasks[0], problem)
-
-    def _forget(self, worker):
-        for task in worker.tasks:
-            task.worker = task.future = None  # Dask forgets what nobody refers to
-        worker.tasks.clear()
-
-    def _fail(self, task, problem):
-        task.failures += 1
-        log.debug("chunk %s: %s", task.number, problem)
-        if task.failures == MOST_FAILURES:
-            reason = f"failed {MOST_FAILURES} times: {problem}; what is finished is kept"
-            raise places.ChunkError(task.number, reason)
-
-    def _hand_out(self):
-        """Give workers what they have time for."""
-        if not self._connection.is_up:
-            return
-        free = [worker for worker in self._workers.values() if not worker.is_out]
-        for worker in free:
-            if not worker.is_ready and not worker.tasks:
-                self._open(worker)
-        for depth in range(1, AHEAD + 1):
-            kept = len(free) if depth > 1 else 0  # the last chunks are for whoever is free first
-            for worker in free:
-                if worker.is_ready and len(worker.tasks) < depth and len(self._left) > kept:
-                    task = self._left.popleft()
-                    self._submit(worker, task, work.compute, task.call())
-
-    def _open(self, worker, sent=None):
-        task, worker.key = _Task(None), self._key
-        arguments = (self._content,) if sent is None else (self._content, sent)
-        self._submit(worker, task, work.begin, *arguments)
-
-    def _submit(self, worker, task, function, *arguments):
-        connection = self._connection
-        options = dict(workers=[worker.address], allow_other_workers=False, pure=False)
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # that starting images are large
-                task.future = connection.client.submit(
-                    function, connection.name, self._key, *arguments, **options
-                )
-        except Exception:  # Dask's own, where the scheduler went away
-            if connection.is_up:
-                raise
-            if task.number is not None:
-                self._left.appendleft(task)
-            return
-        task.worker, task.since = worker, time.monotonic()
-        worker.tasks.append(task)
-        task.future.add_done_callback(lambda future: self._events.put((task, future)))
-
-    def _finished(self) -> List[_Task]:
-        """Tasks that have come to an end, after a wait for them."""
-        found: List[_Task] = []
-        wait = LOOK
-        while len(found) < FETCHED:
-            try:
-                task, future = self._events.get(timeout=wait)
-            except queue.Empty:
-                break
-            wait = 0.0
-            if task.future is future and task.worker is not None:
-                found.append(task)
-        return found
-
-    def _fetched(self, tasks) -> Iterator[Tuple[int, dict]]:
-        """What became of tasks; gives the arrays of those that are chunks."""
-        done = []
-        for task, outcome in zip(tasks, self._outcomes(tasks)):
-            worker, task.worker, task.future = task.worker, None, None
-            if worker is None:  # it was left alone, for another of these tasks
-                continue
-            now, was_first = time.monotonic(), worker.tasks[0] is task
-            seconds = now - task.since
-            worker.tasks.remove(task)
-            if was_first and worker.tasks:
-                worker.tasks[0].since = now
-            if task.number is None:
-                self._opened(worker, outcome)
-            elif outcome is not None and outcome.kind == work.DONE:
-                self._longest = max(self._longest, seconds)
-                done.append((task.number, outcome.value))
-            else:
-                self._undone(worker, task, outcome)
-        self._hand_out()  # before what is done is written
-        yield from done
-
-    def _outcomes(self, tasks):
-        """What became of each task, fetched at once if nothing went wrong."""
-        futures, client = [task.future for task in tasks], self._connection.client
-        if len(futures) > 1 and all(future.status == "finished" for future in futures):
-            with contextlib.suppress(Exception):  # of one of them, which `_outcome` will tell
-                return client.sync(
-                    lambda: client.gather(futures, asynchronous=True), callback_timeout=FETCH
-                )
-        return [self._outcome(task) for task in tasks]
-
-    def _outcome(self, task) -> Optional[Outcome]:
-        """What became of a task; None if it went lost."""
-        try:
-            return task.future.result(timeout=FETCH)
-        except Exception as error:  # Dask's, or what could not be sent
-            gone = task.future.status in ("pending", "cancelled", "lost")
-            if gone or not self._connection.is_up:
-                return None
-            text = " ".join(f"{type(error).__name__}: {error}".split())
-            return Outcome(work.FAILED, text=text)
-
-    def _undone(self, worker, task, outcome):
-        """Give a chunk to another worker."""
-        self._left.appendleft(task)
-        if outcome is None:
-            return
-        if outcome.kind == work.UNKNOWN:
-            worker.is_ready = False
-        elif outcome.kind == work.REFUSED:
-            self._refuse(worker, outcome.text)
-        else:
-            self._fail(task, f"{worker} says: {outcome.text}")
-
-    def _opened(self, worker, outcome):
-        """A worker has answered to the opening of the work."""
-        if outcome is None:
-            return
-        if outcome.kind == work.DONE:
-            worker.is_ready = True
-            self._connection.note(worker.address, outcome.value["pid"])
-        elif outcome.kind == work.NEEDS:
-            with contextlib.suppress(OSError):  # the scheduler went away: it is asked again
-                self._open(worker, self._scattered(outcome.value))
-        elif outcome.kind == work.REFUSED:
-            self._refuse(worker, outcome.text)
-        else:
-            worker.failures += 1
-            if worker.failures == MOST_FAILURES:
-                self._refuse(worker, outcome.text)
-
-    def _refuse(self, worker, text):
-        self._refusal = f"{worker} is not used: {text}"
-        log.warning("%s", self._refusal)
-        self._leave(worker)
-
-    def _scattered(self, needs):
-        """The future of what a worker does not see: workers fetch it from each other."""
-        key = repr(sorted(needs.items()))
-        future = self._sent.get(key)
-        if future is None or future.status != "finished":
-            client = self._connection.client
-            future = self._sent[key] = client.scatter(self._message(needs), hash=False)
-        return future
+        yield from Dispatch(
+            self._connection, key, content, calls, limit=self._limit, message=message
+        )
 
 
 def end(connection: Connection):

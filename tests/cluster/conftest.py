@@ -6,7 +6,7 @@ import logging
 import numpy as np
 import pytest
 
-from empir import runtime
+from empir import nn, runtime
 from empir.cluster import connection, driver, work
 from empir.data import mnist
 from empir.evaluation.subjects import Source
@@ -23,6 +23,13 @@ def connected():
     logging.getLogger("distributed").setLevel(before)
 
 
+@pytest.fixture(autouse=True, scope="module")
+def network():
+    """The tiny network, as long as it is used."""
+    yield chunks.tiny()
+    del nn.REGISTERED[chunks.NAME]
+
+
 @pytest.fixture(autouse=True)
 def one_thread(process_as_before):
     """Workers take the number of threads of the first work that they get."""
@@ -32,10 +39,11 @@ def one_thread(process_as_before):
 def place(connected, **changes):
     """An `OnWorkers` of no networks and few images."""
     data = changes.pop("data", None) or mnist.load(sample=True).first(5)
-    plain = dict(source=Source("MNISTconv"), data=data.describe(), count=len(data.labels))
+    plain = dict(source=Source(chunks.NAME), data=data.describe(), count=len(data.labels))
     plain.update(load=functools.partial(mnist.load, "test", None, sample=True), images=100)
     subject = work.Subject(**dict(plain, **changes.pop("subject", {})))
-    return driver.OnWorkers(connected, subject, data, **dict(dict(threads=1), **changes))
+    options = dict(dict(threads=1, imports=[chunks.tiny]), **changes)
+    return driver.OnWorkers(connected, subject, data, **options)
 
 
 def squares(made, folder, count, seconds=0.0):

@@ -15,22 +15,23 @@ from empir.cluster.driver import OnWorkers
 from empir.data import mnist
 from empir.errors import EmpirError
 from empir.evaluation import single, suite
+from tests.cluster import chunks
 from tests.cluster.conftest import assert_squares, place, squares
 from tests.support import ROOT
-from tests.support.released import save_members
 from tests.support.scripts import assert_refused
 
 pytestmark = pytest.mark.slow  # it starts processes
 
-MODEL = "--members=fp:model3 --data=mine.npz "
+MODEL = "--network=tiny.py:TINY --members=fp:full --data=mine.npz "
 ATTACK = "attack --attack=pgd --nb_iter=2 --nb_samples=300 " + MODEL
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A folder with narrow members, images, and what one process makes of them."""
+    """A folder with tiny members, their network and images."""
     found = tmp_path_factory.mktemp("commands")
-    save_members(str(found))
+    chunks.save_tiny(found)
+    (found / "tiny.py").write_text("from tests.cluster import chunks\nTINY = chunks.tiny()\n")
     data = mnist.load(sample=True)
     np.savez(str(found / "mine.npz"), images=data.images, labels=data.labels)
     return found
@@ -147,7 +148,7 @@ def certificates(folder):
         ("--scheduler=tls://127.0.0.1:1", ["needs --tls_ca, --tls_cert and --tls_key"]),
         ("--scheduler=local:1 --tls_ca=mine.npz", ["--tls_cert, --tls_key is missing"]),
         ("--scheduler=local:1 --chunk_timeout=0", ["chunk_timeout"]),
-        ("--scheduler=local:1 --stocRound --members=w2a4:model1", ["drop --scheduler"]),
+        ("--scheduler=local:1 --stocRound --members=w2a4:low", ["drop --scheduler"]),
         ("--mixed_workers", ["--mixed_workers is read with --scheduler only"]),
         ("--tls_key=mine.npz", ["--tls_key is read with --scheduler only"]),
     ],

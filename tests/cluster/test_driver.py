@@ -24,7 +24,6 @@ from empir.nn.precision import FULL
 from tests.cluster import chunks
 from tests.cluster.conftest import assert_squares, place, squares
 from tests.support import ROOT
-from tests.support.released import narrow, save_members
 
 pytestmark = pytest.mark.slow  # it starts processes
 
@@ -38,13 +37,22 @@ def test_every_chunk_is_computed_once_and_says_by_whom(connected, tmp_path):
     assert squares(made, tmp_path, 0) == {}
 
 
-@pytest.mark.parametrize("fault", ["die", "hang", "stop"])
+@pytest.mark.parametrize("fault", ["die", "stop"])
 def test_a_chunk_of_a_lost_worker_is_computed_by_another(connected, tmp_path, caplog, fault):
     caplog.set_level("INFO")
     (tmp_path / f"{fault}-3").write_text("")
     assert_squares(squares(place(connected, limit=2.0), tmp_path, 6, seconds=0.01), 6)
     told = "is gone" if fault == "die" else "has not answered for 2 s"
     assert told in caplog.text and not (tmp_path / f"{fault}-3").exists()
+
+
+def test_a_worker_that_hangs_is_left_alone_until_it_answers(connected, tmp_path, caplog):
+    caplog.set_level("INFO")
+    other = connection.Connection(connected.client.scheduler.address)  # did not start it
+    (tmp_path / "hang-2").write_text("")
+    assert_squares(squares(place(other, limit=1.0), tmp_path, 12, seconds=0.5), 12)
+    other.close()
+    assert "has not answered for 1 s" in caplog.text and "answers again" in caplog.text
 
 
 def test_a_chunk_that_fails_three_times_ends_the_run_with_the_workers_error(connected, tmp_path):
@@ -75,21 +83,21 @@ def outputs(made):
 
 def test_what_a_worker_does_not_see_is_sent(connected, tmp_path, monkeypatch):
     """The paths are relative to another folder than the workers'."""
-    save_members(str(tmp_path))
+    chunks.save_tiny(tmp_path)
     monkeypatch.chdir(tmp_path)
     data = mnist.load(sample=True).subset(20)
-    source = Source("MNISTconv", [MemberSpec(FULL, "model3")], seed=3)
+    source = Source(chunks.NAME, [MemberSpec(FULL, "full")])
     unseen = functools.partial(mnist.load, "test", "nowhere")
     for load in (None, unseen, functools.partial(mnist.load, "test", None, sample=True)):
         subject = dict(source=source, load=load)
         networks, images = outputs(place(connected, data=data, subject=subject))
         assert images == data.digest()
-        assert networks == [checkpoints.digest(narrow("fp", seed=3))]
+        assert networks == [checkpoints.digest(checkpoints.read("full"))]
 
 
 def test_other_weights_at_the_same_path_are_refused(connected, tmp_path):
-    save_members(str(tmp_path))
-    source = Source("MNISTconv", [MemberSpec(FULL, str(tmp_path / "model3"))])
+    chunks.save_tiny(tmp_path)
+    source = Source(chunks.NAME, [MemberSpec(FULL, str(tmp_path / "full"))])
     setting = Setting(open=None, data=None, threat=None)
     each = place(connected, subject=dict(source=source)).computing(
         None, functools.partial(attackers.of_suite, setting, ["0" * 64])
