@@ -80,6 +80,7 @@ class Connection:
         self.known: Dict[str, Any] = {}
         self._pids: Dict[str, int] = {}
         self._check(tls)
+        logging.getLogger("distributed.client").setLevel(logging.getLogger("distributed").level)
         try:
             if self._count:
                 self._local = self._start()
@@ -132,6 +133,7 @@ class Connection:
             host=f"{scheme}127.0.0.1",
             protocol=scheme,
             memory_limit=0,
+            silence_logs=logging.getLogger("distributed").level,
             local_directory=self._opened.enter_context(runs.temporary_folder()),
             dashboard_address="127.0.0.1:0",
             security=self._security,
