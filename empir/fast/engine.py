@@ -26,6 +26,7 @@ from empir.nn.layers import (
     QuantDense,
     ScaledReLU,
     Softmax,
+    cached,
     draws,
     layers_of,
 )
@@ -43,7 +44,7 @@ class Engine:
 
     def __init__(self, model):
         self.model = model
-        self._cached = []
+        self._rearrange = []  # operations
         layers = layers_of(model)
         names = [layer.name for layer in layers]
         layers = layers[: names.index("logits") + 1]
@@ -52,9 +53,7 @@ class Engine:
 
     def prepare(self, session):
         """Rearrange the kernels that the session holds now, after `layers.quantize_once`."""
-        initializers = [variable.initializer for variable in self._cached]
-        if initializers:
-            session.run(initializers)
+        session.run(self._rearrange)
 
     def __call__(self, x):
         """Logits, float32 [n, classes], of images [n, height, width, channels]."""
@@ -93,15 +92,9 @@ class Engine:
         return lambda: variables
 
     def _cache(self, tensor):
-        self._cached.append(
-            tf.Variable(
-                tensor,
-                trainable=False,
-                collections=[tf.GraphKeys.LOCAL_VARIABLES],
-                name="rearranged_kernel",
-            )
-        )
-        return self._cached[-1]
+        variable, operation = cached(tensor, "rearranged_kernel")
+        self._rearrange.append(operation)
+        return variable
 
 
 #: Layers that an engine computes as they are, or faster.
