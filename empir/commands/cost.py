@@ -15,7 +15,7 @@ from absl import flags
 
 from empir import runtime
 from empir.commands import shared_flags
-from empir.commands.shared_flags import define_count
+from empir.commands.shared_flags import define_count, define_switches, define_texts
 from empir.errors import EmpirError
 from empir.experiments import EXPERIMENTS
 from empir.nn import architecture
@@ -52,12 +52,10 @@ def setup():
     )
     text = "The width of the members. By default it is their network's."
     define_count("nb_filters", None, text)
-    flags.DEFINE_bool("layers", False, "Show the layers of each member, too.")
-    flags.DEFINE_string(
-        "out",
-        None,
-        "The folder for cost.json, or a name of its own for that file, which ends in .json. By "
-        "default nothing is kept.",
+    define_switches(layers="Show the layers of each member, too.")
+    define_texts(
+        out="The folder for cost.json, or a name of its own for that file, which ends in .json. By "
+        "default nothing is kept."
     )
     return run
 
@@ -88,7 +86,6 @@ def run(_):
     }
     if path is not None:
         versions, commit = runtime.provenance()
-        record = dict(ensembles=ensembles, command=runtime.command())
-        record.update(versions=versions, git_commit=commit)
-        runs.write_json(path, record)
+        made = dict(command=runtime.command(), versions=versions, git_commit=commit)
+        runs.write_json(path, dict(ensembles=ensembles, **made))
     print("\n\n".join(report.terminal(ensemble) for ensemble in ensembles.values()))

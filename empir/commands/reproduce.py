@@ -10,16 +10,15 @@ is printed at the end.
 
 import logging
 import os
-from typing import Callable
 
 from absl import flags
 
 from empir import published, runtime
 from empir.commands import cluster_flags, shared_flags
 from empir.commands.shared_flags import define_count, define_texts
-from empir.data import Dataset, subsets
+from empir.data import subsets
 from empir.errors import EmpirError
-from empir.experiments import PROTOCOLS, TABLE_ATTACKS, Experiment, default_parameters, experiment
+from empir.experiments import PROTOCOLS, TABLE_ATTACKS, default_parameters, experiment
 from empir.models import checkpoints
 from empir.models.checkpoints import MemberSpec
 from empir.records import runs
@@ -53,7 +52,7 @@ def setup():
 
 
 def run(_):
-    """Evaluate every row and print the table.
+    """Evaluate every row and attack, resuming what is there, and print the table.
 
     Raises:
       EmpirError: for bad input; `process.exit_with` prints it as one line.
@@ -63,27 +62,34 @@ def run(_):
     runs.check_writable(out)
     shard = cluster_flags.shard()
     folder = _members(chosen)
-    images = chosen.attack_batch or chosen.batch_size
-    runtime.configure(cluster_flags.threads(), images)
+    batch_size = chosen.attack_batch or chosen.batch_size
+    runtime.configure(cluster_flags.threads(), batch_size)
+    fast, slow = _images(chosen)
+    load = shared_flags.loader(chosen, "test", FLAGS.sample)
+    steps = [(row, attack) for row in ROWS for attack in TABLE_ATTACKS]
+    with runs.lock(out), cluster_flags.cluster() as cluster:
+        for number, (row, attack) in enumerate(steps, 1):
+            data = fast if attack in FAST_ATTACKS else slow
+            source = _source(chosen, row, folder)
+            place = cluster(source, data, load, batch_size)
+            how = dict(out=os.path.join(out, row.folder, attack), shard=shard, place=place)
+            result = _evaluate(chosen, row, attack, source, data, **how)
+            if result is not None:
+                _log(f"[{number}/{len(steps)}] {row.title}, {attack}", result.record)
+    if shard is None:
+        print(tables.terminal(out, chosen))
+
+
+def _images(chosen):
+    """The test images for the attacks of one step, and for the others."""
     data = shared_flags.load_data(chosen, "test", FLAGS.sample)
     count = len(data.labels) if FLAGS.nb_samples is None else FLAGS.nb_samples
     fast = shared_flags.take(data, count, subsets.FIRST)
-    if FLAGS.slow_samples is not None and FLAGS.slow_samples > len(fast.labels):
+    if FLAGS.slow_samples is None:
+        return fast, fast
+    if FLAGS.slow_samples > len(fast.labels):
         raise EmpirError(f"--slow_samples={FLAGS.slow_samples} is more than --nb_samples")
-    slow = fast
-    if FLAGS.slow_samples is not None:
-        slow = shared_flags.take(data, FLAGS.slow_samples, subsets.FIRST)
-    load = shared_flags.loader(chosen, "test", FLAGS.sample)
-    with runs.lock(out), cluster_flags.cluster() as cluster:
-
-        def place_of(source, data):
-            return cluster(source, data, load, images)
-
-        reproduce(
-            chosen, folder, fast, slow, out, progress=FLAGS.progress, shard=shard, place_of=place_of
-        )
-    if shard is None:
-        print(tables.terminal(out, chosen))
+    return fast, shared_flags.take(data, FLAGS.slow_samples, subsets.FIRST)
 
 
 def _members(chosen):
@@ -101,78 +107,45 @@ def _members(chosen):
     return folder
 
 
-def reproduce(
-    chosen: Experiment,
-    folder: str,
-    fast: Dataset,
-    slow: Dataset,
-    out: str,
-    *,
-    place_of: Callable,
-    progress: bool = True,
-    shard=None,
-):
-    """Evaluate every row and attack into folders below `out`, resuming what is there.
-
-    Args:
-      chosen: the experiment.
-      folder: holds the members' checkpoints.
-      fast, slow: `Dataset`s for the one-step attack and for the others.
-      out: folder of the records.
-      place_of: `place_of(source, data)` gives where the chunks of an evaluation are computed.
-      progress: show progress bars.
-      shard: compute only this `shards.Shard` of each; None: everything.
-    """
-    from empir.evaluation.single import evaluate
-
-    steps = [(row, attack) for row in ROWS for attack in TABLE_ATTACKS]
-    for number, (row, attack) in enumerate(steps, 1):
-        data = fast if attack in FAST_ATTACKS else slow
-        wanted = chosen.members[-1:] if row.model == "baseline" else chosen.members
-        source = _source(chosen, row, folder, wanted)
-        # A graph of its own: TensorFlow optimizes all of a graph anew for each addition to it.
-        with source.open(data) as networks:
-            job = _job(chosen, row, attack, networks.ensemble, data)
-            own = os.path.join(out, row.folder, attack)
-            place = place_of(source, data)
-            result = evaluate(job, networks.session, own, True, progress, shard, place)
-        if result is None:
-            continue
-        record = result.record
-        seconds = record["seconds"]["clean"] + record["seconds"]["attack"]
-        log.info(
-            f"[{number}/{len(steps)}] {row.title}, {attack}: clean {record['clean_accuracy']:.4f}, "
-            f"adversarial {record['adversarial_accuracy']:.4f} ({record['num_examples']} images, "
-            f"{seconds:.0f} s)"
-        )
-
-
-def _source(chosen, row, folder, wanted):
+def _source(chosen, row, folder):
+    """The networks of a row."""
     from empir.evaluation.subjects import Source
 
-    protocol = PROTOCOLS[row.protocol]
+    wanted = chosen.members[-1:] if row.model == "baseline" else chosen.members
     specs = (MemberSpec(precision, os.path.join(folder, name)) for name, precision in wanted)
     return Source(
         architecture=chosen.architecture,
         members=tuple(specs),
-        combine=protocol.combine,
-        attack_target=protocol.attack_target,
+        combine=PROTOCOLS[row.protocol].combine,
+        attack_target=PROTOCOLS[row.protocol].attack_target,
         seed=chosen.seed,
     )
 
 
-def _job(chosen, row, attack, ensemble, data):
-    from empir.evaluation.single import Job
+def _evaluate(chosen, row, attack, source, data, *, out, shard, place):
+    """The result of one attack on a row's networks; None of a shard."""
+    from empir.evaluation.single import Job, evaluate
 
     batch_size = min(chosen.attack_batch or chosen.batch_size, len(data.labels))
-    return Job(
-        ensemble=ensemble,
-        attack=attack,
-        parameters=default_parameters(chosen, attack, batch_size),
-        data=data,
-        seed=chosen.seed,
-        batch_size=batch_size,
-        architecture=chosen.architecture,
-        protocol=row.protocol,
-        shares=runtime.share_count(),
+    # A graph of its own: TensorFlow optimizes all of a graph anew for each addition to it.
+    with source.open(data) as networks:
+        job = Job(
+            ensemble=networks.ensemble,
+            attack=attack,
+            parameters=default_parameters(chosen, attack, batch_size),
+            data=data,
+            seed=chosen.seed,
+            batch_size=batch_size,
+            architecture=chosen.architecture,
+            protocol=row.protocol,
+            shares=runtime.share_count(),
+        )
+        return evaluate(job, networks.session, out, True, FLAGS.progress, shard, place)
+
+
+def _log(title, record):
+    seconds = record["seconds"]["clean"] + record["seconds"]["attack"]
+    log.info(
+        f"{title}: clean {record['clean_accuracy']:.4f}, adversarial "
+        f"{record['adversarial_accuracy']:.4f} ({record['num_examples']} images, {seconds:.0f} s)"
     )
