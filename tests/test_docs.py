@@ -39,7 +39,7 @@ WORDS = {
     "empir.data.convert": r"(--(source|split|out|labels)=\S+ ?)+",
 }
 #: Programs that are not this project's.
-OTHERS = ("git", "cd", "rm", "mkdir", "pip", "pre-commit")
+OTHERS = "git cd rm mkdir pip pre-commit dask-scheduler dask-worker openssl".split()
 
 
 def example(dataset):
