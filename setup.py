@@ -33,6 +33,7 @@ setup(
         "License :: OSI Approved :: MIT License",
         "Operating System :: POSIX :: Linux",
         "Programming Language :: Python :: 3.7",
+        "Programming Language :: Python :: 3.8",
         "Topic :: Scientific/Engineering :: Artificial Intelligence",
     ],
     # With the folder named, an editable install is a path, not a hook that comes after all paths: a
@@ -41,12 +42,13 @@ setup(
     packages=find_packages(include=["empir", "empir.*"]),
     package_data={
         "empir.data": ["samples/*", "imagenet_synsets.txt"],
+        "empir.export": ["card.md"],
         "empir.published": ["*.json"],
         "empir.report": ["page.html", "checks.md"],
     },
     entry_points={"console_scripts": ["empir = empir.commands.main:main"]},
     zip_safe=False,  # data files are opened by their paths
-    python_requires=">=3.7,<3.8",
+    python_requires=">=3.7,<3.9",  # 3.8 with NVIDIA's build of TensorFlow 1.15 (docs/gpu.md)
     # TensorFlow comes with an extra, cpu or gpu: two builds of it cannot be installed together.
     install_requires=[
         "keras==2.2.4",
@@ -63,6 +65,8 @@ setup(
         "jinja2>=3.0,<3.2",
         "pillow",
         "google-crc32c>=1.1,<2",  # TFRecords' checksums
+        "pooch>=1.6,<1.9",  # 1.8 is the last for Python 3.7; fetches checkpoints
+        "pyyaml",  # the head of a model card
         "safetensors>=0.4,<0.6",  # the weights of exported PyTorch networks
         "scipy>=1.7",  # the first with binomtest
     ],

@@ -5,9 +5,9 @@
 The members' weights go to PyTorch networks, which must compute the same logits. First they classify
 the adversarial images of the run, under its decision rule. Then AutoAttack (Croce and Hein 2020,
 arXiv 2003.01690), which is its authors' package in the standard version, attacks them with the norm
-and radius of the run; `pytorch_rules` has the logits that it follows. Each of its attacks gets the
-images that are still classified correctly. FILE.json.partial holds what is done meanwhile, and the
-same command continues there.
+and radius of the run; `pytorch_model.followed` has the logits that it follows. Each of its attacks
+gets the images that are still classified correctly. FILE.json.partial holds what is done meanwhile,
+and the same command continues there.
 """
 
 import os
@@ -100,7 +100,7 @@ def check(
         own = export(attacked.record, attacked.data, workload)
         clean = own.decisions == attacked.data.labels
         command = [pytorch, "-m", "benchmarks.autoattack_worker", workload]
-        command += [f"--rule={attacked.record['combine']}", f"--reference={own.reference}"]
+        command += [f"--combine={attacked.record['combine']}", f"--reference={own.reference}"]
         command.append(f"--threads={runtime.threads()}")
         with worker_process.started({"PyTorch": command}, ENVIRONMENT) as workers:
             worker = workers["PyTorch"]

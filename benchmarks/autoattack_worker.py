@@ -1,6 +1,6 @@
 """AutoAttack on the paper's networks in PyTorch: the worker of `benchmarks.autoattack`.
 
-    python -m benchmarks.autoattack_worker WORKLOAD --rule=vote --reference=2
+    python -m benchmarks.autoattack_worker WORKLOAD --combine=vote --reference=2
 
 Runs in the clone, in the environment of requirements-pytorch.txt. Beside the commands of `protocol`
 it answers:
@@ -15,8 +15,8 @@ it answers:
 AutoAttack is the package pyautoattack, which RobustBench, a project of AutoAttack's authors,
 requires: it is their code. The attacks are those of its version "standard", called one at a time,
 as its own run_standard_evaluation_individual does. Every batch starts from the seed, so that the
-batches together give the same result as one run over all images. What it attacks are the logits of
-`pytorch_rules`, and the decision rule itself judges the images that it gives.
+batches together give the same result as one run over all images. What it attacks is the view
+"followed" of `pytorch_model.View`, and the decision rule itself judges the images that it gives.
 """
 
 import collections
@@ -27,14 +27,14 @@ import time
 
 import numpy as np
 import torch
-from torch import nn
 
 try:
     from pyautoattack import AutoAttack
 except ImportError as error:
     sys.exit(f"{error}: scripts/pytorch.sh installs what requirements-pytorch.txt lists")
 
-from benchmarks import protocol, pytorch_networks, pytorch_rules
+from benchmarks import protocol, pytorch_networks
+from empir.export import pytorch_model
 
 
 class WarningCounter(logging.Handler):
@@ -54,56 +54,28 @@ class WarningCounter(logging.Handler):
         self.counts[re.sub(r"\d+(\.\d+)?", "N", first)] += 1
 
 
-class Followed(nn.Module):
-    """The network that AutoAttack attacks: `Rule.followed` of the members' logits.
-
-    Args:
-      members: networks from images to logits.
-      name, reference: see `pytorch_rules.Rule`.
-      batches: clean images, float32 [n, channels, h, w] each, on which members are measured.
-    """
-
-    def __init__(self, members, name: str, reference: int, batches):
-        super().__init__()
-        self.members = members
-        with torch.no_grad():
-            logits = torch.cat([self.logits(images) for images in batches])
-        self.rule = pytorch_rules.Rule.measured(name, reference, logits)
-
-    def logits(self, images):
-        """The members' logits, float32 [n, members, classes]."""
-        return torch.stack([member(images) for member in self.members], dim=1)
-
-    def forward(self, images):
-        """Logits [n, classes] whose largest is the decision's."""
-        return self.rule.followed(self.logits(images))
-
-
 class AttackedSystem(pytorch_networks.PyTorchSystem):
     """The ensemble that AutoAttack attacks.
 
     Args:
       workload, threads: see `pytorch_networks.PyTorchSystem`.
-      rule, reference: see `pytorch_rules.Rule`.
+      combine, reference: the decision rule, see `pytorch_model.Ensemble`.
 
     Attributes:
-      followed: the network that AutoAttack is given.
+      followed: the view that AutoAttack is given.
     """
 
     packages = ("torch", "pyautoattack", "numpy")
 
-    def __init__(self, workload: protocol.Workload, threads: int, rule: str, reference: int):
-        super().__init__(workload, threads)
-        batches = self.batches(workload.images)
-        self.followed = Followed(self.network.members, rule, reference, batches).eval()
+    def __init__(self, workload: protocol.Workload, threads: int, combine: str, reference: int):
+        super().__init__(workload, threads, combine=combine, reference=reference)
+        self.followed = self.network.view("followed", self.to_torch(workload.images))
 
     def decisions(self, images: np.ndarray) -> list:
         """Classes under the decision rule of float32 [n, h, w, c]."""
-        decide, logits = self.followed.rule.decisions, self.followed.logits
+        decide = self.network.decision
         with torch.no_grad():
-            return [
-                label for part in self.batches(images) for label in decide(logits(part)).tolist()
-            ]
+            return [label for part in self.batches(images) for label in decide(part).tolist()]
 
 
 class AutoAttackWorker(protocol.Worker):
@@ -150,7 +122,7 @@ class AutoAttackWorker(protocol.Worker):
 def main():
     """Serve the workload that the command line names."""
     parser = protocol.parser(__doc__.splitlines()[0])
-    parser.add_argument("--rule", choices=sorted(pytorch_rules.DECISIONS), required=True)
+    parser.add_argument("--combine", choices=sorted(pytorch_model.DECISIONS), required=True)
     parser.add_argument("--reference", type=int, required=True, help="member that decides ties")
     chosen = vars(parser.parse_args())
     path = chosen.pop("workload")

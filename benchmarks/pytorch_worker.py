@@ -117,8 +117,8 @@ class LibrarySystem(pytorch_networks.PyTorchSystem):
     @contextlib.contextmanager
     def training(self, member, images, labels):
         """See `protocol.System`."""
-        network = pytorch_networks.member(self.workload, member, trainable=True)
-        network = self.arrange(network.train())
+        network = pytorch_networks.ensemble(self.workload).networks[member]
+        network = self.arrange(network.train().requires_grad_(True))
         for weight in network.parameters():
             nn.init.kaiming_normal_(weight)
         optimizer = torch.optim.Adam(network.parameters(), lr=1e-3, fused=True)

@@ -14,7 +14,7 @@ from empir.report import shapes
 
 #: Keys of a run's record that describe what it attacked.
 HEAD = ("dataset", "architecture", "combine", "members", "eps", "norm", "num_examples", "data")
-#: The PyTorch networks of benchmarks/pytorch_networks.py.
+#: The networks that AutoAttack attacks in PyTorch: those of images in [0, 1].
 ARCHITECTURES = ("MNISTconv", "CIFARconv")
 
 

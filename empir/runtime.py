@@ -21,8 +21,8 @@ from empir.errors import EmpirError
 #: Of this package.
 VERSION = "0.4.0"
 
-#: What this package runs on.
-PYTHON = (3, 7)
+#: What this package runs on: Python 3.7, and 3.8 with NVIDIA's build of TensorFlow 1.15.
+PYTHONS = ((3, 7), (3, 8))
 TENSORFLOW = "1.15"
 KERAS = "2.2.4"
 #: Keras' backend, float type and order of axes that the networks are written for.
@@ -46,11 +46,12 @@ class UnsupportedEnvironment(EmpirError, ImportError):
 
 
 def require_python():
-    """Raise `UnsupportedEnvironment` unless this is Python 3.7, TensorFlow 1.15's last one."""
-    if sys.version_info[:2] != PYTHON:
+    """Raise `UnsupportedEnvironment` unless there is a TensorFlow 1.15 for this Python."""
+    if sys.version_info[:2] not in PYTHONS:
         raise UnsupportedEnvironment(
-            "EMPIR needs Python 3.7 (TensorFlow 1.15 runs on no later one), but this is Python "
-            "%d.%d: run scripts/setup.sh and use .venv/bin/python" % sys.version_info[:2]
+            "EMPIR needs Python 3.7, or 3.8 with nvidia-tensorflow (TensorFlow 1.15 runs on no "
+            "later one), but this is Python %d.%d: run scripts/setup.sh and use .venv/bin/python"
+            % sys.version_info[:2]
         )
 
 
@@ -73,6 +74,9 @@ def configure(num_threads=None, images=1):
     os.environ.setdefault("KMP_WARNINGS", "0")
     # Idle OpenMP workers that spin steal the cores from TensorFlow's own pool.
     os.environ.setdefault("KMP_BLOCKTIME", "1")
+    # NVIDIA's build multiplies by TF32 on Ampere, whose 10 bits of mantissa put activations on
+    # other levels of their quantizers.
+    os.environ.setdefault("NVIDIA_TF32_OVERRIDE", "0")
     if _is_amd():
         # MKL of that time knows Intel's processors only, and falls back to SSE on others: matrix
         # products are 2.7 times as fast with its AVX2 code.
@@ -353,7 +357,7 @@ def peak_memory_mb() -> float:
 
 def _tensorflow_build(installed):
     """Name of the installed distribution that provides TensorFlow, e.g. "intel-tensorflow"."""
-    names = ("intel-tensorflow", "tensorflow-gpu", "tensorflow")
+    names = ("nvidia-tensorflow", "intel-tensorflow", "tensorflow-gpu", "tensorflow")
     return next((name for name in names if name in installed), "unknown")
 
 

@@ -10,7 +10,7 @@ import pytest
 from absl import flags
 
 from benchmarks import autoattack, cluster, flips, speed, step_profile, throughput
-from empir.commands import attack, commandline, cost
+from empir.commands import attack, commandline, cost, export, importing
 from empir.commands import main as console
 from empir.commands import reproduce, robustness
 from tests.support import ROOT
@@ -20,6 +20,8 @@ from tests.support.scripts import remove_flags
 #: Commands of absl flags: what defines their flags.
 SETUPS = {
     "empir.commands.cost": cost.setup,
+    "empir.commands.export": export.setup,
+    "empir.commands.importing": importing.setup,
     "empir.commands.reproduce": reproduce.setup,
     "empir.commands.robustness": robustness.setup,
     "benchmarks.autoattack": autoattack.setup,
@@ -39,7 +41,7 @@ WORDS = {
     "empir.data.convert": r"(--(source|split|out|labels)=\S+ ?)+",
 }
 #: Programs that are not this project's.
-OTHERS = "git cd rm mkdir pip pre-commit dask-scheduler dask-worker openssl".split()
+OTHERS = "docker git cd rm mkdir pip pre-commit dask-scheduler dask-worker openssl".split()
 
 
 def example(dataset):

@@ -1,5 +1,6 @@
 """The environment is checked and recorded; a wrong one is told in one line with the fix."""
 
+import glob
 import os
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import pytest
 import empir
 from empir import runtime
 from empir.errors import EmpirError
+from tests.support import ROOT
 
 
 def fake(version):
@@ -38,8 +40,20 @@ def test_wrong_versions_are_named_with_the_fix(monkeypatch, name, module, messag
 
 def test_another_python_is_named_with_the_fix(monkeypatch):
     monkeypatch.setattr(sys, "version_info", (3, 11, 7))
-    with pytest.raises(runtime.UnsupportedEnvironment, match="3.7 .* is Python 3.11: run scripts"):
+    with pytest.raises(runtime.UnsupportedEnvironment, match="3.7, .* is Python 3.11: run scripts"):
         runtime.require_python()
+
+
+def test_the_package_compiles_on_python_3_8():
+    """NVIDIA's build of TensorFlow 1.15, which is not here, is for that Python."""
+    script = ". scripts/find_python.sh; find_python 3.8"
+    found = subprocess.run(["bash", "-c", script], cwd=ROOT, stdout=subprocess.PIPE)
+    if found.returncode:
+        pytest.skip("there is no Python 3.8")
+    program = "import sys; [compile(open(p, 'rb').read(), p, 'exec') for p in sys.argv[1:]]"
+    files = glob.glob(os.path.join(ROOT, "empir", "**", "*.py"), recursive=True)
+    assert len(files) > 100
+    subprocess.run([found.stdout.decode().strip(), "-c", program, *files], check=True)
 
 
 def test_threads_are_set_for_the_machine_unless_the_user_did(monkeypatch):

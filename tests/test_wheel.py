@@ -121,7 +121,7 @@ def test_a_wheel_holds_the_package_whole_and_nothing_else(clone, wheel):
     held = {name for name in names if ".dist-info/" not in name}
     assert held == package_files(clone)
     assert any(name.endswith(".dist-info/LICENSE") for name in names)
-    assert "Requires-Python: >=3.7,<3.8\n" in metadata
+    assert "Requires-Python: >=3.7,<3.9\n" in metadata
     assert "Programming Language :: Python :: 3.7\n" in metadata
 
 

@@ -72,6 +72,7 @@ COMMANDS = {
     "export": Command(
         "empir.commands.export:setup", "write an ensemble in the format of another tool"
     ),
+    "import": Command("empir.commands.importing:setup", "make checkpoints of a network in PyTorch"),
     "checkpoints": Command(
         "empir.commands.checkpoints:main", "say what a checkpoint holds", words=True
     ),

@@ -3,17 +3,20 @@
     model.py             the file empir/export/pytorch_model.py, as it is
     weights.safetensors  latent weights, and of quantized ones the levels that TensorFlow computes
     config.json          architecture, precisions per layer, decision rule, range of images, digests
+    README.md            the model card, and for CIFAR-10 robustbench.json, see `card`
 """
 
 import os
-from typing import Dict
+from typing import TYPE_CHECKING, Dict
 
 import numpy as np
 
 from empir import runtime
 from empir.errors import EmpirError
-from empir.export.source import Source, SourceMember
 from empir.records import runs
+
+if TYPE_CHECKING:
+    from empir.export.source import Source, SourceMember
 
 MODEL, WEIGHTS, CONFIG = "model.py", "weights.safetensors", "config.json"
 #: What becomes model.py.
@@ -34,18 +37,22 @@ NAMES = {
 }
 
 
-def write(source: Source, folder: str):
+def write(source: "Source", folder: str):
     """Write the files of an ensemble; see the module, and `empir.export.Format`.
 
     Raises:
-      EmpirError: for a network that the file has not.
+      EmpirError: for a network that the file has not, or a temperature.
     """
     import safetensors.numpy
+
+    from empir.export import card
 
     if source.network.name not in FLATTENED:
         raise EmpirError(
             f"--format=pytorch has the networks {', '.join(FLATTENED)}, not {source.network.name}"
         )
+    if source.temperature != 1:
+        raise EmpirError(f"--format=pytorch has no temperature={source.temperature:g}, only 1")
     path = os.path.join(folder, WEIGHTS)
     arrays = {
         f"networks.{number}.{name}": array
@@ -54,11 +61,12 @@ def write(source: Source, folder: str):
     }
     runs.write_atomically(path, safetensors.numpy.save(arrays, {"format": "pt"}))
     runs.write_json(os.path.join(folder, CONFIG), config(source, runs.file_digest(path)))
+    card.write(source, folder)
     with open(MODEL_SOURCE, "rb") as file:
         runs.write_atomically(os.path.join(folder, MODEL), file.read())
 
 
-def parameters(member: SourceMember, network: str) -> Dict[str, np.ndarray]:
+def parameters(member: "SourceMember", network: str) -> Dict[str, np.ndarray]:
     """A member's weights as PyTorch names and orders them.
 
     "conv1.weight" are latent weights. "conv1.levels" are those that it computes with where it
@@ -67,7 +75,7 @@ def parameters(member: SourceMember, network: str) -> Dict[str, np.ndarray]:
     found = {}
     for own, array in member.latent.items():
         layer, _, name = own.rpartition("/")
-        found[f"{layer}.{NAMES[name]}"] = to_pytorch(network, own, array)
+        found[name_of(own)] = to_pytorch(network, own, array)
         bits = member.layers[layer].weight_bits if layer in member.layers else None
         if bits is not None and name == "kernel":
             levels = _levels(member.quantized[own], bits)
@@ -81,6 +89,12 @@ def _levels(quantized, bits):
     steps = 2**bits - 1
     levels = np.rint((quantized.astype(np.float64) + 1) / 2 * steps)
     return levels.astype(np.uint8 if bits <= 8 else np.int32)
+
+
+def name_of(own: str) -> str:
+    """PyTorch's name of a weight: "conv1.weight" for "conv1/kernel"."""
+    layer, _, name = own.rpartition("/")
+    return f"{layer}.{NAMES[name]}"
 
 
 def to_pytorch(network: str, own: str, array: np.ndarray) -> np.ndarray:
@@ -115,7 +129,7 @@ def _side(network, own):
     return side if own == f"{name}/kernel" else 1
 
 
-def config(source: Source, weights_sha256: str) -> dict:
+def config(source: "Source", weights_sha256: str) -> dict:
     """The content of config.json, given the digest of the weights' file."""
     height, width, channels = source.network.input_shape
     return {

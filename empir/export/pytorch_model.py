@@ -29,9 +29,13 @@ from torch.nn import functional
 
 #: Gradients that an activation quantizer can have, see `QuantizeActivations`.
 BACKWARD_PASSES = ("clipped", "open", "smooth")
+#: Images per pass where there is no gradient.
+BATCH = 500
 #: By how much a decision's logit is made larger than the others where it would not be the largest,
 #: as a share of those.
 LIFT = 1e-3
+#: The lead, in units of a member's size, from which on a member is not pushed further.
+ENOUGH = 0.5
 
 
 class QuantizeActivations(torch.autograd.Function):
@@ -79,7 +83,8 @@ def weight_levels(weight: torch.Tensor, steps: int) -> torch.Tensor:
     The gradient passes the rounding unchanged; tanh and the largest magnitude are differentiated.
     """
     t = torch.tanh(weight)
-    scaled = (t / t.abs().max() / 2 + 0.5) * steps
+    largest = t.abs().max().clamp(min=torch.finfo(t.dtype).tiny)  # of weights that are all 0
+    scaled = (t / largest / 2 + 0.5) * steps
     return scaled + (scaled.round() - scaled).detach()  # both operations are exact
 
 
@@ -236,7 +241,7 @@ def alexnet(f, bits):
 
 
 #: Networks by name, and the layers that they can quantize.
-NETWORKS = {
+NETWORKS: dict = {
     "MNISTconv": (mnistconv, ("conv1", "conv2", "conv3")),
     "CIFARconv": (cifarconv, ("conv1", "conv2", "conv3")),
     "AlexNet": (alexnet, ("conv2", "conv3", "conv4", "conv5", "fc6", "fc7")),
@@ -259,7 +264,7 @@ def vote(logits: torch.Tensor, reference: int) -> torch.Tensor:
 
 
 #: Decision rules: the class of an image, from the members' logits and the reference.
-DECISIONS = {
+DECISIONS: dict = {
     "mean_logits": lambda logits, _: logits.mean(1).argmax(dim=1),
     "mean_probs": lambda logits, _: logits.softmax(dim=2).sum(1).argmax(dim=1),
     "vote": vote,
@@ -347,8 +352,8 @@ class View(nn.Module):
         if name == "followed":
             _check(clean is not None, "the view followed needs clean images")
             with torch.no_grad():
-                found = leads(net.members(clean)).amax(2).mean(0)
-            self.register_buffer("sizes", found.clamp(min=torch.finfo(found.dtype).tiny))
+                logits = torch.cat([net.members(part) for part in clean.split(BATCH)])
+            self.register_buffer("sizes", sizes_of(logits))
         self.eval()
 
     def forward(self, images):
@@ -367,15 +372,15 @@ def _best_of_others(scores):
     return torch.where(scores >= best, second, best)
 
 
-def _majority_probs(view, images):
-    logits = view.net.members(images)
+def majority_probs(logits, reference):
+    """Mean softmax of the members that agree with the vote; of a single network its logits."""
     if logits.shape[1] == 1:
         return logits[:, 0]
-    agree = logits.argmax(dim=2) == vote(logits, view.net.reference)[:, None]
+    agree = logits.argmax(dim=2) == vote(logits, reference)[:, None]
     return (logits.softmax(2) * agree[:, :, None]).sum(1) / agree.sum(1, keepdim=True)
 
 
-def _vote_leads(member_leads, reference):
+def vote_leads(member_leads, reference):
     """By how much each class wins the vote, [n, classes]; it is > 0 of the winner alone.
 
     A class wins if more than half of the members vote for it, or if the reference does and there
@@ -388,41 +393,68 @@ def _vote_leads(member_leads, reference):
     return torch.maximum(common, alone)
 
 
+def sizes_of(logits):
+    """The mean lead of each member's decision, [members], by which members are compared."""
+    sizes = leads(logits).amax(2).mean(0)
+    return sizes.clamp(min=torch.finfo(sizes.dtype).tiny)
+
+
 def _followed_vote(logits, sizes, reference):
-    """How the vote stands, and how the members stand on average, at equal size.
+    """How the vote stands, and how the members stand on average, up to `ENOUGH`.
 
     The former alone has the gradient of one member, and the latter does not tell which members are
-    needed. AutoAttack succeeds on more images with their sum than with either.
+    needed. With their sum AutoAttack succeeds on more images than with either.
     """
     scaled = leads(logits) / sizes[:, None]
-    return _vote_leads(scaled, reference) + scaled.mean(1)
+    return vote_leads(scaled, reference) + scaled.clamp(max=ENOUGH).mean(1)
 
 
-_FOLLOWED = {
+def _followed_mean_probs(logits, sizes, _):
+    """The mean probability's logarithm, and how the members stand on average.
+
+    The gradient of the former alone is zero where a member's probabilities are 0 and 1 in float32.
+    """
+    log_probs = logits.log_softmax(dim=2).logsumexp(1)
+    return leads(log_probs) / sizes.mean() + (leads(logits) / sizes[:, None]).mean(1)
+
+
+_FOLLOWED: dict = {
     "mean_logits": lambda logits, *_: logits.mean(1),
-    "mean_probs": lambda logits, *_: logits.log_softmax(dim=2).logsumexp(1),
+    "mean_probs": _followed_mean_probs,
     "vote": _followed_vote,
 }
 
 
-def _followed(view, images):
-    net, logits = view.net, view.net.members(images)
+def followed(logits, combine: str, reference: int, sizes):
+    """Differentiable logits [n, classes] whose largest is always the class of the decision rule.
+
+    Where it is not the largest by itself it is raised above the others by a constant, which leaves
+    the gradient as it is. The logits of a single network are its own.
+
+    Args:
+      logits: of the members, [n, members, classes].
+      combine, reference: see `Ensemble`.
+      sizes: of the members, see `sizes_of`.
+    """
     if logits.shape[1] == 1:
         return logits[:, 0]
-    found = _FOLLOWED[net.combine](logits, view.sizes, net.reference)
-    decided = DECISIONS[net.combine](logits, net.reference)[:, None]
+    found = _FOLLOWED[combine](logits, sizes, reference)
+    decided = DECISIONS[combine](logits, reference)[:, None]
     largest = found.amax(1, keepdim=True)
     lacking = largest - found.gather(1, decided) + LIFT * (1 + largest.abs())
     is_other = found.argmax(1, keepdim=True) != decided
-    # A constant, which leaves the gradient as it is.
     return found.scatter_add(1, decided, (lacking * is_other).detach())
 
 
-VIEWS = {
+VIEWS: dict = {
     "decision": lambda view, images: view.net(images),
     "full_precision": lambda view, images: view.net.networks[view.net.reference](images),
-    "majority_probs": _majority_probs,
-    "followed": _followed,
+    "majority_probs": lambda view, images: majority_probs(
+        view.net.members(images), view.net.reference
+    ),
+    "followed": lambda view, images: followed(
+        view.net.members(images), view.net.combine, view.net.reference, view.sizes
+    ),
 }
 
 

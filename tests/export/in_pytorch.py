@@ -1,12 +1,17 @@
 """What exported folders compute, in the environment of PyTorch: python in_pytorch.py FOLDER...
 
 Each folder holds an export and inputs.npz; outputs.npz is written beside them. The arrays of
-inputs.npz are images, float32 [n, channels, height, width], and labels, int64 [n].
+inputs.npz are images, float32 [n, channels, height, width], and labels, int64 [n]. Where there is
+a blocks.json, a list of names and blocks of Python, they are run in order, and it is replaced by
+what went wrong with each.
 """
 
+import functools
 import importlib.util
+import json
 import os
 import sys
+import traceback
 
 import numpy as np
 import torch
@@ -45,6 +50,36 @@ def gradients(net, images, labels):
     return found
 
 
+def run_blocks(path, folder, images, labels):
+    """Run blocks that are for a folder, with short attacks."""
+    import pyautoattack
+
+    torch.compile = functools.partial(torch.compile, backend="aot_eager")
+    standard = pyautoattack.AutoAttack.run_standard_evaluation
+
+    def short(attack, *arguments, **named):
+        for part in (attack.apgd, attack.apgd_targeted, attack.fab):
+            part.n_iter = 2
+        attack.square.n_queries = 5
+        return standard(attack, *arguments, **named)
+
+    pyautoattack.AutoAttack.run_standard_evaluation = short
+    sys.path.insert(0, folder)
+    values, wrong = {"images": images[:4], "labels": labels[:4]}, {}
+    with open(path) as file:
+        blocks = json.load(file)
+    for name, text in blocks:
+        try:
+            exec(compile(text, name, "exec"), values)
+            change = torch.as_tensor(values.pop("found", values["images"])) - values["images"]
+            assert change.shape == values["images"].shape and change.abs().max() < 8 / 255 + 1e-6
+            wrong[name] = ""
+        except Exception:
+            wrong[name] = traceback.format_exc()
+    with open(path, "w") as file:
+        json.dump(wrong, file)
+
+
 def main(folder):
     """Write the outputs of a folder."""
     spec = importlib.util.spec_from_file_location("model", os.path.join(folder, "model.py"))
@@ -54,12 +89,15 @@ def main(folder):
     with np.load(os.path.join(folder, "inputs.npz")) as file:
         images, labels = (torch.from_numpy(file[key]) for key in ("images", "labels"))
     found = {"logits": net(images), "members": net.members(images), "vote": net.vote(images)}
-    found["decision"] = net.decision(images)
+    found["decision"], found["first alone"] = net.decision(images), net(images[:1])
     for name in ("majority_probs", "followed"):
         found[f"view {name}"] = net.view(name, images)(images)
     found.update((f"gradient, {key}", g) for key, g in gradients(net, images, labels).items())
     arrays = {name: tensor.detach().numpy() for name, tensor in found.items()}
     np.savez(os.path.join(folder, "outputs.npz"), **arrays)
+    blocks = os.path.join(folder, "blocks.json")
+    if os.path.exists(blocks):
+        run_blocks(blocks, folder, images, net.decision(images))
 
 
 if __name__ == "__main__":

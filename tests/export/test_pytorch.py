@@ -1,5 +1,6 @@
 """The exported PyTorch networks compute what TensorFlow does, and what the authors' code did."""
 
+import json
 import os
 import subprocess
 from typing import NamedTuple
@@ -18,6 +19,7 @@ from empir.runtime import tf
 from tests.benchmarks.test_workers import PYTORCH, needs_pytorch
 from tests.golden import recipe
 from tests.support import GOLDEN, ROOT
+from tests.support.documented import blocks
 from tests.support.released import NAMES, SHAPES, narrow
 
 pytestmark = [pytest.mark.slow, needs_pytorch]  # it starts a process, once
@@ -78,6 +80,9 @@ def exported(tmp_path_factory):
         labels = np.arange(len(images)) % 10
         np.savez(os.path.join(folders[-1], "inputs.npz"), images=images, labels=labels)
         found[name] = (folders[-1], ensemble)
+    page = [block for block in blocks("python") if block.page == "docs/pytorch.md" and block.title]
+    with open(os.path.join(found["mixed"][0], "blocks.json"), "w") as file:
+        json.dump([(block.title, block.text) for block in page], file)
     program = os.path.join(ROOT, "tests", "export", "in_pytorch.py")
     done = subprocess.run([PYTORCH, "-B", program] + folders, stderr=subprocess.PIPE)
     assert done.returncode == 0, done.stderr.decode()
@@ -112,6 +117,21 @@ def softmax(logits):
     """Of the last axis."""
     powers = np.exp(logits - logits.max(-1, keepdims=True))
     return powers / powers.sum(-1, keepdims=True)
+
+
+def test_an_image_alone_has_the_same_logits(exported):
+    for _, _, outputs in exported.values():
+        assert close(outputs["first alone"], outputs["logits"][:1])
+
+
+def test_the_blocks_of_the_page_run_in_every_library(exported):
+    with open(os.path.join(exported["mixed"][0], "blocks.json")) as file:
+        wrong = json.load(file)
+    assert list(wrong) == ["network", "pyautoattack", "torchattacks", "foolbox", "art"] + [
+        "torch.compile",
+        "torch.export",
+    ]
+    assert not any(wrong.values()), "\n".join(wrong.values())
 
 
 @pytest.mark.parametrize("name", ["mnist", "cifar10"])

@@ -79,6 +79,13 @@ COMMANDS = [
         "folder",
         "empir.front:load_ensemble",
     ),
+    Command(
+        "empir import",
+        "empir.commands.importing:setup",
+        "--folder=model1 --out={out}",
+        "folder",
+        "empir.export.reading:write",
+    ),
     Command("benchmarks.speed", "benchmarks.speed:setup", "--out={out}", "folder"),
     Command("benchmarks.throughput", "benchmarks.throughput:setup", "", "file"),
     Command(

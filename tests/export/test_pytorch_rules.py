@@ -19,24 +19,26 @@ PROGRAM = """
 import sys
 import numpy as np
 import torch
-from benchmarks.pytorch_rules import DECISIONS, Rule
+from empir.export.pytorch_model import DECISIONS, followed, sizes_of
 
 found = {}
 for case, given in np.load(sys.argv[1]).items():
     for name in DECISIONS:
         logits = torch.tensor(given, requires_grad=True)
-        rule = Rule.measured(name, int(case.split(",")[1]), logits.detach())
-        decided, largest = rule.decisions(logits), rule.followed(logits).argmax(1)
+        reference, sizes = int(case.split(",")[1]), sizes_of(logits.detach())
+        decide = lambda: DECISIONS[name](logits, reference)
+        follow = lambda: followed(logits, name, reference, sizes)
+        decided, largest = decide(), follow().argmax(1)
         changed = torch.zeros(len(given), dtype=torch.bool)
         for step in range(100):
-            lead = rule.followed(logits)
+            lead = follow()
             others = lead.scatter(1, decided[:, None], -torch.inf)
             lead = lead.gather(1, decided[:, None])[:, 0] - others.amax(1)
             (slope,) = torch.autograd.grad(lead.sum(), logits)
             unit = slope / slope.abs().amax((1, 2), keepdim=True)
             with torch.no_grad():
                 logits -= given.std() / 10 * unit
-            changed |= rule.decisions(logits) != decided
+            changed |= decide() != decided
         found[case + name] = np.stack([decided, largest, changed])
 np.savez(sys.argv[2], **found)
 """
