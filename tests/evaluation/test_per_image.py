@@ -24,23 +24,30 @@ SPECS = (
 )
 
 
-@pytest.fixture
-def case(random):
+@pytest.fixture(scope="module")
+def case():
     """A `Case`."""
-    case = Case(random)
+    case = Case(np.random.RandomState(0))
     case.config = UNOPTIMIZED
     return case
 
 
+@pytest.fixture(scope="module")
+def result(case, tmp_path_factory):
+    """The result of a suite, in a folder."""
+    out = str(tmp_path_factory.mktemp("suite"))
+    return suite.run(case.setting(), out, SPECS, progress=False, analyses=False)
+
+
 @pytest.fixture
-def result(case, tmp_path):
-    """The result of a suite, in the folder `tmp_path`."""
-    return suite.run(case.setting(), str(tmp_path), SPECS, progress=False, analyses=False)
+def images(result):
+    """What the suite kept per image."""
+    return per_image.read(os.path.join(result.folder, per_image.NAME))
 
 
-def test_a_suites_figures_follow_from_its_file(case, result, tmp_path):
-    images = per_image.read(str(tmp_path / per_image.NAME))
-    record = json.loads((tmp_path / "result.json").read_text())
+def test_a_suites_figures_follow_from_its_file(result, images):
+    with open(os.path.join(result.folder, "result.json")) as file:
+        record = json.load(file)
     assert images.problem(record) is None and images.attacks == [spec.name for spec in SPECS]
     np.testing.assert_array_equal(images.correct, result.correct)
     np.testing.assert_array_equal(images.first, result.first_success)
@@ -50,7 +57,7 @@ def test_a_suites_figures_follow_from_its_file(case, result, tmp_path):
     assert images.clean_accuracy().percent == images.clean_accuracy("mean_logits").percent == 75
     assert set(images.clean) == set(DECISION_RULES)
     for row in record["trials"]:
-        kept, name = arrays(str(tmp_path), row["name"]), row["name"]
+        kept, name = arrays(result.folder, row["name"]), row["name"]
         assert list(np.flatnonzero(images.attacked[name])) == list(kept["row"])
         np.testing.assert_array_equal(images.succeeded[name][kept["row"]], kept["success"])
         assert row["accuracy"] in (None, images.accuracy(name).percent / 100)
@@ -59,8 +66,7 @@ def test_a_suites_figures_follow_from_its_file(case, result, tmp_path):
     assert not (images.counted["far"] & ~images.succeeded["far"]).any()
 
 
-def test_the_image_that_decides_is_told(case, result, tmp_path):
-    images = per_image.read(str(tmp_path / per_image.NAME))
+def test_the_image_that_decides_is_told(case, result, images):
     np.testing.assert_array_equal(images.number, range(COUNT))
     np.testing.assert_array_equal(images.label, case.data.labels)
     for image, found in enumerate(result.adversarial(range(COUNT))):
@@ -98,8 +104,7 @@ def test_an_image_has_its_number_in_the_split():
         ("trials", [{"name": "few", "attacked": 10, "broken": 99}], "images of few"),
     ],
 )
-def test_a_record_that_says_otherwise_is_found(result, tmp_path, key, value, says):
-    images = per_image.read(str(tmp_path / per_image.NAME))
+def test_a_record_that_says_otherwise_is_found(result, images, key, value, says):
     assert says in images.problem(dict(result.record, **{key: value}))
 
 

@@ -57,7 +57,7 @@ def test_more_shards_than_chunks_are_refused():
 def test_the_whole_of_shards_is_what_one_process_computes(members, tmp_path, attack):  # noqa: F811
     session, own = members
     size = dict(count=6, batch_size=2) if attack in ("jsma", "rays") else {}
-    run = job(own, attack, save_adversarial=True, **size)
+    run = job(own[1:], attack, save_adversarial=True, **size)
     whole = single.evaluate(run, session, str(tmp_path / "whole"), progress=False).record
     folders = compute(run, session, tmp_path, "1/2", "2/2")
     record = merge(folders[::-1], tmp_path / "merged")
@@ -80,11 +80,11 @@ def test_the_whole_of_shards_is_what_one_process_computes(members, tmp_path, att
 @pytest.mark.slow
 def test_a_missing_or_foreign_part_is_named(members, tmp_path, monkeypatch):  # noqa: F811
     session, own = members
-    run = job(own, "fgsm")
+    run = job(own[2:], "fgsm")
     one, two, three = compute(run, session, tmp_path, "1/3", "2/3", "3/3")
     out = tmp_path / "merged"
     cases = [([one, three], "shard 2 of 3 is missing"), ([one, two, two], "are both shard 2/3")]
-    [other] = compute(job(own, "fgsm", seed=8), session, tmp_path / "seed", "3/3")
+    [other] = compute(job(own[2:], "fgsm", seed=8), session, tmp_path / "seed", "3/3")
     cases.append(([one, two, other], "is a part of another evaluation .*seed was 7, now 8"))
     [half] = compute(run, session, tmp_path / "half", "2/2")
     cases.append(([one, half], "is shard 2/2, but .* is 1/3"))
@@ -103,7 +103,7 @@ def test_a_missing_or_foreign_part_is_named(members, tmp_path, monkeypatch):  # 
 @pytest.mark.slow
 def test_a_damaged_chunk_of_a_part_is_named_and_computed_again(members, tmp_path):  # noqa: F811
     session, own = members
-    run = job(own, "fgsm")
+    run = job(own[2:], "fgsm")
     folders = compute(run, session, tmp_path, "1/2", "2/2")
     chunk = os.path.join(folders[1], "partial", "chunk-00000010.npz")
     shutil.copy(os.path.join(folders[1], "partial", "chunk-00000020.npz"), chunk)
@@ -118,7 +118,7 @@ def test_a_killed_shard_goes_on_and_no_other_run_takes_its_folder(
     members, tmp_path, monkeypatch  # noqa: F811
 ):
     session, own = members
-    run, out = job(own, "fgsm", batch_size=5), str(tmp_path / "part")
+    run, out = job(own[2:], "fgsm", batch_size=5), str(tmp_path / "part")
     with monkeypatch.context() as patch:
         kill_after(patch, 1)
         with pytest.raises(Killed):
