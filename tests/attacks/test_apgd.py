@@ -60,6 +60,7 @@ def test_margins(session):
     np.testing.assert_allclose(scaled, found, rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", ["ce", "margin"])
 def test_a_linear_model_is_climbed_to_the_corner(session, random, loss):
     """For two classes the margin's maximum in the ball is at x + eps sign(w_other - w_label)."""
@@ -129,6 +130,7 @@ def test_images_that_are_adversarial_cost_nothing_more(session):
     np.testing.assert_allclose(found[:8, 0, 0, 0], 0.4, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_it_starts_from_given_images_moved_into_the_ball(session, data):
     attack = AutoPGD(ensemble(session).target(), sess=session)
     start = np.clip(data.images + 0.5, 0, 1)
@@ -139,6 +141,7 @@ def test_it_starts_from_given_images_moved_into_the_ball(session, data):
     assert np.abs(far - attack.generate_np(data.images, **how)).max() > 0.01
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ord", [np.inf, 2])
 def test_images_stay_in_the_ball_and_in_range(session, data, ord):
     eps = 0.1 if ord == np.inf else 1.5
@@ -149,6 +152,7 @@ def test_images_stay_in_the_ball_and_in_range(session, data, ord):
     assert found.min() >= 0 and found.max() <= 1 and np.isfinite(found).all()
 
 
+@pytest.mark.slow
 def test_success_is_the_first_adversarial_image(session, data):
     """An image that is misclassified already is returned as it is."""
     target = ensemble(session).target()
@@ -161,6 +165,7 @@ def test_success_is_the_first_adversarial_image(session, data):
     np.testing.assert_array_equal(none[wrong], data.images[wrong])
 
 
+@pytest.mark.slow
 def test_results_do_not_depend_on_the_batch(session, data):
     attack = AutoPGD(ensemble(session).target(), sess=session)
     decided = one_hot(session.run(attack.model.decision(tf.constant(data.images))))

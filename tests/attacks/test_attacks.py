@@ -74,6 +74,7 @@ def compare(session, model, ours, theirs, images, parameters):
     return found, expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "norm, labels", [(np.inf, "predicted"), (np.inf, "y_target"), (1, "y"), (2, "y_target")]
 )
@@ -136,6 +137,7 @@ def test_cw_returns_the_clean_image_where_it_fails(session, data):
     np.testing.assert_array_equal(found, images)
 
 
+@pytest.mark.slow
 def test_cw_distance_is_near_the_smallest_for_a_linear_model(session, random):
     w = random.randn(784, 2).astype(np.float32)
     image = (0.5 + 0.05 * np.sign(w[:, 0] - w[:, 1])).reshape(1, 28, 28, 1).astype(np.float32)
@@ -147,6 +149,7 @@ def test_cw_distance_is_near_the_smallest_for_a_linear_model(session, random):
     assert distance <= np.linalg.norm(found - image) <= 1.05 * distance
 
 
+@pytest.mark.slow
 def test_cw_decides_abort_early_per_batch(keras_model, data):
     """Equal batches give equal results, wherever they stand; the last may be partial."""
     session, model = keras_model
@@ -225,6 +228,7 @@ def start_of(session, images, **parameters):
     return attack.generate_np(images, eps=0.3, eps_iter=1e-30, nb_iter=1, **parameters) - images
 
 
+@pytest.mark.slow
 def test_pgd_starts_are_a_function_of_seed_and_index(session, data):
     images = data[0]
     start = start_of(session, images, seed=1, index=np.arange(COUNT))
@@ -243,6 +247,7 @@ def test_pgd_starts_are_uniform_in_the_ball(session):
     assert abs(start.mean()) < 0.004 and abs(start.std() - 0.3 / np.sqrt(3)) < 0.004
 
 
+@pytest.mark.slow
 def test_targeted_attacks_approach_the_target(keras_model, data):
     session, model = keras_model
     images, _, y_target = data
@@ -257,6 +262,7 @@ def test_targeted_attacks_approach_the_target(keras_model, data):
         assert after.mean() > before.mean()
 
 
+@pytest.mark.slow
 def test_attacks_on_quantized_ensembles_lower_the_loss_they_follow(session, data):
     images, _, _ = data
     members = []
@@ -353,6 +359,7 @@ def test_repr_lists_every_parameter(session, data):
     )
 
 
+@pytest.mark.slow
 def test_cleverhans_own_attacks_run_on_members_and_ensembles(session, data):
     images, y, y_target = data
     member = Member(mnistconv.ARCHITECTURE.build(FULL, nb_filters=4, seed=3), (FULL,) * 3)

@@ -51,6 +51,7 @@ def targets(attack):
     return ("y",) if attack is SquareAttack else ("y", "y_target")
 
 
+@pytest.mark.slow
 @each_attack
 def test_integers_are_one_hot_labels(session, images, attack):
     own, parameters = attack(Linear(), sess=session), ATTACKS[attack]
@@ -63,6 +64,7 @@ def test_integers_are_one_hot_labels(session, images, attack):
             np.testing.assert_array_equal(found, expected)
 
 
+@pytest.mark.slow
 @each_attack
 def test_tensors_of_integers_are_one_hot_labels(session, images, attack):
     own, parameters = attack(Linear(), sess=session), ATTACKS[attack]

@@ -107,6 +107,7 @@ def test_images_stay_in_their_range(weights, random):
     assert found.min() >= 0 and found.max() <= 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_size", [3, 16])
 def test_in_a_suite_it_succeeds_inside_the_ball(tmp_path, batch_size):
     case = Case(np.random.RandomState(3))

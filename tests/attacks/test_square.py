@@ -94,6 +94,7 @@ def test_it_fools_a_network_without_gradients(session, problem):
     assert np.abs(found - images).max() <= 0.2 + 1e-6
 
 
+@pytest.mark.slow
 def test_more_queries_lead_further(session, problem):
     w, images, labels = problem
     attack = SquareAttack(Linear(w), sess=session)
@@ -111,6 +112,7 @@ def test_more_queries_lead_further(session, problem):
     assert np.mean((leads[2] - leads[0]) / (best - leads[0])) > 0.5
 
 
+@pytest.mark.slow
 @pytest.mark.onednn  # Eigen's products round otherwise for batches of other sizes
 def test_results_do_not_depend_on_the_batch(session, problem):
     w, images, labels = problem

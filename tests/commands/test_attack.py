@@ -249,6 +249,7 @@ def test_random_weights_are_refused_where_there_is_no_such_network(run, dataset)
     assert_refused(outcome, "--rand is a network for MNIST only")
 
 
+@pytest.mark.slow
 def test_a_network_with_random_weights_is_trained_and_attacked(run, workspace, tmp_path):
     folder, out = str(tmp_path / "member"), str(tmp_path / "out")
     os.mkdir(folder)
@@ -289,6 +290,7 @@ def test_an_interrupted_run_is_one_line(run):
     )
 
 
+@pytest.mark.slow
 def test_a_result_is_kept_resumed_and_protected(run, tmp_path):
     line = "%s %s --out=%s" % (BASELINE, FAST, tmp_path / "out")
     first = run(line)
@@ -305,6 +307,7 @@ def test_a_result_is_kept_resumed_and_protected(run, tmp_path):
     ]
 
 
+@pytest.mark.slow
 def test_layer_wise_bits_are_kept_per_layer(run, tmp_path):
     line = "--lowprecision --wbitsList 2 32 2 --abitsList 4 3 2 --model_path=model1"
     assert run("%s %s --out=%s" % (line, FAST, tmp_path)).returncode == 0
@@ -360,6 +363,7 @@ def test_a_finished_training_is_trained_on(run, workspace, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_a_training_starts_at_the_width_of_its_first_weights(run, tmp_path):
     line = "--train_only --data_dir=data --nb_epochs=1 --batch_size=500 --initial_path=wider "
     assert run(line + "--model_path=%s" % tmp_path).returncode == 0
@@ -424,6 +428,7 @@ def test_an_unreadable_result_is_refused(run, tmp_path):
     assert_refused(outcome, str(tmp_path / "result.json"))
 
 
+@pytest.mark.slow
 def test_a_targeted_attack_says_how_often_it_succeeded_first(run):
     outcome = run(BASELINE + FAST + "--targeted")
     first, rest = outcome.stdout.split("\n", 1)
@@ -431,6 +436,7 @@ def test_a_targeted_attack_says_how_often_it_succeeded_first(run):
     assert RESULT.match(rest)
 
 
+@pytest.mark.slow
 def test_a_flag_without_effect_is_warned_about(run):
     err = run(BASELINE + FAST + "--nb_iter=3 --nb_epochs=2").stderr
     assert "--nb_iter has no effect: --attack=fgsm does not read it\n" in err

@@ -103,6 +103,7 @@ def run(tmp_path, monkeypatch, capfd):
     return run_script
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "line, name, target",
     [
@@ -135,6 +136,7 @@ REFUSED = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name, line, says", REFUSED, ids=[row[0] for row in REFUSED])
 def test_what_an_attack_does_not_take_is_refused(run, table, name, line, says):
     attacks.register("new", getattr(cleverhans_attacks, name))
@@ -142,6 +144,7 @@ def test_what_an_attack_does_not_take_is_refused(run, table, name, line, says):
     assert told.returncode == 2 and re.search(says, told.stderr.splitlines()[-1]) and record is None
 
 
+@pytest.mark.slow
 def test_targets_are_drawn_for_what_takes_nothing_else(run, table):
     attacks.register("lbfgs", cleverhans_attacks.LBFGS, parameters=dict(max_iterations=1))
     told, record = run("--model_path=model3 --nb_filters=4 --nb_samples=2 --attack=lbfgs --out=out")

@@ -75,6 +75,7 @@ def test_each_command_has_its_own_help(call, name):
     assert ("--dataset:" in out) == (name in with_dataset)
 
 
+@pytest.mark.slow
 def test_attack_is_the_example_script(call, tmp_path):
     save_members(str(tmp_path))
     line = "--members=w2a4:model1,fp:model3 --nb_filters=4 --nb_samples=5 --attack=fgsm --eps=8/255"
@@ -101,6 +102,7 @@ def test_the_installed_command_is_this_module_and_so_is_its_record(monkeypatch):
     assert runtime.command() == "empir attack '--out=a b'"
 
 
+@pytest.mark.slow
 def test_commands_define_their_flags_without_tensorflow():
     """TensorFlow reads the number of threads when it is loaded, and loading it takes seconds."""
     script = "import sys; from empir.commands.main import COMMANDS; "
@@ -110,6 +112,7 @@ def test_commands_define_their_flags_without_tensorflow():
     assert subprocess.check_output([sys.executable, "-c", script], env=environment) == b"False\n"
 
 
+@pytest.mark.slow
 def test_python_m_empir_is_the_same():
     told = run_module("empir", "cost --dataset=mnist")
     assert told.returncode == 0 and told.stdout.startswith("MNISTconv")

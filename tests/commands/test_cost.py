@@ -50,6 +50,7 @@ def test_multiplications_of_a_forward_pass(name, count, session):
     assert cost.multiplications(architecture(name).build()) == count
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "dataset, parameters, quantized, memory, rule_a, rule_b",  # docs/original.md, Paper
     [
@@ -124,6 +125,7 @@ def test_networks_of_full_precision_cost_one_each(count):
     assert counted["nb_filters"] == 3
 
 
+@pytest.mark.slow
 def test_fewer_bits_of_either_kind_never_cost_more():
     bits = (32, 31, 8, 2, 1)
     for fixed in (32, 4):

@@ -57,6 +57,7 @@ def test_a_run_goes_on_with_the_images_that_it_was_begun_with(attacked, tmp_path
     assert attacked(SUITE, LINE) == data
 
 
+@pytest.mark.slow
 def test_the_scripts_attack_the_first_images_unless_told_otherwise(tmp_path, monkeypatch, capfd):
     fill(tmp_path)
     sample, call = mnist.load(sample=True), caller(tmp_path, monkeypatch, capfd)

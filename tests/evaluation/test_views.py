@@ -122,6 +122,7 @@ def sure(w):
     return [1e4 * one for one in w]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "view, follows",
     [
@@ -147,6 +148,7 @@ def test_vanishing_gradients_stop_a_plain_cross_entropy_only(session, problem, v
     assert wrong.all() if follows else not wrong.all()
 
 
+@pytest.mark.slow
 def test_draws_average_the_gradients_of_a_random_network(session, problem):
     w, images, labels = problem
     # No wrong class overtakes another one, so that the margin's expectation is linear.
@@ -161,6 +163,7 @@ def test_draws_average_the_gradients_of_a_random_network(session, problem):
     assert error(64) < 0.25 * error(1)  # 1/8 is expected
 
 
+@pytest.mark.slow
 def test_success_on_a_random_network_is_that_most_draws_are_wrong(session, problem):
     w, images, labels = problem
     labels = (labels + np.arange(7) % 2) % 4
@@ -191,6 +194,7 @@ def test_a_network_without_a_gradient_has_a_zero_one(session, problem):
     assert found.gradient.shape == images.shape and not found.gradient.any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", ["margin", "next", "sum"])
 def test_a_vote_is_changed_where_the_mean_leads_astray(session, random, loss):
     """The third member's gradient is the largest, and points away from what fools the others."""
@@ -208,6 +212,7 @@ def test_a_vote_is_changed_where_the_mean_leads_astray(session, random, loss):
     assert fooled["vote"].all() and not fooled["mean_logits"].all()
 
 
+@pytest.mark.slow
 def test_a_class_to_lead_to_wins_the_vote(session, problem):
     w, images, labels = problem
     toward = (labels + 1) % 4
@@ -218,6 +223,7 @@ def test_a_class_to_lead_to_wins_the_vote(session, problem):
     assert np.mean(session.run(ensembled.decision(tf.constant(found))) != labels) > 0.8
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "view", [ViewSpec(), ViewSpec("balanced", "ce"), ViewSpec("member2")], ids=str
 )

@@ -172,6 +172,7 @@ def test_a_damaged_checkpoint_is_named(saved, damage):
     assert_refused(error, os.path.join(saved, "model"), "corrupt")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name, kind", [(name, kind) for name in NAMES for kind in NAMES[name]])
 def test_a_member_gets_its_weights_and_their_digest(tmp_path, session, kind, name):
     network, arrays = architecture(name), narrow(kind, network=name)

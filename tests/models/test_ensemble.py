@@ -420,6 +420,7 @@ def test_a_member_is_full_precision_if_no_layer_is_quantized(precisions, full):
     assert Member(keras.Sequential(), precisions).is_full_precision == full
 
 
+@pytest.mark.slow
 def test_the_papers_ensemble_of_narrow_networks(session, random):
     members = [
         Member(mnistconv.ARCHITECTURE.build(precision, nb_filters=2, seed=seed), [precision] * 3)

@@ -79,6 +79,7 @@ def test_a_damaged_training_json_is_named(trained, session, content):
     assert_one_line(error, path, "remove it")
 
 
+@pytest.mark.slow
 def test_without_training_json_bits_are_taken_as_given(trained, session):
     os.remove(os.path.join(trained, "training.json"))
     member = load_member(MNIST, Precision(1, 2), trained, session)
@@ -120,6 +121,7 @@ def test_the_width_is_in_the_shapes(name, kind):
     assert checkpoints.width(network, {"another": (3, 3)}) is None
 
 
+@pytest.mark.slow
 def test_members_of_different_widths_are_told_apart_in_the_record(session, tmp_path):
     def member(width, kind="lp"):
         arrays = narrow(kind, width)

@@ -79,6 +79,7 @@ def load(path, data, **options):
         return member, member.describe(), names
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "layers, precisions, words",
     [
@@ -104,6 +105,7 @@ def test_a_files_bits_are_recorded_and_attacked(tmp_path, sample, layers, precis
     assert ({"apgd-open", "apgd-smooth"} <= set(trials)) == low
 
 
+@pytest.mark.slow
 def test_a_file_that_draws_at_random_is_known_before_it_is_loaded(tmp_path, sample):
     random = bits(2, 2, stochastic=True)
     save(tmp_path / "m.h5", lambda: nested(QuantDense(3, **random)))
@@ -112,6 +114,7 @@ def test_a_file_that_draws_at_random_is_known_before_it_is_loaded(tmp_path, samp
     assert member.draws and Ensemble([member]).draws
 
 
+@pytest.mark.slow
 def test_a_frozen_quantized_file_computes(tmp_path, sample):
     """Its quantized kernels are variables, which loading must give their values."""
     options = dict(bits(2, 4), trainable=False)

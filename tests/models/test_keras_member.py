@@ -70,6 +70,7 @@ def body():
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["softmax layer", "softmax in a dense layer", "logits"])
 def test_logits_are_what_the_last_softmax_reads(tmp_path, sample, kind):
     w1, b1, gamma, beta, mean, variance, w2, b2 = saved(tmp_path / "m.h5", body() + head(kind))
@@ -86,6 +87,7 @@ def test_logits_are_what_the_last_softmax_reads(tmp_path, sample, kind):
         assert member.describe()["sha256"] == digest and not member.draws
 
 
+@pytest.mark.slow
 def test_a_functional_model_within_a_model_works(tmp_path, sample):
     with tf.Graph().as_default(), runtime.session() as session:
         inner_in = keras.Input((28, 28, 1))
@@ -113,6 +115,7 @@ def test_models_with_this_packages_layers_load(tmp_path, sample):
         assert logits.shape == (10, 10) and logits.any()
 
 
+@pytest.mark.slow
 def test_a_model_without_a_file_is_told_from_others(tmp_path, sample):
     """By its weights, so that the run of one does not go on with another."""
 
@@ -138,6 +141,7 @@ def test_a_model_without_a_file_is_told_from_others(tmp_path, sample):
         evaluate(2)
 
 
+@pytest.mark.slow
 def test_attacks_on_it_succeed(tmp_path, sample):
     saved(tmp_path / "m.h5", body() + head("softmax layer"))
     with tf.Graph().as_default(), runtime.session() as session:
@@ -154,6 +158,7 @@ STRONG_CW = dict(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name, parameters", [("fgsm", {}), ("pgd", {"nb_iter": 3}), ("cw", STRONG_CW)]
 )

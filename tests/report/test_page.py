@@ -121,6 +121,7 @@ def test_setting_says_how_the_images_were_chosen(subset, told):
     assert "1,000 of mnist, split test, %s, sha256" % told in setting
 
 
+@pytest.mark.slow
 def test_same_record_gives_the_same_bytes(tmp_path):
     (tmp_path / "record.json").write_text(json.dumps(record()))
     code = (
@@ -132,6 +133,7 @@ def test_same_record_gives_the_same_bytes(tmp_path):
     assert subprocess.check_output(command, env=environment).decode("utf8") == page(record(), [])
 
 
+@pytest.mark.slow
 def test_neither_takes_nor_leaves_matplotlib_settings():
     with matplotlib.rc_context({"font.size": 31, "lines.linestyle": ":", "axes.grid": True}):
         before = dict(matplotlib.rcParams)
@@ -229,6 +231,7 @@ def test_keras_models_are_called_by_their_files(paths, told):
     assert parsed.texts("title")[0].endswith(": %s, mnist" % told)
 
 
+@pytest.mark.slow
 def test_attacks_that_succeed_everywhere_are_not_called_weak():
     verdicts = [dict(RECORD["verdicts"][0], passed=False)]
     for worst, says in ((0.0, "All images are misclassified"), (0.01, "may be too weak")):

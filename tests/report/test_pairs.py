@@ -207,6 +207,7 @@ def test_no_text_overlaps_another_or_leaves_the_figure(own):
         assert not any(box.overlaps(other) for other in boxes[:number])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("side", [28, 32, 224])
 def test_every_pixel_is_a_square_of_whole_pixels(side, tmp_path):
     own = examples(shape=(side, side, 1))
@@ -224,6 +225,7 @@ def test_every_pixel_is_a_square_of_whole_pixels(side, tmp_path):
     np.testing.assert_allclose(drawn, own.adversarial[0, 1:-1, 1:-1, 0], atol=2 / 255)
 
 
+@pytest.mark.slow
 def test_the_file_is_the_same_bytes_every_time_and_written_whole(tmp_path, monkeypatch):
     path = tmp_path / "figure.png"
     pairs.save(examples(), str(path))

@@ -170,6 +170,7 @@ def test_the_kept_records_are_those_of_their_images():
     assert rows.check(base) == len(kept)
 
 
+@pytest.mark.slow
 def test_the_figure_shows_what_the_records_say(base):
     for rule in ("vote", "mean_logits"):
         for eps in (0.2, 0.1):

@@ -151,6 +151,7 @@ def keep(folder, name):
     return whole
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TABLES)
 def test_a_damaged_record_ends_in_one_line_that_names_file_and_place(tmp_path, name):
     """Each value is replaced by every wrong one, and dropped; a report is made, or names it."""
@@ -191,6 +192,7 @@ def test_a_record_in_memory_likewise(make):
     assert {"interval", "members", "trials", "eps", "norm", "clean_accuracy"} <= named
 
 
+@pytest.mark.slow
 def test_a_page_names_what_is_wrong_in_its_record():
     plain = record(curves={}, verdicts=[])
     for key in RECORD:
