@@ -3,7 +3,6 @@
 import contextlib
 import functools
 import os
-from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Callable, Mapping, Optional, Sequence
 
@@ -110,7 +109,7 @@ def _place(connected, source, data, load, images):
     from empir.cluster import driver, work
 
     subject = work.Subject(
-        source=_absolute(source),
+        source=source.absolute(),
         data=data.describe(),
         count=len(data.labels),
         load=load,
@@ -143,24 +142,6 @@ def _tls(connection):
     if missing:
         raise EmpirError(f"{', '.join(missing)} is missing: TLS needs all three files")
     return connection.Tls(*values.values())
-
-
-def _absolute(source):
-    """A source that means the same in another process's working folder."""
-
-    def of(members):
-        return tuple(replace(member, path=_path(member.path)) for member in members)
-
-    return replace(
-        source,
-        members=of(source.members),
-        outside=of(source.outside),
-        models=tuple(map(_path, source.models)),
-    )
-
-
-def _path(path):
-    return path and os.path.abspath(path)
 
 
 def _imports() -> Sequence[Callable]:

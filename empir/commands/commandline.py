@@ -1,4 +1,4 @@
-"""Command lines: flags and flag files to values, --help, and what is refused before any work."""
+"""Runs commands as processes: reads their flags and flag files, and prints what --help shows."""
 
 import re
 import sys
@@ -15,7 +15,7 @@ HELP = ("--help", "-help", "-h", "-?", "--helpshort", "--helpfull")
 #: Flags whose empty value means something: no GPU, no network to transfer from.
 EMPTY = ("gpu", "outside")
 
-#: Bytes of a flag file, at most, and flag files within one another.
+#: The largest number of bytes of a flag file, and of flag files that one names within another.
 MOST_BYTES, MOST_DEPTH = 2**20, 10
 
 WIDTH = 100
@@ -80,7 +80,7 @@ def asks_for_help(words) -> bool:
 
 
 def checked(words) -> list:
-    """The words of a command line; `EmpirError` if one is not UTF-8 text."""
+    """A copy of a command line; `EmpirError` if one of its words is not UTF-8 text."""
     for word in words:
         try:
             word.encode("utf8")

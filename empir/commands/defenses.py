@@ -1,4 +1,4 @@
-"""The flags that say what a training minimises.
+"""The flags that say what a training minimises, and the training of a network as they say.
 
     --objective    any objective by its name, or of your own   --objective_parameters
 

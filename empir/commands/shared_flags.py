@@ -1,7 +1,7 @@
-"""What several commands have: kinds of flags, flags, the images that flags name, and own objects.
+"""Flags that several commands have, and how they are read: numbers, data, members, and own objects.
 
-A flag such as --objective=mine.py:LogitDecay names an object of a user's own code. The file or
-module is imported, so its code runs.
+A flag such as --objective=mine.py:LogitDecay names an object of a user's own code. `load_object`
+imports the file or module, so its code runs.
 """
 
 import functools

@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Callable, Optional, Sequence, Tuple
 
 from empir import published, runtime
@@ -109,6 +109,22 @@ class Source:
             architecture="Keras" if self.models else self.architecture,
             options=options,
             shares=runtime.share_count(),
+        )
+
+    def absolute(self) -> "Source":
+        """The same networks by paths that mean the same in any working folder."""
+
+        def path(text):
+            return text and os.path.abspath(text)
+
+        def specs(members):
+            return tuple(replace(member, path=path(member.path)) for member in members)
+
+        return replace(
+            self,
+            members=specs(self.members),
+            outside=specs(self.outside),
+            models=tuple(map(path, self.models)),
         )
 
     def _member(self, spec, session, name, options):
