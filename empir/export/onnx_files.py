@@ -68,7 +68,8 @@ def write(source: Source, folder: str, precision: str = "integer"):
     for number, (member, network) in enumerate(zip(source.members, networks)):
         name = f"member{number + 1}-{member.precision.replace('/', '-')}.onnx"
         save(name, [number], member_model(source, number, network, precision))
-    save(ENSEMBLE, range(len(networks)), ensemble_model(source, networks, precision))
+    model, _ = ensemble_model(source, networks, precision)
+    save(ENSEMBLE, range(len(networks)), model)
     content = dict(describe(source), precision=precision, outputs=ENSEMBLE_OUTPUTS, files=files)
     runs.write_json(os.path.join(folder, CONFIG), content)
 
@@ -149,13 +150,27 @@ def member_model(source: Source, number: int, network: Network, precision: str):
     return finished(graph, name, network.shapes[IMAGES], outputs, about)
 
 
-def ensemble_model(source: Source, networks: Sequence[Network], precision: str):
-    """The checked ONNX model of an ensemble."""
+def ensemble_model(
+    source: Source, networks: Sequence[Network], precision: str, with_levels: bool = False
+):
+    """The checked ONNX model of an ensemble.
+
+    Args:
+      source: the ensemble.
+      networks: its members.
+      precision: of `onnx_networks.PRECISIONS`.
+      with_levels: whether the levels after each quantizer are outputs too, under the names of their
+        tensors.
+
+    Returns:
+      The model and, for each member, name of a quantizer's step -> tensor of its levels, see
+      `onnx_networks.add_networks`.
+    """
     graph = onnx_graph.Graph()
-    logits, _ = onnx_networks.add_networks(graph, networks, IMAGES, precision)
+    logits, levels = onnx_networks.add_networks(graph, networks, IMAGES, precision)
     add_decisions(graph, logits, source)
     count, classes = len(networks), source.network.num_classes
-    outputs = [
+    outputs: List[Tuple[str, type, tuple]] = [
         ("member_logits", np.float32, (count, classes)),
         ("votes", np.int64, (count,)),
         ("mean_logits", np.float32, (classes,)),
@@ -163,9 +178,14 @@ def ensemble_model(source: Source, networks: Sequence[Network], precision: str):
         *((f"decision_{rule}", np.int64, ()) for rule in DECISION_RULES),
         ("decision", np.int64, ()),
     ]
+    tensors: Dict[str, tuple] = {}
+    for network, own in zip(networks, levels):
+        for step, tensor in own.items():
+            tensors[tensor] = (tensor, np.uint8, network.shapes[step])
+    outputs += list(tensors.values()) if with_levels else []
     about = dict(describe(source), precision=precision)
     name = f"{source.network.name} ensemble"
-    return finished(graph, name, networks[0].shapes[IMAGES], outputs, about)
+    return finished(graph, name, networks[0].shapes[IMAGES], outputs, about), levels
 
 
 def add_decisions(graph: onnx_graph.Graph, logits: Sequence[str], source: Source):

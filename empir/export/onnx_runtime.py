@@ -26,7 +26,8 @@ class Outputs:
 
         networks = [onnx_files.network_of(read.network, member) for member in read.members]
         small = all(map(onnx_networks.is_small, networks))
-        model = onnx_files.ensemble_model(read, networks, "integer" if small else "float")
+        precision = "integer" if small else "float"
+        model, _ = onnx_files.ensemble_model(read, networks, precision)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = runtime.threads()
         options.log_severity_level = 3  # errors only
