@@ -281,10 +281,24 @@ def serve(create: Callable[[Workload], System], path: str, worker_class=Worker):
       path: the workload's file.
       worker_class: `Worker`, or a subclass that knows more commands.
     """
+
+    def make():
+        workload = read_workload(path)
+        return worker_class(create(workload), workload)
+
+    answer_commands(make)
+
+
+def answer_commands(make: Callable):
+    """Answer the commands on standard input until "quit" or the end of the input.
+
+    Args:
+      make: makes the worker, an object with `answer` and `done` as of `Worker`. Whatever it or a
+        library prints goes to standard error.
+    """
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    workload = read_workload(path)
-    worker = worker_class(create(workload), workload)
+    worker = make()
     for line in sys.stdin:
         answers.write(json.dumps(worker.answer(line)) + "\n")
         answers.flush()

@@ -9,7 +9,16 @@ import sys
 import pytest
 from absl import flags
 
-from benchmarks import autoattack, cluster, flips, speed, step_profile, throughput
+from benchmarks import (
+    autoattack,
+    cluster,
+    exactness,
+    flips,
+    inference,
+    speed,
+    step_profile,
+    throughput,
+)
 from empir.commands import attack, commandline, cost, export, importing
 from empir.commands import main as console
 from empir.commands import reproduce, robustness
@@ -25,6 +34,8 @@ SETUPS = {
     "empir.commands.reproduce": reproduce.setup,
     "empir.commands.robustness": robustness.setup,
     "benchmarks.autoattack": autoattack.setup,
+    "benchmarks.exactness": exactness.setup,
+    "benchmarks.inference": inference.setup,
     "benchmarks.flips": flips.setup,
     "benchmarks.cluster": cluster.setup,
     "benchmarks.speed": speed.setup,

@@ -25,6 +25,7 @@ from empir.report import (
     defenses,
     finding,
     flips,
+    inference,
     paired,
     prose,
     radius,
@@ -53,6 +54,10 @@ TABLES = {
     "account": benchmark.account_markdown,
     "bounds": benchmark.bounds_markdown,
     "overhead": cost.markdown,
+    "measured_overhead": inference.overheads,
+    "measured_time": inference.milliseconds,
+    "measured_memory": inference.memory,
+    "measured": inference.sentence,
     "workers": cluster.measured,
     "scaling": cluster.predicted,
     "defenses": defenses.markdown,
@@ -137,6 +142,8 @@ def main(argv, root: str = ROOT) -> int:
 def _plot():
     """Draw the figures that the pages show."""
     folder = os.path.join(RESULTS, "mnist")
+    if inference.load(folder):
+        inference.plot(folder, os.path.join(RESULTS, "inference.svg"))
     if benchmark.load(folder):
         benchmark.plot(folder, os.path.join(RESULTS, "benchmark", "attacks.svg"))
     folder = os.path.join(RESULTS, "robustness")

@@ -178,7 +178,7 @@ def ensemble_model(
         *((f"decision_{rule}", np.int64, ()) for rule in DECISION_RULES),
         ("decision", np.int64, ()),
     ]
-    tensors: Dict[str, tuple] = {}
+    tensors: Dict[str, Tuple[str, type, tuple]] = {}
     for network, own in zip(networks, levels):
         for step, tensor in own.items():
             tensors[tensor] = (tensor, np.uint8, network.shapes[step])

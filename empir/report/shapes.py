@@ -247,6 +247,26 @@ COST = {
         }
     )
 }
+#: inference.json.
+INFERENCE = {
+    "networks": Every(
+        {
+            "members": Some(TEXT),
+            "bytes": Every(Every(COUNT)),
+            "resident_mb": Every(NUMBER),
+            "cells": Some(
+                {
+                    "system": TEXT,
+                    "network": TEXT,
+                    "precision": TEXT,
+                    "threads": COUNT,
+                    "batch": COUNT,
+                    "milliseconds": Some(POSITIVE),
+                }
+            ),
+        }
+    )
+}
 #: study/gradients/DATASET-RADIUS.json.
 GRADIENTS = {
     "members": Some(MEMBER),

@@ -2,6 +2,7 @@
 
 import json
 import os
+import subprocess
 from dataclasses import replace
 
 import numpy as np
@@ -15,6 +16,8 @@ from empir.export.steps import IMAGES, Affine, Quantize, Window, steps_of
 from empir.nn import Architecture
 from empir.nn.precision import Precision, parse_layers
 from empir.runtime import keras
+from tests.support import ROOT
+from tests.support.documented import blocks
 from tests.support.quantized import NETWORK, images, steps
 
 #: Every number of bits of weights and of activations, and layers of different precisions.
@@ -190,6 +193,24 @@ def test_files_say_what_they_are(exported):
     assert (texts["combine"], texts["license"], texts["precision"]) == ("vote", "MIT", "integer")
     assert json.loads(texts["members"]) == config["members"]
     assert [len(member["sha256"]) for member in config["members"]] == [64] * 3
+
+
+def test_the_program_of_the_documentation_needs_onnx_runtime_alone(exported, tmp_path):
+    python = os.path.join(ROOT, ".venv-pytorch", "bin", "python")
+    if not os.path.exists(python):
+        pytest.skip("scripts/pytorch.sh has not made the environment of a current ONNX Runtime")
+    folders, data, wanted = exported
+    (program,) = [
+        block.text
+        for block in blocks("python")
+        if block.page == "docs/deploy.md" and "onnxruntime" in block.text
+    ]
+    (tmp_path / "runs").mkdir()
+    os.symlink(folders["integer"], str(tmp_path / "runs" / "mnist-onnx"))
+    np.save(str(tmp_path / "images.npy"), data.images[:20])
+    program += '\nnp.save("decisions.npy", found["decision"])\n'
+    subprocess.run([python, "-I", "-c", program], cwd=str(tmp_path), check=True)
+    np.testing.assert_array_equal(np.load(str(tmp_path / "decisions.npy")), wanted.decision[:20])
 
 
 def test_the_vote_breaks_ties_as_the_ensemble_does():
