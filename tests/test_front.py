@@ -34,6 +34,7 @@ def test_importing_the_package_loads_no_tensorflow():
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 
+@pytest.mark.slow
 def test_the_shipped_ensemble_predicts(shipped, data):
     found = shipped.predict(data.images, batch_size=5)
     assert (found.decision == data.labels).all()
@@ -49,6 +50,7 @@ def test_the_shipped_ensemble_predicts(shipped, data):
     np.testing.assert_allclose(whole.logits, found.logits, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("combine", DECISION_RULES)
 def test_probabilities_are_of_what_the_rule_decides_by(combine, data, tmp_path):
     save_members(str(tmp_path))
@@ -104,6 +106,7 @@ SUITE = (
 )
 
 
+@pytest.mark.slow
 def test_an_evaluation_is_five_lines(small, data, tmp_path):
     result = empir.evaluate(small, data, threat=empir.Threat("linf", 0.1), suite=SUITE)
     predicted = small.predict(data.images)
@@ -123,6 +126,7 @@ def test_an_evaluation_is_five_lines(small, data, tmp_path):
         result.save(str(tmp_path / "saved"))
 
 
+@pytest.mark.slow
 def test_arrays_are_evaluated_as_datasets_are(small, data):
     threat = empir.Threat("linf", 0.1)
     given = dict(threat=threat, suite=SUITE[:1], progress=False)
@@ -131,6 +135,7 @@ def test_arrays_are_evaluated_as_datasets_are(small, data):
     np.testing.assert_array_equal(whole.correct, arrays.correct)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("protocol", ["paper", "whitebox"])
 def test_a_protocols_suite_is_the_papers_table(small, data, protocol):
     threat = empir.Threat("linf", 0.1)
@@ -139,6 +144,7 @@ def test_a_protocols_suite_is_the_papers_table(small, data, protocol):
     assert result.record["combine"] == {"paper": "vote", "whitebox": "mean_logits"}[protocol]
 
 
+@pytest.mark.slow
 def test_a_killed_evaluation_goes_on(small, data, tmp_path):
     given = dict(threat=empir.Threat("linf", 0.1), out=str(tmp_path), progress=False)
     first = empir.evaluate(small, data, suite=SUITE, **given)

@@ -107,6 +107,7 @@ def test_peak_memory_is_in_megabytes():
     assert 50 < runtime.peak_memory_mb() < 100000  # this process has TensorFlow loaded
 
 
+@pytest.mark.slow
 def test_each_session_has_its_own_threads():
     """A first session of one thread, as commands have, must not block a call within a call."""
     script = """if True:
@@ -148,6 +149,7 @@ KERAS_JSON = {
 }
 
 
+@pytest.mark.slow
 def test_keras_is_as_the_networks_need_it_whatever_its_settings(tmp_path):
     """Of a process for each: Keras reads its settings once."""
     script = "from empir.runtime import keras, tf; import os; b = keras.backend; "

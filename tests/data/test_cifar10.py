@@ -94,6 +94,7 @@ def test_a_tarball_of_any_name_is_a_data_dir_and_nothing_is_unpacked(
     assert os.listdir(str(tmp_path)) == ["mine.tgz"]
 
 
+@pytest.mark.slow
 @needs_cifar10
 @pytest.mark.parametrize("split, count", [("train", 50000), ("test", 10000)])
 def test_the_official_files_load(split, count):
@@ -103,6 +104,7 @@ def test_the_official_files_load(split, count):
     np.testing.assert_array_equal(np.bincount(data.labels), [count // 10] * 10)
 
 
+@pytest.mark.slow
 @needs_cifar10
 def test_the_official_images_load_from_python_files_too(tmp_path):
     with open(os.path.join(CIFAR10, "test_batch.bin"), "rb") as file:

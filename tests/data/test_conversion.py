@@ -43,6 +43,7 @@ def content(folder):
     return found
 
 
+@pytest.mark.slow
 def test_a_conversion_that_is_killed_anywhere_goes_on_to_the_same_files(
     tree, tmp_path, monkeypatch
 ):

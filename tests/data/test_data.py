@@ -68,6 +68,7 @@ def test_the_sample_is_a_thousand_test_images_and_says_so():
     assert sample.is_sample and sample.source == "sample"
 
 
+@pytest.mark.slow
 @needs_mnist
 def test_the_sample_is_the_start_of_the_test_set(real):
     sample = mnist.load("test", sample=True)
@@ -99,6 +100,7 @@ def test_the_official_files_load(real, split, count):
     assert not data.is_sample
 
 
+@pytest.mark.slow
 @needs_mnist
 def test_mnist_npz_loads_to_the_same_data(real, tmp_path):
     arrays = {}

@@ -440,6 +440,7 @@ def test_crops_have_the_areas_and_aspects_of_the_original(random, size):
         assert whole.all()  # no crop of that shape covers a tenth of it
 
 
+@pytest.mark.slow
 def test_crops_are_distributed_as_tensorflows(random, session):
     box = tf.image.sample_distorted_bounding_box(
         [375, 500, 3],

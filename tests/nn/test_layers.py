@@ -205,6 +205,7 @@ def test_stochastic_kernels_are_drawn_for_every_use_in_a_graph(session, random):
 # Gradients
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layer_class, keras_class, shape, options", LAYERS)
 def test_the_gradient_reaches_latent_kernel_and_input_through_the_quantizers(
     layer_class, keras_class, shape, options, session, random

@@ -172,6 +172,7 @@ def test_only_the_convolutions_are_quantized_each_at_its_bits(
         assert isinstance(layer.kernel_quantizer, (DoReFaWeights, type(None)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", [FULL, W2A4])
 @pytest.mark.parametrize("trainable", [True, False])
 def test_one_precision_equals_three_of_it(network, precision, trainable, random):
