@@ -44,6 +44,8 @@ EXACT = 2**24
 MOST_PIECES = 4
 #: Images of up to so many channels are convolved in blocks of pixels.
 FEW_CHANNELS = 4
+#: Sizes of a block of outputs along a row, of a convolution that steps by one pixel.
+OUTPUTS = (1, 2, 4)
 
 
 @dataclass(frozen=True)
@@ -268,16 +270,19 @@ def ungrouped(kernel: np.ndarray, groups: int) -> np.ndarray:
     return full
 
 
-def places(size: Tuple[int, int], window: Window) -> np.ndarray:
-    """Numbers of the pixels of each window in a padded image of a [height, width], row by row;
-    int64 [windows, pixels of a window]."""
+def places(size: Tuple[int, int], window: Window) -> Tuple[np.ndarray, np.ndarray]:
+    """Where the windows of a padded image of a [height, width] are, for each axis.
+
+    Returns:
+      Rows of each row of windows, int64 [rows of windows, height of a window], and columns, int64
+      [columns of windows, width of a window].
+    """
     plain = window._replace(pads=((0, 0), (0, 0)))
-    axes = [
+    rows, columns = (
         np.arange(count)[:, None] * stride + np.arange(taps) * step
         for count, stride, taps, step in zip(plain.outputs(size), *plain[1::-1], window.dilation)
-    ]
-    rows, columns = axes[0][:, None, :, None], axes[1][None, :, None, :]
-    return (rows * size[1] + columns).reshape(rows.shape[0] * columns.shape[1], -1)
+    )
+    return rows, columns
 
 
 @dataclass(frozen=True)
@@ -291,13 +296,13 @@ class Blocks:
     Attributes:
       pads: pixels added before and after: ((top, bottom), (left, right)).
       inner: [height, width] of a block of the input.
-      outer: of a block of the output.
+      outer: outputs along a row that make a block.
       kernel: over blocks.
     """
 
     pads: Tuple[Tuple[int, int], Tuple[int, int]]
     inner: Tuple[int, int]
-    outer: Tuple[int, int]
+    outer: int
     kernel: np.ndarray
 
 
@@ -311,27 +316,28 @@ def blocks(kernel: np.ndarray, window: Window, size: Sequence[int]) -> Optional[
     """
     if kernel.shape[2] > FEW_CHANNELS or min(window.size) < 2 or window.dilation != (1, 1):
         return None
-    axes = [_block(*each) for each in zip(size, window.size, window.strides, window.pads)]
-    (rows, inner_y, outer_y, above), (columns, inner_x, outer_x, left) = axes
+    outputs = window.outputs(size)[1]
+    wide = max(n for n in OUTPUTS if outputs % n == 0) if window.strides[1] == 1 else 1
+    axes = [
+        _block(*each) for each in zip(size, window.size, window.strides, window.pads, (1, wide))
+    ]
+    (rows, inner_y, _, above), (columns, inner_x, outer, left) = axes
     if (inner_y, inner_x) == (1, 1):
         return None
     channels, filters = kernel.shape[2:]
-    shape = (rows * inner_y, columns * inner_x, channels, outer_y, outer_x, filters)
-    spread = np.zeros(shape, kernel.dtype)
+    spread = np.zeros((rows * inner_y, columns * inner_x, channels, outer, filters), kernel.dtype)
     height, width = window.size
-    for y in range(outer_y):
-        for x in range(outer_x):
-            top, start = y * window.strides[0], x * window.strides[1]
-            spread[top : top + height, start : start + width, :, y, x] = kernel
+    for x in range(outer):
+        start = x * window.strides[1]
+        spread[:height, start : start + width, :, x] = kernel
     spread = spread.reshape(rows, inner_y, columns, inner_x, channels, -1)
     spread = spread.transpose(0, 2, 1, 3, 4, 5).reshape(rows, columns, -1, spread.shape[-1])
-    return Blocks((above, left), (inner_y, inner_x), (outer_y, outer_x), spread)
+    return Blocks((above, left), (inner_y, inner_x), outer, spread)
 
 
-def _block(size, taps, stride, pads):
+def _block(size, taps, stride, pads, outer):
     """Of one axis: blocks of the kernel, sizes of the input's and the output's blocks, padding."""
     outputs = (size + sum(pads) - taps) // stride + 1
-    outer = 2 if stride == 1 and outputs % 2 == 0 else 1
     inner = stride * outer
     reach = -(-(stride * (outer - 1) + taps) // inner)
     total = inner * (outputs // outer + reach - 1)

@@ -98,19 +98,14 @@ class Products:
             tensor = graph.add("Pad", tensor, pads, np.uint8(0))
         (inner_y, inner_x), (height, width, channels) = blocks.inner, shape
         rows, columns = (above + height + below) // inner_y, (left + width + right) // inner_x
-        tensor = graph.reshape(tensor, -1, rows, inner_y, columns, inner_x, channels)
-        tensor = graph.add("Transpose", tensor, perm=[0, 1, 3, 2, 4, 5])
+        if inner_y > 1:
+            tensor = graph.reshape(tensor, -1, rows, inner_y, columns, inner_x, channels)
+            tensor = graph.add("Transpose", tensor, perm=[0, 1, 3, 2, 4, 5])
         return graph.reshape(tensor, -1, rows, columns, inner_y * inner_x * channels)
 
-    def out_of_blocks(self, tensor: str, filters: int, size, outer) -> str:
+    def out_of_blocks(self, tensor: str, filters: int, size, outer: int) -> str:
         """Bytes of an output [n, *size, filters], from its blocks."""
-        graph, (height, width), (outer_y, outer_x) = self.graph, size, outer
-        if (outer_y, outer_x) == (1, 1):
-            return tensor
-        rows, columns = height // outer_y, width // outer_x
-        tensor = graph.reshape(tensor, -1, rows, columns, outer_y, outer_x, filters)
-        tensor = graph.add("Transpose", tensor, perm=[0, 1, 3, 2, 4, 5])
-        return graph.reshape(tensor, -1, height, width, filters)
+        return tensor if outer == 1 else self.graph.reshape(tensor, -1, *size, filters)
 
     def average_of_bytes(self, chain, tensor, shape) -> str:
         """The levels of averages over bytes, of which `chain.pieces` make up a sum."""
@@ -147,17 +142,22 @@ class Products:
         return Value(tensor, shape, denominator=x.denominator * (step.weight_steps or 1))
 
     def windows(self, x: Value, window: Window) -> Value:
-        """The bytes of all windows, one in a row."""
+        """The bytes of all windows, one in a row: first of each row of an image, then of all."""
         graph, tensor, (height, width, channels) = self.graph, x.tensor, x.shape
         (above, below), (left, right) = window.pads
         if window.is_padded:
             pads = np.array([0, above, left, 0, 0, below, right, 0], np.int64)
             tensor = graph.add("Pad", tensor, pads, np.uint8(0))
         size = (height + above + below, width + left + right)
-        places = lowering.places(size, window)
+        rows, columns = lowering.places(size, window)
+        count, taps = columns.shape
         tensor = graph.reshape(tensor, -1, size[0] * size[1], channels)
-        tensor = graph.add("Gather", tensor, places.ravel(), axis=1)
-        return replace(x, tensor=tensor, shape=(places.shape[1] * channels,))
+        each = np.arange(size[0])[:, None, None] * size[1] + columns
+        tensor = graph.add("Gather", tensor, each.ravel(), axis=1)
+        tensor = graph.reshape(tensor, -1, size[0] * count, taps * channels)
+        each = rows[:, None] * count + np.arange(count)[:, None]
+        tensor = graph.add("Gather", tensor, each.ravel(), axis=1)
+        return replace(x, tensor=tensor, shape=(rows.shape[1] * taps * channels,))
 
     def quantized(self, x: str, kernel, scale, bias, levels: int, **geometry) -> str:
         """Bytes of a convolution of bytes, see `lowering`.

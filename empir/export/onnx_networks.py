@@ -148,13 +148,19 @@ class _Writer:
     def quantize(self, step: Quantize, x: Value) -> Value:
         """Levels: bytes, or in the precision float their values."""
         add, x = self.graph.add, self.graph.floats(x)
+        narrow = len(x.shape) == 3 and x.shape[-1] == 1 and not x.first
+        if narrow:  # ONNX Runtime multiplies one value at a time if the last axis has one
+            x = replace(x, tensor=self.graph.reshape(x.tensor, -1, x.shape[0] * x.shape[1]))
         factor = np.float32(step.steps / x.denominator)
         scaled = x.tensor if factor == 1 else add("Mul", x.tensor, factor)
         clipped = add("Clip", scaled, np.float32(0), np.float32(step.steps))
         if not self.integer:
-            rounded = add("Round", clipped)
-            return replace(x, tensor=add("Div", rounded, np.float32(step.steps)), denominator=1)
+            levels = add("Div", add("Round", clipped), np.float32(step.steps))
+            levels = self.graph.reshape(levels, -1, *x.shape) if narrow else levels
+            return replace(x, tensor=levels, denominator=1)
         tensor = add("QuantizeLinear", clipped, np.float32(1), np.uint8(0))
+        if narrow:
+            tensor = self.graph.reshape(tensor, -1, *x.shape)
         return self.graph.last(replace(x, tensor=tensor, denominator=step.steps, levels=True))
 
     def multiply(self, step: Multiply, x: Value) -> Optional[Value]:
@@ -221,13 +227,14 @@ class _Writer:
     def sum_of_windows(self, window: Window, x: Value) -> Value:
         """The average of integers as their sum over a larger denominator, which is exact."""
         height, width, channels = x.shape
-        places = lowering.places((height, width), window)
+        rows, columns = lowering.places((height, width), window)
+        places = rows[:, None, :, None] * width + columns[None, :, None, :]
+        places = places.reshape(len(rows) * len(columns), -1)
         ones = np.zeros((len(places), height * width), np.float32)
         np.put_along_axis(ones, places, 1, axis=1)
         flat = self.graph.reshape(x.tensor, -1, height * width, channels)
         tensor = self.graph.add("MatMul", ones, flat)
-        rows, columns = window.outputs((height, width))
-        tensor = self.graph.reshape(tensor, -1, rows, columns, channels)
+        tensor = self.graph.reshape(tensor, -1, len(rows), len(columns), channels)
         return replace(x, tensor=tensor, denominator=x.denominator * places.shape[1])
 
     def flatten(self, step: Flatten, x: Value) -> Value:
