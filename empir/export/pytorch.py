@@ -143,7 +143,7 @@ def config(source: "Source", weights_sha256: str) -> dict:
         "reference": source.reference,
         "members": [
             {
-                "checkpoint": member.checkpoint,
+                "checkpoint": _shown(member.checkpoint),
                 "sha256": member.sha256,
                 "nb_filters": member.nb_filters,
                 "layers": {name: bits._asdict() for name, bits in member.layers.items()},
@@ -153,3 +153,8 @@ def config(source: "Source", weights_sha256: str) -> dict:
         "weights_sha256": weights_sha256,
         "made_by": f"empir {runtime.VERSION}",
     }
+
+
+def _shown(path):
+    """A checkpoint's path as others may read it: of an absolute one the last part."""
+    return os.path.basename(path) if path and os.path.isabs(path) else path

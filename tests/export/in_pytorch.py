@@ -11,6 +11,7 @@ import importlib.util
 import json
 import os
 import sys
+import tempfile
 import traceback
 
 import numpy as np
@@ -47,6 +48,39 @@ def gradients(net, images, labels):
     for name, (view, loss) in views.items():
         x = images.clone().requires_grad_(True)
         (found[name],) = torch.autograd.grad(loss(view(x), labels), x)
+    return found
+
+
+def refusals(model, folder):
+    """What `load` says of folders with other settings and other weights: name -> message."""
+    with open(os.path.join(folder, "config.json")) as file:
+        config = json.load(file)
+    with open(os.path.join(folder, "weights.safetensors"), "rb") as file:
+        weights = file.read()
+    bits = dict(config["members"][0]["layers"]["conv1"], weight_bits=32)
+    member = dict(config["members"][0], layers=dict(config["members"][0]["layers"], conv1=bits))
+    size = 8 + int.from_bytes(weights[:8], "little")
+    lacking = weights[8:size].replace(b"networks.0.conv1.weight", b"networks.0.conv9.weight")
+    changed = {
+        "foreign": ({"model_type": "bert"}, weights),
+        "network": (dict(config, architecture="VGG"), weights),
+        "bits": (dict(config, members=[member] + config["members"][1:]), weights),
+        "digest": (config, weights[:-1] + b"?"),
+        "missing": (dict(config, weights_sha256=None), weights[:8] + lacking + weights[size:]),
+        "cut off": (dict(config, weights_sha256=None), weights[:100]),
+    }
+    found = {}
+    for name, (settings, content) in changed.items():
+        with tempfile.TemporaryDirectory() as other:
+            with open(os.path.join(other, "config.json"), "w") as file:
+                json.dump(settings, file)
+            with open(os.path.join(other, "weights.safetensors"), "wb") as file:
+                file.write(content)
+            try:
+                model.load(other)
+                found[name] = "nothing"
+            except ValueError as error:
+                found[name] = str(error)
     return found
 
 
@@ -97,6 +131,8 @@ def main(folder):
     np.savez(os.path.join(folder, "outputs.npz"), **arrays)
     blocks = os.path.join(folder, "blocks.json")
     if os.path.exists(blocks):
+        with open(os.path.join(folder, "refusals.json"), "w") as file:
+            json.dump(refusals(model, folder), file)
         run_blocks(blocks, folder, images, net.decision(images))
 
 

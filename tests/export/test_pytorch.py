@@ -134,6 +134,22 @@ def test_the_blocks_of_the_page_run_in_every_library(exported):
     assert not any(wrong.values()), "\n".join(wrong.values())
 
 
+def test_a_folder_of_something_else_is_refused_in_a_line(exported):
+    with open(os.path.join(exported["mixed"][0], "refusals.json")) as file:
+        told = json.load(file)
+    says = {
+        "foreign": "config.json: format is None, not one of: 1",
+        "network": "architecture is 'VGG', not one of: MNISTconv, CIFARconv, AlexNet",
+        "bits": "member 1, conv1: {'weight_bits': 32",
+        "digest": "weights.safetensors has the sha256",
+        "missing": "networks.0.conv1.weight",
+        "cut off": "is no file of weights",
+    }
+    assert set(told) == set(says)
+    for name, text in says.items():
+        assert text in told[name] and "\n" not in told[name], name
+
+
 @pytest.mark.parametrize("name", ["mnist", "cifar10"])
 def test_outputs_are_those_of_the_authors_code(exported, name):
     outputs = exported[name][2]
