@@ -124,6 +124,9 @@ def main(folder):
         images, labels = (torch.from_numpy(file[key]) for key in ("images", "labels"))
     found = {"logits": net(images), "members": net.members(images), "vote": net.vote(images)}
     found["decision"], found["first alone"] = net.decision(images), net(images[:1])
+    if torch.cuda.is_available():
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+        found["on a GPU"] = model.load().to("cuda").members(images.to("cuda")).cpu()
     for name in ("majority_probs", "followed"):
         found[f"view {name}"] = net.view(name, images)(images)
     found.update((f"gradient, {key}", g) for key, g in gradients(net, images, labels).items())

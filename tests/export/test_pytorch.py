@@ -119,6 +119,13 @@ def softmax(logits):
     return powers / powers.sum(-1, keepdims=True)
 
 
+def test_logits_on_a_gpu_are_those_on_the_processor(exported):
+    for _, _, outputs in exported.values():
+        if "on a GPU" not in outputs.files:
+            pytest.skip("PyTorch sees no GPU here: logits there are not compared")
+        assert close(outputs["on a GPU"], outputs["members"])
+
+
 def test_an_image_alone_has_the_same_logits(exported):
     for _, _, outputs in exported.values():
         assert close(outputs["first alone"], outputs["logits"][:1])
