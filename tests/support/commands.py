@@ -86,6 +86,13 @@ COMMANDS = [
         "folder",
         "empir.export.reading:write",
     ),
+    Command(
+        "benchmarks.exported",
+        "benchmarks.exported:setup",
+        "--sample --out={out}",
+        "file",
+        "benchmarks.exported:compare",
+    ),
     Command("benchmarks.speed", "benchmarks.speed:setup", "--out={out}", "folder"),
     Command("benchmarks.throughput", "benchmarks.throughput:setup", "", "file"),
     Command(
