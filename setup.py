@@ -59,7 +59,7 @@ setup(
         "h5py<3",
         "protobuf<3.21",
         "absl-py>=0.9",
-        "tqdm>=4.40",
+        "tqdm>=4.58",
         "matplotlib>=3.3,<3.6",
         "foolbox==2.4.0",  # the last that attacks any function, and needs no PyTorch
         "jinja2>=3.0,<3.2",

@@ -168,8 +168,19 @@ def serve(count: int, path: str):
       count: of workers.
       path: of the scheduler file to write.
     """
+    import dask
     import distributed
 
+    # Each worker looks at its threads a hundred times a second, and at the machine twice.
+    seldom = dict.fromkeys(
+        (
+            "distributed.worker.profile.interval",
+            "distributed.worker.profile.cycle",
+            "distributed.admin.system-monitor.interval",
+        ),
+        "1h",
+    )
+    dask.config.set(seldom)
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     cluster = distributed.LocalCluster(

@@ -9,6 +9,7 @@ is set before TensorFlow reads it.
 import contextlib
 import functools
 import io
+import logging
 import os
 import re
 import shlex
@@ -276,6 +277,14 @@ def progress_bar(total: int, title: str, unit: str, enabled: bool = True):
         disable=None if enabled else True,
         dynamic_ncols=True,
     )
+
+
+def lines_above_bars():
+    """A context in which this package's log lines stand above progress bars, not behind them."""
+    from tqdm.contrib.logging import logging_redirect_tqdm
+
+    package = logging.getLogger("empir")
+    return logging_redirect_tqdm([package] if package.handlers else [])
 
 
 def processor() -> str:

@@ -14,7 +14,7 @@ from empir.evaluation.places import ChunkError, Each
 from empir.evaluation.specs import DECIDED, DRAWN, EVERY, LIKELY, AttackSpec
 from empir.models.ensemble import DECISION_RULES
 from empir.records.chunks import ChunkStore
-from empir.runtime import progress_bar
+from empir.runtime import lines_above_bars, progress_bar
 
 log = logging.getLogger(__name__)
 
@@ -213,7 +213,7 @@ def fill(
     done = total - sum(len(rows) for _, rows in todo)
     if done:
         log.info("resuming: %d of %d examples are done", done, total)
-    with progress_bar(total, bar["title"], "image", bar["show"]) as shown:
+    with lines_above_bars(), progress_bar(total, bar["title"], "image", bar["show"]) as shown:
         shown.update(done)
         calls = [functools.partial(call, rows) for _, rows in todo]
         try:
