@@ -113,18 +113,22 @@ class Dispatch:
         self._told, self._refusal = False, ""
         self._scheduler: Optional[str] = None
         self._sent: dict = {}  # what workers need -> the future of it
+        for worker in self._workers.values():
+            for task in worker.tasks:  # the opening of this work, begun during the last attack
+                self._expect(task)
 
     def __iter__(self) -> Iterator[Tuple[int, dict]]:
         try:
             while True:
                 self._look()
                 self._hand_out()
-                if not self._left and not any(w.tasks for w in self._workers.values()):
+                if not self._left and not any(map(_chunks, self._workers.values())):
                     return
                 yield from self._fetched(self._finished())
         finally:
             for worker in self._workers.values():
-                self._forget(worker)
+                if _chunks(worker):
+                    self._forget(worker)
 
     def _look(self):
         """See which workers have come, which are gone, and which hang."""
@@ -203,7 +207,7 @@ class Dispatch:
 
     def _take_back(self, worker, problem=""):
         """Give what a worker had to others; with a problem, what it was computing has failed."""
-        tasks = [task for task in worker.tasks if task.number is not None]
+        tasks = _chunks(worker)
         self._forget(worker)
         self._left.extendleft(reversed(tasks))
         if problem and tasks:
@@ -258,6 +262,9 @@ class Dispatch:
             return
         task.worker, task.since = worker, time.monotonic()
         worker.tasks.append(task)
+        self._expect(task)
+
+    def _expect(self, task):
         task.future.add_done_callback(lambda future: self._events.put((task, future)))
 
     def _finished(self) -> List[_Task]:
@@ -359,3 +366,8 @@ class Dispatch:
             client = self._connection.client
             future = self._sent[key] = client.scatter(self._message(needs), hash=False)
         return future
+
+
+def _chunks(worker):
+    """What a worker has to do, without the opening of the work."""
+    return [task for task in worker.tasks if task.number is not None]

@@ -71,6 +71,7 @@ class OnWorkers(places.Place):
     def _each(self, key, content, calls) -> Iterator[Tuple[int, dict]]:
         for worker in self._workers.values():
             if worker.key != key:
+                worker.tasks.clear()
                 worker.is_ready, worker.is_out = False, worker.late is not None
                 worker.failures = 0
         message = functools.partial(work.message, self._subject, self._data)
