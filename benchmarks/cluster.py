@@ -138,13 +138,10 @@ def _overhead(local=0, threads=0):
             stack.callback(process.terminate)
         connected = connection.Connection(target)
         stack.callback(connected.close)
-        while len(connected.workers()[1]) < (local or threads):
-            time.sleep(0.5)
-        made = driver.OnWorkers(connected, subject, data, threads=1)
+        made = driver.OnWorkers(connected, subject, data, threads=1, least=local or threads)
         each = made.computing(None, own.nothing)
         calls = [functools.partial(tuple, (n,)) for n in range(max(FLAGS.chunks, 4 * threads))]
-        while made.count < (local or threads):  # the work is to be open on all of them
-            list(each(calls[:100]))
+        list(each(calls[:100]))  # the work is open on all of them then
         began = time.perf_counter()
         list(each(calls))
         return (time.perf_counter() - began) / len(calls)

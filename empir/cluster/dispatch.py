@@ -86,6 +86,7 @@ class Dispatch:
       key, content: of `work.packed`.
       calls: give the arguments of each chunk.
       limit: seconds that a chunk may take; None: see `TIMES_LONGEST`.
+      least: number of workers that must be ready before the first chunk is handed out.
       message: `message(needs)` is what a worker needs that has answered `work.NEEDS`.
 
     Raises:
@@ -101,10 +102,11 @@ class Dispatch:
         calls: Sequence[Callable[[], tuple]],
         *,
         limit: Optional[float],
+        least: int,
         message: Callable,
     ):
         self._connection, self._key, self._content = connection, key, content
-        self._limit, self._message = limit, message
+        self._limit, self._least, self._message = limit, least, message
         self._workers = connection.known
         self._left = collections.deque(_Task(number, call) for number, call in enumerate(calls))
         self._events: "queue.Queue[tuple]" = queue.Queue()
@@ -233,6 +235,9 @@ class Dispatch:
         for worker in free:
             if not worker.is_ready and not worker.tasks:
                 self._open(worker)
+        if sum(worker.is_ready for worker in free) < self._least:
+            return
+        self._least = 0
         for depth in range(1, AHEAD + 1):
             kept = len(free) if depth > 1 else 0  # the last chunks are for whoever is free first
             for worker in free:

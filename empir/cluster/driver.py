@@ -25,6 +25,7 @@ class OnWorkers(places.Place):
       threads: number of threads that each worker computes with.
       mixed: whether workers may differ from this process in version or processor.
       limit: seconds that a chunk may take; None: see `dispatch.TIMES_LONGEST`.
+      least: number of workers that must be ready before the first chunk of an attack is handed out.
       imports: see `work.packed`.
     """
 
@@ -37,10 +38,11 @@ class OnWorkers(places.Place):
         threads: int,
         mixed: bool = False,
         limit: Optional[float] = None,
+        least: int = 1,
         imports: Sequence[Callable] = (),
     ):
         self._connection, self._subject, self._data = connection, subject, data
-        self._threads, self._mixed, self._limit = threads, mixed, limit
+        self._threads, self._mixed, self._limit, self._least = threads, mixed, limit, least
         self._imports, self._workers = tuple(imports), connection.known
 
     @property
@@ -76,7 +78,13 @@ class OnWorkers(places.Place):
                 worker.failures = 0
         message = functools.partial(work.message, self._subject, self._data)
         yield from Dispatch(
-            self._connection, key, content, calls, limit=self._limit, message=message
+            self._connection,
+            key,
+            content,
+            calls,
+            limit=self._limit,
+            least=self._least,
+            message=message,
         )
 
 

@@ -64,7 +64,7 @@ def test_of_one_attack(connected, source, tmp_path, attack):
         run = replace(run, save_adversarial=True)
         given = run, networks.session
         here = single.evaluate(*given, str(tmp_path / "here"), progress=False).record
-        where = place(connected, data=data, subject=dict(source=chosen))
+        where = place(connected, least=2, data=data, subject=dict(source=chosen))
         there = single.evaluate(*given, str(tmp_path / "there"), progress=False, place=where).record
     assert chunks_of(there) == (4, 2)
     assert without_times(there) == without_times(here)
@@ -79,7 +79,7 @@ def test_of_a_suite(connected, source, tmp_path):
     records = []
     for name, options in (
         ("here", {}),
-        ("there", dict(place=place(connected, data=data, subject=dict(source=source)))),
+        ("there", dict(place=place(connected, least=2, data=data, subject=dict(source=source)))),
     ):
         out = str(tmp_path / name)
         found = suite.run(setting, out, SPECS, progress=False, analyses=False, **options)

@@ -29,7 +29,7 @@ pytestmark = pytest.mark.slow  # it starts processes
 
 
 def test_every_chunk_is_computed_once_and_says_by_whom(connected, tmp_path):
-    made = place(connected)
+    made = place(connected, least=2)
     found = squares(made, tmp_path, 30, seconds=0.02)
     assert_squares(found, 30)
     names = {str(arrays[places.WORKER]) for arrays in found.values()}
