@@ -5,12 +5,14 @@ one that it computes, and so that a worker which hangs is noticed. Dask carries 
 which workers there are.
 """
 
+import asyncio
 import collections
 import contextlib
 import logging
 import queue
 import time
 import warnings
+from asyncio import CancelledError
 from dataclasses import dataclass, field
 from typing import Any, Callable, Deque, Iterator, List, Optional, Sequence, Tuple
 
@@ -34,9 +36,7 @@ LOOK = 1.0
 TIMES_LONGEST, LEAST_LIMIT = 10, 60
 #: Seconds in which a worker has to load what it computes with.
 OPENING = 600
-#: Seconds in which the arrays of a chunk that is done must have come.
-FETCH = 120
-#: Chunks whose arrays are fetched at once.
+#: Chunks whose arrays are fetched at once, so that few are in this process's memory.
 FETCHED = 8
 
 
@@ -49,6 +49,7 @@ class _Task:
     failures: int = 0
     since: float = 0.0
     future: Any = None
+    fetch: Any = None
     worker: Any = None
 
 
@@ -110,6 +111,8 @@ class Dispatch:
         self._workers = connection.known
         self._left = collections.deque(_Task(number, call) for number, call in enumerate(calls))
         self._events: "queue.Queue[tuple]" = queue.Queue()
+        self._done: Deque[tuple] = collections.deque()  # tasks and futures that are to be fetched
+        self._fetching = 0
         self._longest = self._next_look = 0.0
         self._awake = time.monotonic()
         self._told, self._refusal = False, ""
@@ -217,7 +220,9 @@ class Dispatch:
 
     def _forget(self, worker):
         for task in worker.tasks:
-            task.worker = task.future = None  # Dask forgets what nobody refers to
+            if task.fetch is not None:
+                task.fetch.cancel()
+            task.worker = task.future = task.fetch = None  # Dask forgets what nobody refers to
         worker.tasks.clear()
 
     def _fail(self, task, problem):
@@ -270,32 +275,44 @@ class Dispatch:
         self._expect(task)
 
     def _expect(self, task):
-        task.future.add_done_callback(lambda future: self._events.put((task, future)))
+        task.future.add_done_callback(lambda future: self._events.put((task, future, None)))
 
-    def _finished(self) -> List[_Task]:
-        """Tasks that have come to an end, after a wait for them."""
-        found: List[_Task] = []
+    def _finished(self) -> List[Tuple[_Task, Any]]:
+        """Tasks that have come to an end and what they gave, after a wait for them."""
+        found: list = []
         wait = LOOK
         while len(found) < FETCHED:
             try:
-                task, future = self._events.get(timeout=wait)
+                task, future, fetch = self._events.get(timeout=wait)
             except queue.Empty:
                 break
             wait = 0.0
+            self._fetching -= fetch is not None
             if task.future is future and task.worker is not None:
-                found.append(task)
+                (self._done if fetch is None else found).append((task, fetch or future))
+        while self._done and self._fetching < FETCHED:
+            self._fetch(*self._done.popleft())
         return found
 
-    def _fetched(self, tasks) -> Iterator[Tuple[int, dict]]:
+    def _fetch(self, task, future):
+        """Begin to fetch what a task gave, which its worker may have no more."""
+        if task.future is future:
+            client, self._fetching = self._connection.client, self._fetching + 1
+            coming = client.gather(future, asynchronous=True)
+            task.fetch = asyncio.run_coroutine_threadsafe(coming, client.loop.asyncio_loop)
+            task.fetch.add_done_callback(lambda fetch: self._events.put((task, future, fetch)))
+
+    def _fetched(self, finished) -> Iterator[Tuple[int, dict]]:
         """What became of tasks; gives the arrays of those that are chunks."""
         done = []
-        for task, outcome in zip(tasks, self._outcomes(tasks)):
-            worker, task.worker, task.future = task.worker, None, None
+        for task, fetch in finished:
+            outcome, worker = self._outcome(task, fetch), task.worker
             if worker is None:  # it was left alone, for another of these tasks
                 continue
             now, was_first = time.monotonic(), worker.tasks[0] is task
             seconds = now - task.since
             worker.tasks.remove(task)
+            task.worker = task.future = task.fetch = None
             if was_first and worker.tasks:
                 worker.tasks[0].since = now
             if task.number is None:
@@ -308,26 +325,17 @@ class Dispatch:
         self._hand_out()  # before what is done is written
         yield from done
 
-    def _outcomes(self, tasks):
-        """What became of each task, fetched at once if nothing went wrong."""
-        futures, client = [task.future for task in tasks], self._connection.client
-        if len(futures) > 1 and all(future.status == "finished" for future in futures):
-            with contextlib.suppress(Exception):  # of one of them, which `_outcome` will tell
-                return client.sync(
-                    lambda: client.gather(futures, asynchronous=True), callback_timeout=FETCH
-                )
-        return [self._outcome(task) for task in tasks]
-
-    def _outcome(self, task) -> Optional[Outcome]:
+    def _outcome(self, task, fetch) -> Optional[Outcome]:
         """What became of a task; None if it went lost."""
         try:
-            return task.future.result(timeout=FETCH)
+            return fetch.result()
+        except CancelledError:
+            return None
         except Exception as error:  # Dask's, or what could not be sent
-            gone = task.future.status in ("pending", "cancelled", "lost")
-            if gone or not self._connection.is_up:
+            lost = task.future is None or task.future.status in ("pending", "cancelled", "lost")
+            if lost or not self._connection.is_up:
                 return None
-            text = " ".join(f"{type(error).__name__}: {error}".split())
-            return Outcome(work.FAILED, text=text)
+            return Outcome(work.FAILED, text=" ".join(f"{type(error).__name__}: {error}".split()))
 
     def _undone(self, worker, task, outcome):
         """Give a chunk to another worker."""
