@@ -124,7 +124,6 @@ def _overhead(local=0, threads=0):
     from empir.evaluation.subjects import Source
 
     runtime.configure(1, 100)
-    os.environ.setdefault("DASK_LOGGING__DISTRIBUTED", "critical")
     data = mnist.load(sample=True).first(1)
     load = functools.partial(mnist.load, "test", None, sample=True)
     subject = work.Subject(Source("MNISTconv"), data.describe(), 1, load, 100)

@@ -66,8 +66,8 @@ def check(refused: Mapping[str, bool] = MappingProxyType({})):
                 raise EmpirError(f"--{name} is read with --scheduler only: drop it")
         return
     _refuse("scheduler", FLAGS.scheduler, refused)
-    # Dask's own lines about what is lost; this package says it in words of its own.
-    os.environ.setdefault("DASK_LOGGING__DISTRIBUTED", "critical")
+    import empir.cluster  # noqa: F401 - sets how Dask logs
+
     try:
         import distributed  # noqa: F401
     except ImportError as error:
