@@ -63,7 +63,8 @@ def load_ensemble(
     Args:
       dataset: what it classifies, as of `load_dataset`.
       members: "PRECISION:CHECKPOINT,...", or a sequence of such texts without commas, for example
-        "w2a4:runs/low,fp:runs/full". None = the dataset's ensemble that comes with the repository.
+        "w2a4:runs/low,fp:runs/full". None = the dataset's ensemble that comes with the repository;
+        outside of a clone the variable EMPIR_WEIGHTS says where it is (docs/faq.md).
       combine: decision rule: "mean_logits", "mean_probs" or "vote".
       network: name of the members' network; None = the dataset's.
       runtime: "onnx" computes decisions and logits of images by ONNX Runtime, several times as fast
