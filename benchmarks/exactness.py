@@ -25,6 +25,8 @@ FLAGS = flags.FLAGS
 BATCH = 250
 #: Steps of PGD.
 STEPS = 10
+#: Logits that differ by more are another level of a quantizer, not rounding.
+SAME_LOGITS = 1e-3
 
 
 def setup():
@@ -32,6 +34,8 @@ def setup():
     shared_flags.define_command()
     define_count("nb_samples", 10_000, "The number of test images.")
     define_count("adversarial", 1000, "The number of images that PGD attacks.")
+    text = "The number of images of which all levels are compared; of the others it is decisions."
+    define_count("levels", 1000, text)
     flags.DEFINE_string("out", None, "The file of the record, JSON. By default there is none.")
     return run
 
@@ -45,9 +49,11 @@ def run(_):
     data = shared_flags.load_data(chosen, "test", FLAGS.sample)
     data = data.first(min(FLAGS.nb_samples, len(data.labels)))
     compared = Comparison(FLAGS.dataset)
-    record = dict(dataset=FLAGS.dataset, clean=compared.compare(data.images[:]))
+    clean = compared.compare(data.images[:], FLAGS.levels)
+    record = dict(dataset=FLAGS.dataset, clean=clean)
     attacked = data.first(min(FLAGS.adversarial, len(data.labels)))
-    record["adversarial"] = compared.compare(adversarial(compared.ensemble, attacked, chosen))
+    images = adversarial(compared.ensemble, attacked, chosen)
+    record["adversarial"] = compared.compare(images, FLAGS.levels)
     record["attack"] = dict(name="pgd", eps=chosen.eps, eps_iter=chosen.eps / 4, nb_iter=STEPS)
     record.update(members=[member.describe() for member in compared.ensemble.members])
     record.update(provenance())
@@ -56,7 +62,8 @@ def run(_):
     for name in ("clean", "adversarial"):
         part = record[name]
         print(
-            f"{name}: {part['images']} images, {part['levels']} levels, of which "
+            f"{name}: {part['images']} images; {part['levels']} levels of {part['compared']}, "
+            "of which "
             f"{part['levels_not_exact']} are not exact and {part['levels_not_tensorflows']} not "
             f"TensorFlow's; {len(part['decided_differently'])} images are decided differently"
         )
@@ -92,10 +99,17 @@ class Comparison:
         self._outputs = _onnx(read, self._networks)
         self._tensorflow = _TensorFlow(self.ensemble, self._networks)
 
-    def compare(self, images: np.ndarray) -> dict:
-        """What differs on images, float32 [n, height, width, channels]; plain data."""
+    def compare(self, images: np.ndarray, levels: int) -> dict:
+        """What differs on images, as plain data.
+
+        Args:
+          images: float32 [n, height, width, channels].
+          levels: of so many images, the first, all levels are compared; of the others those that
+            are decided differently, or have other logits.
+        """
         found = dict(
             images=len(images),
+            compared=0,
             levels=0,
             levels_not_exact=0,
             levels_not_tensorflows=0,
@@ -105,27 +119,32 @@ class Comparison:
         for start in range(0, len(images), BATCH):
             part = images[start : start + BATCH]
             own, theirs = self._outputs(part), self._tensorflow(part)
+            apart = np.abs(own["logits"] - theirs["logits"]).max(axis=(1, 2))
+            chosen = (start + np.arange(len(part)) < levels) | (apart > SAME_LOGITS)
+            for name in DECISION_RULES:
+                chosen |= own[name] != theirs[name]
+            chosen |= (own["members"] != theirs["members"]).any(axis=1)
             differ = np.zeros(len(part), bool)
-            for number, network in enumerate(self._networks):
-                differ |= self._compare_levels(found, network, number, part, own, theirs)
-            away = float(np.abs(own["logits"] - theirs["logits"])[~differ].max(initial=0))
+            if chosen.any():
+                differ[chosen] = self._compare_levels(found, part[chosen])
+            away = float(apart[~differ].max(initial=0))
             found["largest_logit_difference"] = max(found["largest_logit_difference"], away)
             self._compare_decisions(found, start, differ, own, theirs)
         return found
 
-    def _compare_levels(self, found, network, number, images, own, theirs):
+    def _compare_levels(self, found, images):
         """Count levels that differ; returns on which images TensorFlow has others, bool [n]."""
         from empir.export import integer
-        from empir.export.steps import Quantize
 
-        exact = integer.run(network, images)
+        own, theirs = self._outputs(images, levels=True), self._tensorflow(images, levels=True)
         differ = np.zeros(len(images), bool)
-        for step in network.steps:
-            if isinstance(step, Quantize):
-                levels = own["levels"][number][step.name]
-                others = theirs["levels"][number][step.name] != levels
+        found["compared"] += len(images)
+        for number, network in enumerate(self._networks):
+            exact = integer.run(network, images) if own["levels"][number] else {}
+            for name, levels in own["levels"][number].items():
+                others = theirs["levels"][number][name] != levels
                 found["levels"] += levels.size
-                found["levels_not_exact"] += int((exact[step.name].numerators != levels).sum())
+                found["levels_not_exact"] += int((exact[name].numerators != levels).sum())
                 found["levels_not_tensorflows"] += int(others.sum())
                 differ |= others.reshape(len(others), -1).any(axis=1)
         return differ
@@ -157,15 +176,19 @@ def _onnx(read, networks):
 
     model, levels = onnx_files.ensemble_model(read, networks, "integer", with_levels=True)
     session = onnxruntime.InferenceSession(model.SerializeToString())
-    names = [output.name for output in session.get_outputs()]
+    tensors = [dict(one) for one in levels]
 
-    def outputs(images):
-        found = dict(zip(names, session.run(None, {IMAGES: images})))
+    def outputs(images, levels=False):
+        names = ["votes", "member_logits", *(f"decision_{rule}" for rule in DECISION_RULES)]
+        if levels:
+            names += [tensor for one in tensors for tensor in one.values()]
+        found = dict(zip(names, session.run(names, {IMAGES: images})))
+        own = [{name: found[t] for name, t in one.items()} for one in tensors] if levels else None
         return dict(
             {rule: found[f"decision_{rule}"] for rule in DECISION_RULES},
             members=found["votes"],
             logits=found["member_logits"],
-            levels=[{name: found[tensor] for name, tensor in one.items()} for one in levels],
+            levels=own,
         )
 
     return outputs
@@ -186,11 +209,8 @@ class _TensorFlow:
                 ensemble.decisions(logits),
                 members=tf.argmax(stacked, axis=2),
                 logits=stacked,
-                levels=[
-                    self._levels(member, network)
-                    for member, network in zip(ensemble.members, networks)
-                ],
             )
+            self._level_fetches = [self._levels(*each) for each in zip(ensemble.members, networks)]
 
     def _levels(self, member, network):
         from empir.export.steps import IMAGES, Quantize
@@ -211,8 +231,9 @@ class _TensorFlow:
             if isinstance(step, Quantize)
         }
 
-    def __call__(self, images):
-        return self._session.run(self._fetches, {self._images: images})
+    def __call__(self, images, levels=False):
+        fetches = dict(self._fetches, levels=self._level_fetches) if levels else self._fetches
+        return self._session.run(fetches, {self._images: images})
 
 
 if __name__ == "__main__":

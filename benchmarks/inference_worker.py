@@ -102,23 +102,26 @@ class TensorFlow:
         from empir.experiments import experiment
 
         runtime.configure(threads)
+        from benchmarks.throughput import members
+        from empir.runtime import tf
+
         with open(os.path.join(folder, "dataset.json")) as file:
-            self._experiment = experiment(json.load(file))
+            chosen = experiment(json.load(file))
+        self._session = runtime.session(tf.Graph(), operations=1)
+        with self._session.graph.as_default(), self._session.as_default():
+            self._members = members(chosen, self._session)
 
     def load(self, network, precision):
         """A function from images to the network's logits."""
-        from benchmarks.throughput import members
-        from empir import runtime
         from empir.models.ensemble import Ensemble
         from empir.runtime import tf
 
-        number, session = NETWORKS[network], runtime.session(tf.Graph(), operations=1)
-        with session.graph.as_default(), session.as_default():
-            made = members(self._experiment, session)
-            model = Ensemble(made) if number is None else made[number]
-            images = tf.placeholder(tf.float32, (None,) + made[0].input_shape)
+        number = NETWORKS[network]
+        with self._session.graph.as_default():
+            model = Ensemble(self._members) if number is None else self._members[number]
+            images = tf.placeholder(tf.float32, (None,) + self._members[0].input_shape)
             logits = model.get_logits(images)
-        return lambda batch: session.run(logits, {images: batch})
+        return lambda batch: self._session.run(logits, {images: batch})
 
     def versions(self):
         """Versions of the library."""

@@ -142,7 +142,8 @@ def members(chosen: Experiment, session, engine=None) -> list:
         model = network.build(precision, trainable=False, seed=seed)
         session.run([variable.initializer for variable in model.weights])
         precisions = per_layer(precision, len(network.quantized_layers))
-        made.append(ready_member(model, precisions, session, engine))
+        width = {"nb_filters": network.nb_filters}
+        made.append(ready_member(model, precisions, session, engine, **width))
     return made
 
 
