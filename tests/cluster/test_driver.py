@@ -120,8 +120,10 @@ def dask(*words):
     return subprocess.Popen(line, env=dict(os.environ, PYTHONPATH=ROOT))
 
 
-def test_a_scheduler_that_comes_back_is_gone_on_with(tmp_path, caplog):
+def test_a_scheduler_may_come_back_and_one_that_does_not_is_told(tmp_path, caplog, monkeypatch):
     caplog.set_level("INFO")
+    monkeypatch.setattr(connection, "ANSWER", 4)
+    monkeypatch.setattr(connection, "RETURN", 0)
     port = free_port()
     path = str(tmp_path / "scheduler.json")
     line = (
@@ -163,6 +165,10 @@ def test_a_scheduler_that_comes_back_is_gone_on_with(tmp_path, caplog):
         found = dict(each([functools.partial(restart, n, rows[n]) for n in range(8)]))
         assert_squares(found, 8)
         assert restarted and "the scheduler went away and is back" in caplog.text
+        processes[0].kill()
+        processes[0].wait()
+        with pytest.raises(EmpirError, match="no scheduler answers.*goes on from what it kept"):
+            squares(made, tmp_path, 2)
         connected.close()
     finally:
         for process in processes:
