@@ -10,6 +10,7 @@ reason.
 """
 
 import numpy as np
+import onnxruntime
 from absl import flags
 
 import empir
@@ -57,15 +58,16 @@ def run(_):
     record["attack"] = dict(name="pgd", eps=chosen.eps, eps_iter=chosen.eps / 4, nb_iter=STEPS)
     record.update(members=[member.describe() for member in compared.ensemble.members])
     record.update(provenance())
+    record["versions"]["onnxruntime"] = onnxruntime.__version__
     if FLAGS.out:
         runs.write_json(FLAGS.out, record)
     for name in ("clean", "adversarial"):
         part = record[name]
         print(
-            f"{name}: {part['images']} images; {part['levels']} levels of {part['compared']}, "
-            "of which "
+            f"{name}: of {part['levels']} levels of {part['compared']} images "
             f"{part['levels_not_exact']} are not exact and {part['levels_not_tensorflows']} not "
-            f"TensorFlow's; {len(part['decided_differently'])} images are decided differently"
+            f"TensorFlow's; of {part['images']} images {len(part['decided_differently'])} are "
+            "decided differently"
         )
 
 
@@ -169,8 +171,6 @@ class Comparison:
 
 def _onnx(read, networks):
     """A function from images to ONNX Runtime's outputs and levels."""
-    import onnxruntime
-
     from empir.export import onnx_files
     from empir.export.steps import IMAGES
 
