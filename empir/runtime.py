@@ -245,12 +245,17 @@ def session(graph=None, operations: int = 2):
         would deadlock in CleverHans attacks that call the session from a py_func.
     """
     tf, _ = _loaded()
+    return tf.Session(graph=graph, config=session_config(operations))
+
+
+def session_config(operations: int = 2):
+    """The `tf.ConfigProto` of `session`, which has the argument."""
     config = rewriting()
     config.intra_op_parallelism_threads = threads() // share_count()
     config.inter_op_parallelism_threads = operations + share_count() - 1
     config.use_per_session_threads = True  # or else the process's first session decides for all
     config.gpu_options.allow_growth = True
-    return tf.Session(graph=graph, config=config)
+    return config
 
 
 def cpu_session(graph):

@@ -190,12 +190,18 @@ def _value(text):
 
 def train(request: "Request") -> dict:
     """Train the network of a request; returns its weights under their released names."""
-    from empir.training import distillation, loop
+    from empir.training import distillation, loop, workers
 
     path, setting = request.members[0].path, request.setting
     if path is None:
         log.warning("training without --model_path: the network is attacked, then forgotten")
     settings = _settings(request)
+    together = workers.from_environment()
+    if together and (asked("distill") or not request.train_only):
+        raise EmpirError(
+            f"{workers.VARIABLE} names several workers, which can only train, and not by "
+            "--distill: give --train_only, or unset it"
+        )
     arguments = dict(
         resume=request.resume,
         logdir=FLAGS.logdir,
@@ -210,7 +216,7 @@ def train(request: "Request") -> dict:
         )
     data = shared_flags.load_data(request.experiment, "train")
     if not asked("distill"):
-        return loop.train(settings, data, path, **arguments)
+        return loop.train(settings, data, path, workers=together, **arguments)
     student = dataclasses.replace(settings, epochs=FLAGS.student_epochs)
     teacher = _teacher(settings, setting.distilling)
     kept = FLAGS.teacher_path or (path and os.path.join(path, TEACHER))

@@ -12,6 +12,7 @@ from empir.models.member import Member
 from empir.nn import Architecture, check_filters
 from empir.runtime import keras, tf
 from empir.training import objectives
+from empir.training.workers import Workers
 
 #: Epochs that no training has.
 MOST_EPOCHS = 10**6
@@ -112,9 +113,20 @@ class Graph:
       settings: what to train.
       devices: several devices share each batch, by `tf.distribute.MirroredStrategy`; else empty.
       soft_labels: whether steps are fed a teacher's probabilities too.
+      workers: processes that share each batch; this one is fed `workers.part` of it.
+
+    Attributes:
+      accuracy: of the images and labels that are fed, by this process alone.
+      meeting: what workers run to wait for each other; None without workers.
     """
 
-    def __init__(self, settings: Settings, devices: Sequence[str] = (), soft_labels: bool = False):
+    def __init__(
+        self,
+        settings: Settings,
+        devices: Sequence[str] = (),
+        soft_labels: bool = False,
+        workers: Optional[Workers] = None,
+    ):
         tf.set_random_seed(settings.seed)
         self.images = tf.placeholder(tf.float32, (None,) + settings.network.input_shape, "images")
         self.labels = tf.placeholder(tf.int64, [None], "labels")
@@ -128,15 +140,22 @@ class Graph:
         objective = settings.objective
         plain = [objectives.CrossEntropy()] if objective.start else []
         starts = [0, objective.start] if plain else [0]
-        if len(devices) < 2:
+        self._workers, self.meeting = workers, None
+        if workers is None and len(devices) < 2:
             self._build()
             found = [self._train_on(each, slice(None)) for each in plain + [objective]]
         else:
-            strategy = tf.distribute.MirroredStrategy(devices)
+            strategy = (
+                tf.distribute.MirroredStrategy(devices) if workers is None else workers.strategy
+            )
             with strategy.scope(), tf.variable_creator_scope(_averaged):
                 self._build()
                 found = [self._train_shared(strategy, each) for each in plain + [objective]]
+                if workers is not None:
+                    ones = strategy.experimental_run_v2(lambda: tf.constant(1.0))
+                    self.meeting = strategy.reduce(tf.distribute.ReduceOp.SUM, ones, axis=None)
         self.phases = [Phase(start, *phase) for start, phase in zip(starts, found)]
+        self.accuracy = self.phases[0].accuracy if workers is None else self._own_accuracy()
         self.saver = tf.train.Saver(max_to_keep=None)
 
     def initialize(self, session, weights: Optional[dict] = None):
@@ -182,6 +201,10 @@ class Graph:
         images = tf.identity(self.images[part])
         logits = member.get_logits(images)
         count = tf.shape(self.labels, out_type=tf.int64)[0]
+        mine = slice(None)
+        if self._workers is not None:
+            mine = slice(self._workers.number, None, self._workers.count)
+            count *= self._workers.count
         step = tf.cast(tf.convert_to_tensor(self.global_step), tf.int64)
         batch = objectives.Batch(
             member=member,
@@ -192,7 +215,7 @@ class Graph:
                 labels, settings.network.num_classes, settings.label_smoothing
             ),
             soft_labels=None if self.soft_labels is None else self.soft_labels[part],
-            index=(step * count + tf.range(count))[part],
+            index=(step * count + tf.range(count))[mine][part],
             step=step,
             seed=settings.seed,
         )
@@ -210,13 +233,21 @@ class Graph:
             )
         return train_step, loss, accuracy
 
+    def _own_accuracy(self):
+        """Accuracy on what is fed, without the other processes."""
+        logits = Member(self.model, self._settings.precisions).get_logits(self.images)
+        right = tf.equal(tf.argmax(logits, 1), self.labels)
+        return tf.reduce_mean(tf.cast(right, tf.float32))
+
     def _train_shared(self, strategy, objective):
         """(step, loss, accuracy) of a batch that a strategy's devices share."""
 
         def train_on_share():
             replica = tf.distribute.get_replica_context()
-            part = slice(replica.replica_id_in_sync_group, None, replica.num_replicas_in_sync)
-            share = tf.shape(self.labels[part])[0] / tf.shape(self.labels)[0]
+            workers = 1 if self._workers is None else self._workers.count
+            here = replica.num_replicas_in_sync // workers
+            part = slice(replica.replica_id_in_sync_group % here, None, here)
+            share = tf.shape(self.labels[part])[0] / (workers * tf.shape(self.labels)[0])
             return self._train_on(objective, part, tf.cast(share, tf.float32))
 
         shares = strategy.experimental_run_v2(train_on_share)

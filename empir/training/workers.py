@@ -1,0 +1,164 @@
+"""Several processes that train one network together, on one machine or several.
+
+Each process is started with the same command and its own TF_CONFIG, TensorFlow's description of who
+there is and which one this is:
+
+    TF_CONFIG='{"cluster": {"worker": ["host1:2222", "host2:2222"]},
+                "task": {"type": "worker", "index": 0}}'
+
+They share every batch: each computes the gradient of its part, and all get the sum. The first one,
+the chief, writes; all see the same folders. If one ends, the others end too, and the same commands
+go on with --resume.
+"""
+
+import contextlib
+import json
+import logging
+import os
+import re
+import socket
+import threading
+from dataclasses import dataclass
+from typing import Any, Optional, Sequence
+
+from empir import runtime
+from empir.errors import EmpirError
+
+log = logging.getLogger(__name__)
+
+VARIABLE = "TF_CONFIG"
+#: Seconds between two looks at another process, and how many in a row may fail.
+LOOK, MOST_MISSED = 2.0, 3
+_WANTED = '{"cluster": {"worker": ["HOST:PORT", ...]}, "task": {"type": "worker", "index": 0}}'
+
+
+@dataclass(frozen=True, eq=False)
+class Workers:
+    """The processes of a training.
+
+    Attributes:
+      addresses: HOST:PORT of each.
+      number: of this process, from 0.
+      strategy: the `tf.distribute` strategy by which they share.
+      target, config: of this process's session.
+    """
+
+    addresses: Sequence[str]
+    number: int
+    strategy: Any
+    target: str
+    config: Any
+
+    @property
+    def count(self) -> int:
+        """How many processes there are."""
+        return len(self.addresses)
+
+    @property
+    def is_chief(self) -> bool:
+        """Whether this is the process that writes."""
+        return self.number == 0
+
+    def part(self, rows):
+        """Those of a batch's rows that this process computes."""
+        return rows[self.number :: self.count]
+
+    def check(self, size: int):
+        """Raise `EmpirError` unless a batch of that size has equal parts for all."""
+        if size % self.count:
+            raise EmpirError(
+                f"batches of {size} images cannot be shared by {self.count} workers: take a "
+                "--batch_size that is a multiple of their number"
+            )
+
+    def session(self, graph):
+        """This process's session, which reaches the others."""
+        from empir.runtime import tf
+
+        return tf.Session(self.target, graph=graph, config=self.config)
+
+    @contextlib.contextmanager
+    def watched(self):
+        """End this process if the next one, once it is there, ends while the block runs.
+
+        TensorFlow's collective operations wait for a process that is gone for ever, and no signal
+        handler of Python runs meanwhile.
+        """
+        over = threading.Event()
+        threading.Thread(target=self._watch, args=(over,), daemon=True).start()
+        try:
+            yield
+        finally:
+            over.set()
+
+    def _watch(self, over):
+        address, missed, was_there = self.addresses[(self.number + 1) % self.count], 0, False
+        while missed < MOST_MISSED:
+            if over.wait(LOOK):
+                return
+            listens = _listens(address)
+            was_there = was_there or listens
+            missed = missed + 1 if was_there and not listens else 0
+        log.error("the worker at %s is gone: start all of them again with --resume", address)
+        os._exit(1)
+
+
+def _listens(address):
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=LOOK).close()
+    except OSError:
+        return False
+    return True
+
+
+def from_environment() -> Optional[Workers]:
+    """The processes that TF_CONFIG names, connected; None if it is not set or names one alone.
+
+    Raises:
+      EmpirError: if it says anything else, or this process's address cannot be had.
+    """
+    text = os.environ.get(VARIABLE, "").strip()
+    if not text:
+        return None
+    addresses, number = _parsed(text)
+    if len(addresses) < 2:
+        return None
+
+    from empir.runtime import tf
+
+    strategy = tf.distribute.experimental.MultiWorkerMirroredStrategy()
+    config = strategy.update_config_proto(runtime.session_config())
+    config.use_per_session_threads = False  # which a session on a server refuses
+    # The allocator that this strategy asks for fails on graphs of Keras 2.2.4 ("Upper bound check
+    # fail"), and TensorFlow's other rewriting of collective operations relies on it.
+    options = config.graph_options.rewrite_options
+    options.scoped_allocator_optimization = options.OFF
+    del options.scoped_allocator_opts.enable_op[:]
+    options.disable_meta_optimizer = True
+    try:
+        server = tf.distribute.Server(
+            {"worker": addresses}, job_name="worker", task_index=number, config=config
+        )
+    except tf.errors.OpError as error:
+        raise EmpirError(
+            f"{VARIABLE}: this worker cannot listen at {addresses[number]} "
+            f"({error.message.splitlines()[0]})"
+        )
+    return Workers(addresses, number, strategy, server.target, config)
+
+
+def _parsed(text):
+    """The workers' addresses, and which one this process is."""
+    try:
+        content = json.loads(text)
+        cluster, task = content["cluster"], content["task"]
+        addresses, number = list(cluster["worker"]), int(task["index"])
+        valid = set(cluster) == {"worker"} and task["type"] == "worker"
+        valid = valid and all(re.match(r".+:[0-9]{1,5}\Z", address) for address in addresses)
+        valid = valid and 0 <= number < len(addresses)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        valid = False
+    if not valid:
+        raise EmpirError(f"{VARIABLE}={text}: write {_WANTED}")
+    return addresses, number
