@@ -14,6 +14,7 @@ FOLDER holds MNIST's files. Three things are measured:
 
 import contextlib
 import functools
+import logging
 import os
 import resource
 import subprocess
@@ -123,6 +124,7 @@ def _overhead(local=0, threads=0):
     from empir.cluster import connection, driver, work
     from empir.evaluation.subjects import Source
 
+    logging.getLogger("empir.cluster").setLevel(logging.WARNING)  # not a line for each of many
     runtime.configure(1, 100)
     data = mnist.load(sample=True).first(1)
     load = functools.partial(mnist.load, "test", None, sample=True)
