@@ -5,12 +5,14 @@
 #   scripts/reproduce_robustness.sh [mnist|cifar10|outside] [--only=GLOB] [--data_dir=FOLDER] [FLAG...]
 #
 # FOLDER holds mnist and cifar-10-batches-bin. A row's name is DATASET-KIND-RADIUS, with -RULE after it if it is of an
-# ensemble, and l2- in front of a radius in the L2 norm; pgd/ is in front of the rows of PGD, which end in -PROTOCOL, and outside/ in front of those of AutoAttack.
+# ensemble, and l2- in front of a radius in the L2 norm; pgd/ is in front of the rows of PGD, which end in -PROTOCOL, and
+# outside/ in front of those of AutoAttack.
 # --list names all rows in their order, and --only makes those whose names fit GLOB, as in --only='mnist-*-0.1-vote'.
 # The record of a row goes to results/robustness as NAME.json, and what the attacks did to each image as NAME.npz.
 # Everything else (reports, adversarial images) goes to runs/robustness, where the same command goes on.
 # 1,000 test images are attacked, drawn with each class's share (--nb_samples=N: another number): several hours on two
-# cores, and as many for `outside`, which needs scripts/pytorch.sh. FLAGs go to all commands.
+# cores, and as many for `outside`, which needs scripts/pytorch.sh. FLAGs go to all commands, but those about
+# workers (docs/cluster.md) not to AutoAttack, which has none.
 #
 # Curves and checks are those of the vote, which is the paper's rule, and of the single networks, at the radii that
 # come first below. They take longer than some suites, and the other rules are of the same members.
@@ -32,6 +34,13 @@ for flag in "$@"; do
     --only=*) only=${flag#*=} ;;
     --list) list=yes ;;
     *) flags+=("$flag") ;;
+  esac
+done
+flags_here=() # those of a program without workers
+for flag in ${flags[@]+"${flags[@]}"}; do
+  case $flag in
+    --scheduler* | --chunk_timeout* | --mixed_workers* | --nomixed_workers | --tls_*) ;;
+    *) flags_here+=("$flag") ;;
   esac
 done
 runs=runs/robustness
@@ -98,6 +107,7 @@ outside() { # DATASET NAME: AutoAttack on what a suite attacked
   if wanted outside "outside/$name"; then
     mkdir -p $runs/outside $results/outside
     if [ ! -e "$runs/outside/$name.json" ]; then
+      local flags=(${flags_here[@]+"${flags_here[@]}"})
       run "$1" -m benchmarks.autoattack --run="$runs/$name" --out="$runs/outside/$name.json"
     fi
     cp "$runs/outside/$name.json" "$results/outside/$name.json"
