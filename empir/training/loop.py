@@ -212,6 +212,8 @@ class Run:
         """Initialize or restore the variables, and run the epochs that are left."""
         # Workers wait for each other here, so that they read the state of the folder as begun.
         self._graph.initialize(self._session, initial)
+        if self.workers:
+            self.workers.met.set()
         if self.folder:
             self._restore()
         if self.writer:

@@ -18,7 +18,7 @@ import os
 import re
 import socket
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Optional, Sequence
 
 from empir import runtime
@@ -41,6 +41,7 @@ class Workers:
       number: of this process, from 0.
       strategy: the `tf.distribute` strategy by which they share.
       target, config: of this process's session.
+      met: is set once all processes are known to be there.
     """
 
     addresses: Sequence[str]
@@ -48,6 +49,7 @@ class Workers:
     strategy: Any
     target: str
     config: Any
+    met: threading.Event = field(default_factory=threading.Event)
 
     @property
     def count(self) -> int:
@@ -79,7 +81,7 @@ class Workers:
 
     @contextlib.contextmanager
     def watched(self):
-        """End this process if the next one, once it is there, ends while the block runs.
+        """End this process if the next one, once all have met, ends while the block runs.
 
         TensorFlow's collective operations wait for a process that is gone for ever, and no signal
         handler of Python runs meanwhile.
@@ -92,13 +94,15 @@ class Workers:
             over.set()
 
     def _watch(self, over):
-        address, missed, was_there = self.addresses[(self.number + 1) % self.count], 0, False
+        address, missed = self.addresses[(self.number + 1) % self.count], 0
         while missed < MOST_MISSED:
             if over.wait(LOOK):
                 return
-            listens = _listens(address)
-            was_there = was_there or listens
-            missed = missed + 1 if was_there and not listens else 0
+            if _listens(address):
+                missed = 0
+                self.met.set()
+            elif self.met.is_set():
+                missed += 1
         log.error("the worker at %s is gone: start all of them again with --resume", address)
         os._exit(1)
 
