@@ -25,11 +25,12 @@ fi
 .venv/bin/flake8
 .venv/bin/lint-imports --no-cache
 .venv/bin/mypy
-# Up to four processes: each takes up to 3 GB. oneDNN's passes over a graph, which search the list of all kernels
+# One process more than there are processors, as many tests wait for others, but at most four: each takes up to 4 GB.
+# oneDNN's passes over a graph, which search the list of all kernels
 # for each of its operations, take half the time of many tests: those whose networks are not computed for
 # their arithmetic run without it (`pytest_collection_modifyitems` in tests/conftest.py).
 tests() { # MARKERS ENVIRONMENT ARGUMENT...
-  env "$2" .venv/bin/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=worksteal \
+  env "$2" .venv/bin/python -m pytest --numprocesses=$(($(nproc) < 3 ? $(nproc) + 1 : 4)) --dist=worksteal \
     -m "$1${fast:+ and not slow}" "${@:3}"
 }
 with=0 without=0
