@@ -26,7 +26,6 @@ from empir.nn.layers import (
     QuantDense,
     ScaledReLU,
     Softmax,
-    cached,
     draws,
     layers_of,
 )
@@ -44,7 +43,7 @@ class Engine:
 
     def __init__(self, model):
         self.model = model
-        self._rearrange = []  # operations
+        self._cached = []
         layers = layers_of(model)
         names = [layer.name for layer in layers]
         layers = layers[: names.index("logits") + 1]
@@ -53,7 +52,9 @@ class Engine:
 
     def prepare(self, session):
         """Rearrange the kernels that the session holds now, after `layers.quantize_once`."""
-        session.run(self._rearrange)
+        initializers = [variable.initializer for variable in self._cached]
+        if initializers:
+            session.run(initializers)
 
     def __call__(self, x):
         """Logits, float32 [n, classes], of images [n, height, width, channels]."""
@@ -92,9 +93,15 @@ class Engine:
         return lambda: variables
 
     def _cache(self, tensor):
-        variable, operation = cached(tensor, "rearranged_kernel")
-        self._rearrange.append(operation)
-        return variable
+        self._cached.append(
+            tf.Variable(
+                tensor,
+                trainable=False,
+                collections=[tf.GraphKeys.LOCAL_VARIABLES],
+                name="rearranged_kernel",
+            )
+        )
+        return self._cached[-1]
 
 
 #: Layers that an engine computes as they are, or faster.

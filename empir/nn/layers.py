@@ -24,7 +24,7 @@ class _QuantizedKernel:
         super().__init__(*args, **kwargs)
         self.input_quantizer = _quantizer(input_quantizer)
         self.kernel_quantizer = _quantizer(kernel_quantizer)
-        self.cached_kernel = self.quantize = None  # a variable, and the operation that sets it
+        self.cached_kernel = None
         self._derived = {}  # replica of a distribution strategy -> quantized kernel
 
     def build(self, input_shape):
@@ -32,7 +32,12 @@ class _QuantizedKernel:
         super().build(input_shape)
         quantizer = self.kernel_quantizer
         if quantizer is not None and not self.draws_kernel and not self.trainable:
-            self.cached_kernel, self.quantize = cached(quantizer(self.kernel), "quantized_kernel")
+            self.cached_kernel = tf.Variable(
+                quantizer(self.kernel),
+                trainable=False,
+                collections=[tf.GraphKeys.LOCAL_VARIABLES],
+                name="quantized_kernel",
+            )
 
     @property
     def draws_kernel(self) -> bool:
@@ -350,28 +355,15 @@ def with_quantizers(model, backward: str):
             layer.input_quantizer = quantizer
 
 
-def cached(value, name: str):
-    """A local variable for a tensor that is computed from weights, and the operation that sets it.
-
-    An initial value would not do: TensorFlow computes it with the weights' own initial values too,
-    which draws them.
-    """
-    variable = tf.Variable(
-        tf.zeros(value.shape),
-        trainable=False,
-        collections=[tf.GraphKeys.LOCAL_VARIABLES],
-        name=name,
-    )
-    return variable, variable.assign(value).op
-
-
 def quantize_once(model, session):
     """Compute the cached quantized kernels of a model with `trainable=False` layers.
 
     To be called after its weights were initialized or loaded, and again if they change.
     """
-    operations = [getattr(layer, "quantize", None) for layer in layers_within(model)]
-    session.run([operation for operation in operations if operation is not None])
+    cached = [getattr(layer, "cached_kernel", None) for layer in layers_within(model)]
+    initializers = [variable.initializer for variable in cached if variable is not None]
+    if initializers:
+        session.run(initializers)
 
 
 #: For `keras.models.load_model(..., custom_objects=CUSTOM_OBJECTS)`.
