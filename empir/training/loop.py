@@ -201,21 +201,26 @@ class Run:
             soft = self.soft_labels is not None
             self._graph = Graph(self.settings, devices, soft, self.workers)
             self._session = session
-            if self.folder and self.is_chief:
-                with _written_to(self.folder.path):
-                    self.folder.begin(resume)
             with self.workers.watched() if self.workers else contextlib.nullcontext():
-                self._run_epochs(initial)
+                self._initialize(resume, initial)
+                self._run_epochs()
             return self._graph.released_arrays(session)
 
-    def _run_epochs(self, initial):
-        """Initialize or restore the variables, and run the epochs that are left."""
-        # Workers wait for each other here, so that they read the state of the folder as begun.
-        self._graph.initialize(self._session, initial)
-        if self.workers:
+    def _initialize(self, resume, initial):
+        """Initialize or restore the variables, and make the folder that of this training."""
+        if self.workers is None:
+            self._graph.initialize(self._session, initial)
+        if self.folder and self.is_chief:
+            with _written_to(self.folder.path):
+                self.folder.begin(resume)
+        if self.workers:  # they wait for each other here, so that they read the folder as begun
+            self._graph.initialize(self._session, initial)
             self.workers.met.set()
         if self.folder:
             self._restore()
+
+    def _run_epochs(self):
+        """Run the epochs that are left."""
         if self.writer:
             self.writer.add_graph(self._session.graph)
         for epoch in range(len(self.history), self.settings.epochs):
