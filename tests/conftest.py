@@ -17,7 +17,8 @@ from tests.support.in_process import logging_as_before, run_here
 #: Folders and files of the tests of what oneDNN's kernels, or its passes over graphs, may change:
 #: networks' arithmetic, trainings and whole programs.
 ONEDNN = re.compile(
-    r"tests/(nn|fast|training/test_(training|objectives)\.|benchmarks/test_(workers|throughput)"
+    r"tests/(nn|fast|export/test_pytorch|training/test_(training|objectives)\."
+    r"|benchmarks/test_(workers|throughput)"
     r"|commands/test_\w*script|test_(aborts|docs|front|original|runtime))"
 )
 

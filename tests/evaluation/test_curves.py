@@ -200,8 +200,8 @@ def test_reports_tell_the_verdicts_and_the_curves(evaluated):
     page = report.markdown(record)
     for verdict in record["verdicts"]:
         assert "%s See `docs/robustness.md#%s`" % (verdict["reason"], verdict["name"]) in page
-    for title, *_ in report.CURVES.values():
-        assert title in page
+    for curve in report.CURVES.values():
+        assert curve.title in page
     at_radius = dict(record["curves"]["radius"])[0.02]
     assert "| 0.02 | %.2f |" % (100 * at_radius) in page
     assert "radius-" not in page and "control-range" in page
