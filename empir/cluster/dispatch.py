@@ -29,8 +29,9 @@ log = logging.getLogger(__name__)
 AHEAD = 2
 #: How often a chunk may fail.
 MOST_FAILURES = 3
-#: Seconds between two looks at which workers there are.
-LOOK = 1.0
+#: Seconds between two looks at which workers there are: at least, and at most, as a look may take
+#: long.
+LOOK, MOST_LOOK = 1.0, 10.0
 #: Without a limit of one's own a chunk may take so many times as long as the longest before it,
 #: and so many seconds at least.
 TIMES_LONGEST, LEAST_LIMIT = 10, 60
@@ -143,11 +144,11 @@ class Dispatch:
             for worker in self._workers.values():
                 for task in worker.tasks:
                     task.since += now - before
-        if now < self._next_look:
-            return
         if self._connection.is_lost:
             self._forget_all()
             self._connection.restore()
+        elif now < self._next_look:
+            return
         if not self._connection.is_up:
             return
         scheduler, there = self._connection.workers()
@@ -155,7 +156,8 @@ class Dispatch:
             log.warning("the scheduler went away and is back; its workers join again")
             self._forget_all()
         self._scheduler = scheduler
-        self._next_look = time.monotonic() + max(LOOK, 20 * (time.monotonic() - now))
+        spent = time.monotonic() - now  # long of many workers, or of a scheduler that has just died
+        self._next_look = time.monotonic() + min(max(LOOK, 20 * spent), MOST_LOOK)
         for address in sorted(set(self._workers) - set(there)):
             worker = self._workers.pop(address)
             if not worker.is_out:

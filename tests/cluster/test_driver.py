@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -119,7 +120,8 @@ def dask(*words):
     return subprocess.Popen(line, env=dict(os.environ, PYTHONPATH=ROOT))
 
 
-def test_a_scheduler_that_does_not_come_back_is_told(tmp_path, monkeypatch):
+def test_a_scheduler_may_come_back_and_one_that_does_not_is_told(tmp_path, caplog, monkeypatch):
+    caplog.set_level("INFO")
     monkeypatch.setattr(connection, "ANSWER", 4)
     monkeypatch.setattr(connection, "RETURN", 0)
     port = free_port()
@@ -148,7 +150,21 @@ def test_a_scheduler_that_does_not_come_back_is_told(tmp_path, monkeypatch):
         connected = connection.Connection(path)
         made = place(connected)
 
-        assert_squares(squares(made, tmp_path, 4), 4)
+        restarted = []
+
+        def restart(number, rows):
+            if number == 4 and len(restarted) == 0:
+                restarted.append(number)
+                processes[0].send_signal(signal.SIGKILL)
+                processes[0].wait()
+                processes[0] = dask(*line)
+            return number, rows
+
+        each = made.computing(None, functools.partial(chunks.squares, str(tmp_path), 0.4))
+        rows = [np.arange(2 * number, 2 * number + 2) for number in range(8)]
+        found = dict(each([functools.partial(restart, n, rows[n]) for n in range(8)]))
+        assert_squares(found, 8)
+        assert restarted and "the scheduler went away and is back" in caplog.text
         processes[0].kill()
         processes[0].wait()
         with pytest.raises(EmpirError, match="no scheduler answers.*goes on from what it kept"):
