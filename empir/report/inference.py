@@ -5,7 +5,7 @@ from typing import Dict, Tuple
 
 import numpy as np
 
-from empir.report import shapes
+from empir.report import figures, shapes
 from empir.report.results import paper_overhead
 from empir.report.tables import pipe_table
 
@@ -165,10 +165,4 @@ def draw(folder: str):
 
 def plot(folder: str, path: str):
     """Write the figure of `draw` as an SVG file, the same bytes for the same record."""
-    import matplotlib
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
-
-    with matplotlib.rc_context({"svg.hashsalt": "empir", "font.size": 9}):
-        figure = draw(folder)
-        FigureCanvasSVG(figure)
-        figure.savefig(path, metadata={"Date": None})
+    figures.write(path, lambda: draw(folder), {"font.size": 9})

@@ -4,12 +4,11 @@ import glob
 import os
 from typing import Dict, Tuple
 
-import matplotlib
 from matplotlib.figure import Figure
 from matplotlib.transforms import ScaledTranslation
 
 from empir.experiments import Experiment
-from empir.report import rows, shapes
+from empir.report import figures, rows, shapes
 
 #: Records of the adaptive suite, by the decision rule of an ensemble or the kind of a network:
 #: title, marker, and on which side of the radius it is drawn and how far, in half markers. Colours
@@ -102,5 +101,5 @@ def _limits(values):
 
 def plot(folder: str, experiments, path: str):
     """Write the figure of `draw` as an SVG file; the same records give the same bytes."""
-    with matplotlib.rc_context({"svg.hashsalt": "empir", "font.size": 9.5, "legend.fontsize": 9}):
-        draw(folder, experiments).savefig(path, metadata={"Date": None})
+    style = {"font.size": 9.5, "legend.fontsize": 9}
+    figures.write(path, lambda: draw(folder, experiments), style)

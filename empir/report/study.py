@@ -3,13 +3,12 @@
 import os
 from typing import List
 
-import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
 from empir.experiments import Experiment
 from empir.nn.precision import Precision
-from empir.report import shapes
+from empir.report import figures, shapes
 from empir.report.tables import pipe_table
 
 #: Radii of the records of input gradients, as in the names of their files.
@@ -129,5 +128,4 @@ def _heat_map(axes, record, title):
 
 def plot(folder: str, experiments, path: str):
     """Write the figure of `draw` as an SVG file; the same records give the same bytes."""
-    with matplotlib.rc_context({"svg.hashsalt": "empir", "font.size": 9.5}):
-        draw(folder, experiments).savefig(path, metadata={"Date": None})
+    figures.write(path, lambda: draw(folder, experiments), {"font.size": 9.5})
