@@ -53,8 +53,5 @@ def _evaluation(path: str) -> Tuple[dict, per_image.Images]:
     for needed in (record, images):
         if not os.path.isfile(needed):
             raise EmpirError(f"there is no {needed}: {path} is no finished run; {USAGE}")
-    told, found = read_json(record), per_image.read(images)
-    problem = found.problem(told)
-    if problem:
-        raise EmpirError(f"{images} {problem}: make both anew")
-    return told, found
+    told = read_json(record)
+    return told, per_image.read_of(images, told)

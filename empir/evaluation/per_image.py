@@ -223,3 +223,16 @@ def read(path: str) -> Images:
     for name in ("number", "label", "clean_members", "first", "decision", "members"):
         kept[name] = kept[name].astype(np.int64)
     return Images(**dict(kept, rule=str(kept["rule"][0]), attacks=names, clean=clean))
+
+
+def read_of(path: str, record: dict) -> Images:
+    """The arrays in a file that belongs to a suite's or an attack's record.
+
+    Raises:
+      EmpirError: as of `read`, or if the record says otherwise.
+    """
+    found = read(path)
+    problem = found.problem(record)
+    if problem:
+        raise EmpirError(f"{path} {problem}: make both anew")
+    return found

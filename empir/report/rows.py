@@ -87,11 +87,7 @@ class Row:
         path = os.path.join(self.base, self.name + ".npz")
         if not os.path.lexists(path):
             return None
-        found = per_image.read(path)
-        problem = found.problem(shapes.read(self.path, shapes.ROBUSTNESS))
-        if problem:
-            raise EmpirError(f"{path} {problem}: make both anew")
-        return found
+        return per_image.read_of(path, shapes.read(self.path, shapes.ROBUSTNESS))
 
     def figures(self) -> "Figures":
         """What is known of the images of the suite, or else of PGD."""
