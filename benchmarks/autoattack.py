@@ -150,7 +150,7 @@ def export(record: dict, data: Dataset, path: str) -> Exported:
     """Write the workload of a run's members; returns what TensorFlow makes of its images.
 
     Raises:
-      CheckpointError: see `loading.load_member`.
+      CheckpointError: see `member.load_member`.
       EmpirError: if a checkpoint's weights are not those of the run.
     """
     from empir.models.ensemble import Ensemble, mean_logits

@@ -132,7 +132,7 @@ def members(chosen: Experiment, session, engine=None) -> list:
     Args:
       chosen: the experiment.
       session: holds the weights.
-      engine: see `loading.load_member`.
+      engine: see `member.load_member`.
     """
     from empir.models.member import ready_member
 

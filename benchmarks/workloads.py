@@ -15,7 +15,7 @@ def load_members(network: Architecture, specs, session, **options) -> list:
       network: their architecture.
       specs: (name, precision, path) of each.
       session: holds the weights.
-      **options: see `loading.load_member`.
+      **options: see `member.load_member`.
     """
     from empir.models.member import load_member  # loads TensorFlow, which is configured first
 

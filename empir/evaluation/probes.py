@@ -1,6 +1,5 @@
 """Measurements of a model itself, for the checks: its gradients, logits and repeatability."""
 
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -225,9 +225,7 @@ def evaluate(
 def _evaluate(job, session, head, out, resume, progress, place):
     """Run an attack, or the part of it that is not finished."""
     began, started = time.perf_counter(), _now()
-    attacker = attackers.JobAttacker(
-        job, session
-    )  # first, because it checks the attack's parameters
+    attacker = attackers.JobAttacker(job, session)  # first, as it checks the parameters
     partial = None if out is None else os.path.join(out, runs.PARTIAL)
     store = chunks.ChunkStore(partial, runs.digest(head), runtime.parallelism())
     if out is not None:
@@ -294,9 +292,7 @@ def _evaluate_part(job, session, head, out, resume, progress, place, shard):
     own = shard.range_of(len(parts))
     if os.path.lexists(os.path.join(out, finished.RESULT)):
         raise ResumeError(f"{out} holds a whole evaluation: use another --out for a shard of one")
-    attacker = attackers.JobAttacker(
-        job, session
-    )  # first, because it checks the attack's parameters
+    attacker = attackers.JobAttacker(job, session)  # first, as it checks the parameters
     partial = os.path.join(out, runs.PARTIAL)
     runs.claim(partial, shards.describe(head, shard), resume, "evaluation")
     store = chunks.ChunkStore(partial, runs.digest(head), runtime.parallelism())

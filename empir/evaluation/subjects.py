@@ -36,7 +36,7 @@ class Source:
       options: arguments of the members' builder that differ from its defaults; without
         `nb_filters` each member has the width of its checkpoint, as the networks outside have.
       arrays: weights of a single member that no file holds, under their released names.
-      engine: see `loading.load_member`.
+      engine: see `member.load_member`.
       seed: of networks that draw at random.
       prepare: called with each ensemble and its session before anything is computed, to attach
         another runtime, see `Ensemble.runtime`; can be pickled. None changes nothing.

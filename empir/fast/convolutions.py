@@ -14,7 +14,6 @@ Each has `rearrange(kernel)`, to be called once per kernel, and `__call__(x, ker
 result. Kernels are [height, width, in, out], images [n, height, width, channels], float32.
 """
 
-
 from dataclasses import dataclass
 
 import numpy as np
