@@ -197,7 +197,7 @@ def train(request: "Request") -> dict:
         log.warning("training without --model_path: the network is attacked, then forgotten")
     settings = _settings(request)
     together = workers.from_environment()
-    if together and (asked("distill") or not request.train_only):
+    if together.count > 1 and (asked("distill") or not request.train_only):
         raise EmpirError(
             f"{workers.VARIABLE} names several workers, which can only train, and not by "
             "--distill: give --train_only, or unset it"

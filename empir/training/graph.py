@@ -12,7 +12,7 @@ from empir.models.member import Member
 from empir.nn import Architecture, check_filters
 from empir.runtime import keras, tf
 from empir.training import objectives
-from empir.training.workers import Workers
+from empir.training.workers import Alone
 
 #: Epochs that no training has.
 MOST_EPOCHS = 10**6
@@ -117,7 +117,7 @@ class Graph:
 
     Attributes:
       accuracy: of the images and labels that are fed, by this process alone.
-      meeting: what workers run to wait for each other; None without workers.
+      meeting: what several processes run to wait for each other; None of one process.
     """
 
     def __init__(
@@ -125,7 +125,7 @@ class Graph:
         settings: Settings,
         devices: Sequence[str] = (),
         soft_labels: bool = False,
-        workers: Optional[Workers] = None,
+        workers: Alone = Alone(),
     ):
         tf.set_random_seed(settings.seed)
         self.images = tf.placeholder(tf.float32, (None,) + settings.network.input_shape, "images")
@@ -141,21 +141,20 @@ class Graph:
         plain = [objectives.CrossEntropy()] if objective.start else []
         starts = [0, objective.start] if plain else [0]
         self._workers, self.meeting = workers, None
-        if workers is None and len(devices) < 2:
+        strategy = workers.strategy_of(devices)
+        if strategy is None:
             self._build()
             found = [self._train_on(each, slice(None)) for each in plain + [objective]]
         else:
-            strategy = (
-                tf.distribute.MirroredStrategy(devices) if workers is None else workers.strategy
-            )
             with strategy.scope(), tf.variable_creator_scope(_averaged):
                 self._build()
                 found = [self._train_shared(strategy, each) for each in plain + [objective]]
-                if workers is not None:
+                if workers.count > 1:
                     ones = strategy.experimental_run_v2(lambda: tf.constant(1.0))
                     self.meeting = strategy.reduce(tf.distribute.ReduceOp.SUM, ones, axis=None)
         self.phases = [Phase(start, *phase) for start, phase in zip(starts, found)]
-        self.accuracy = self.phases[0].accuracy if workers is None else self._own_accuracy()
+        alone = workers.count == 1
+        self.accuracy = self.phases[0].accuracy if alone else self._own_accuracy()
         self.saver = tf.train.Saver(max_to_keep=None)
 
     def initialize(self, session, weights: Optional[dict] = None):
@@ -200,11 +199,7 @@ class Graph:
         member = Member(self.model, settings.precisions)
         images = tf.identity(self.images[part])
         logits = member.get_logits(images)
-        count = tf.shape(self.labels, out_type=tf.int64)[0]
-        mine = slice(None)
-        if self._workers is not None:
-            mine = slice(self._workers.number, None, self._workers.count)
-            count *= self._workers.count
+        count = self._workers.total(tf.shape(self.labels, out_type=tf.int64)[0])
         step = tf.cast(tf.convert_to_tensor(self.global_step), tf.int64)
         batch = objectives.Batch(
             member=member,
@@ -215,7 +210,7 @@ class Graph:
                 labels, settings.network.num_classes, settings.label_smoothing
             ),
             soft_labels=None if self.soft_labels is None else self.soft_labels[part],
-            index=(step * count + tf.range(count))[mine][part],
+            index=self._workers.part(step * count + tf.range(count))[part],
             step=step,
             seed=settings.seed,
         )
@@ -244,10 +239,10 @@ class Graph:
 
         def train_on_share():
             replica = tf.distribute.get_replica_context()
-            workers = 1 if self._workers is None else self._workers.count
-            here = replica.num_replicas_in_sync // workers
-            part = slice(replica.replica_id_in_sync_group % here, None, here)
-            share = tf.shape(self.labels[part])[0] / (workers * tf.shape(self.labels)[0])
+            numbers = replica.replica_id_in_sync_group, replica.num_replicas_in_sync
+            part = self._workers.replica(*numbers)
+            whole = self._workers.total(tf.shape(self.labels)[0])
+            share = tf.shape(self.labels[part])[0] / whole
             return self._train_on(objective, part, tf.cast(share, tf.float32))
 
         shares = strategy.experimental_run_v2(train_on_share)

@@ -25,7 +25,7 @@ from empir.records import runs
 from empir.runtime import progress_bar, tf
 from empir.training import summaries, training_folder
 from empir.training.graph import Graph, Settings
-from empir.training.workers import Workers
+from empir.training.workers import Alone
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ def train(
     logdir: Optional[str] = None,
     initial: Optional[dict] = None,
     devices: Optional[Sequence[str]] = None,
-    workers: Optional[Workers] = None,
+    workers: Alone = Alone(),
     **arguments,
 ) -> dict:
     """Train a member and return its weights under their released names.
@@ -76,8 +76,8 @@ def train(
       initial: weights to start from, under their released names; None = random ones. Unless the
         settings name a width, it is that of these weights.
       devices: that share each batch; None = all visible GPUs.
-      workers: processes that share each batch, each of which calls this with the same arguments;
-        the first one writes. Without `directory` nothing is written, as ever.
+      workers: processes that share each batch, see `workers.from_environment`. Each of them calls
+        this with the same arguments, and the first one writes.
       **arguments: `test`, `test_each_epoch`, `progress` and `soft_labels` of `Run`.
 
     Raises:
@@ -94,22 +94,21 @@ def train(
     first = initial and checkpoints.digest(initial)
     description = dict(settings.describe(data), initial=first)
     run = Run(settings, data, workers=workers, **arguments)
-    if workers:
-        workers.check(min(settings.batch_size, len(data.labels)))
+    workers.check(min(settings.batch_size, len(data.labels)))
     with contextlib.ExitStack() as stack:
         if directory:
             folder = training_folder.Folder(directory, description)
-            if run.is_chief:
+            if workers.is_chief:
                 folder = stack.enter_context(training_folder.opened(directory, description))
             folder.inspect(resume, settings.defaults())
             run.folder = folder
             if folder.is_over:
                 log.info("%s holds this network, trained to its end", directory)
                 return checkpoints.read_member(directory, settings.network, settings.precisions)
-        if logdir and run.is_chief:
+        if logdir and workers.is_chief:
             run.writer = stack.enter_context(contextlib.closing(summaries.Writer(logdir)))
         arrays = run.finish(resume, initial, runtime.gpus() if devices is None else devices)
-        if directory and run.is_chief:
+        if directory and workers.is_chief:
             _keep(run, description, arrays, keep_state)
     return arrays
 
@@ -125,7 +124,7 @@ def _keep(run, description, arrays, keep_state):
         command=runtime.command(),
         versions=versions,
         git_commit=commit,
-        **({"workers": run.workers.count} if run.workers else {}),
+        **({"workers": run.workers.count} if run.workers.count > 1 else {}),
     )
     folder = run.folder
     with _written_to(folder.path):
@@ -170,7 +169,7 @@ class Run:
         order of `data`; for `objectives.Distillation` (see `empir.training.distillation`).
       folder: the `training_folder.Folder` that keeps its state, if one does.
       writer: the `summaries.Writer` of its loss and accuracy, if there is one.
-      workers: processes that share each batch, if there are several.
+      workers: the processes that share each batch.
       history: what was measured, of each finished epoch.
       sums: sums over the steps of the epoch under way, of the loss, of the accuracy, and of 1.
     """
@@ -183,39 +182,32 @@ class Run:
     soft_labels: Optional[np.ndarray] = None
     folder: Optional[training_folder.Folder] = None
     writer: Optional[summaries.Writer] = None
-    workers: Optional[Workers] = None
+    workers: Alone = Alone()
     history: list = field(default_factory=list)
     sums: np.ndarray = field(default_factory=lambda: np.zeros(3))
     _graph: Optional[Graph] = None
     _session: Optional[tf.Session] = None
     _saved: float = field(default_factory=time.monotonic)  # when the state was saved last
 
-    @property
-    def is_chief(self) -> bool:
-        """Whether this process writes and reports."""
-        return self.workers is None or self.workers.is_chief
-
     def finish(self, resume: bool, initial: Optional[dict], devices: Sequence[str]) -> dict:
         """Run the epochs that are left; returns the weights. Arguments as of `train`."""
-        with tf.Graph().as_default() as graph, self._new_session(graph) as session:
+        with tf.Graph().as_default() as graph, self.workers.session(graph) as session:
             soft = self.soft_labels is not None
             self._graph = Graph(self.settings, devices, soft, self.workers)
             self._session = session
-            with self.workers.watched() if self.workers else contextlib.nullcontext():
+            with self.workers.watched():
                 self._initialize(resume, initial)
                 self._run_epochs()
             return self._graph.released_arrays(session)
 
     def _initialize(self, resume, initial):
         """Initialize or restore the variables, and make the folder that of this training."""
-        if self.workers is None:
-            self._graph.initialize(self._session, initial)
-        if self.folder and self.is_chief:
+        self._graph.initialize(self._session, initial)
+        self.workers.note_all_there()  # as they share their first weights
+        if self.folder and self.workers.is_chief:
             with _written_to(self.folder.path):
                 self.folder.begin(resume)
-        if self.workers:  # they wait for each other here, so that they read the folder as begun
-            self._graph.initialize(self._session, initial)
-            self.workers.met.set()
+        self._meet()  # so that all read the folder as it was begun
         if self.folder:
             self._restore()
 
@@ -227,17 +219,18 @@ class Run:
             self.history.append(self._measured(epoch))
             self.sums[:] = 0
             self._save()
-        if self.workers:  # the others stay until the chief has tested and saved
-            self._session.run(self._graph.meeting)
+        self._meet()  # the others stay until the chief has tested and saved
 
-    def _new_session(self, graph):
-        return self.workers.session(graph) if self.workers else runtime.session(graph)
+    def _meet(self):
+        """Wait for the other processes, if there are any."""
+        if self._graph.meeting is not None:
+            self._session.run(self._graph.meeting)
 
     def _measured(self, epoch):
         """Run an epoch, or the rest of it, and test the network if that is due."""
         measured = self._epoch(epoch)
         due = self.test_each_epoch or epoch == self.settings.epochs - 1
-        if self.test is not None and due and self.is_chief:
+        if self.test is not None and due and self.workers.is_chief:
             accuracy = evaluate(self._graph, self._session, self.test)
             measured["test_accuracy"] = round(accuracy, 6)
             log.info("epoch %d: test accuracy %.4f", epoch + 1, measured["test_accuracy"])
@@ -249,11 +242,11 @@ class Run:
         order = self.data.order(settings.seed, epoch)
         batches = epoch_batches(order, settings.batch_size)
         done = int(self.sums[2])
-        own = [self.workers.part(rows) if self.workers else rows for rows in batches[done:]]
+        own = [self.workers.part(rows) for rows in batches[done:]]
         stream = zip(own, self.data.stream(own, settings.seed, epoch))
         title = f"epoch {epoch + 1}/{settings.epochs}"
         size = len(batches[0])
-        shown = self.progress and self.is_chief
+        shown = self.progress and self.workers.is_chief
         with progress_bar(len(batches) * size, title, "image", shown) as bar:
             bar.update(done * size)
             for rows, (images, labels) in stream:
@@ -265,7 +258,7 @@ class Run:
                 if time.monotonic() - self._saved > SAVE_SECONDS:
                     self._save()
         loss, accuracy = self.sums[:2] / self.sums[2]
-        if self.is_chief:
+        if self.workers.is_chief:
             log.info("%s: loss %.4f, training accuracy %.4f", title, loss, accuracy)
         return {"loss": round(loss, 6), "training_accuracy": round(accuracy, 6)}
 
@@ -296,7 +289,7 @@ class Run:
         self._saved = time.monotonic()
         if self.writer:
             self.writer.flush()
-        if not self.folder or not self.is_chief:
+        if not self.folder or not self.workers.is_chief:
             return
         step = int(self._session.run(self._graph.global_step))
 

@@ -19,7 +19,7 @@ import re
 import socket
 import threading
 from dataclasses import dataclass, field
-from typing import Any, Optional, Sequence
+from typing import Any, Sequence
 
 from empir import runtime
 from empir.errors import EmpirError
@@ -32,8 +32,51 @@ LOOK, MOST_MISSED = 2.0, 3
 _WANTED = '{"cluster": {"worker": ["HOST:PORT", ...]}, "task": {"type": "worker", "index": 0}}'
 
 
+class Alone:
+    """The one process of a training, as `Workers` are several.
+
+    Attributes:
+      count: how many processes there are.
+      is_chief: whether this is the process that writes.
+    """
+
+    count, is_chief = 1, True
+
+    def part(self, rows):
+        """Those of a batch's rows, or of as many values, that this process computes."""
+        return rows
+
+    def total(self, count):
+        """Number of images of a whole batch, from that of this process's part."""
+        return count
+
+    def replica(self, number, count) -> slice:
+        """Those of this process's rows that a replica computes, by its number among all."""
+        return slice(number, None, count)
+
+    def check(self, size: int):
+        """Raise `EmpirError` unless a batch of that size has equal parts for all."""
+
+    def strategy_of(self, devices):
+        """The `tf.distribute` strategy by which processes and devices share; None for one."""
+        from empir.runtime import tf
+
+        return tf.distribute.MirroredStrategy(devices) if len(devices) > 1 else None
+
+    def session(self, graph):
+        """This process's session."""
+        return runtime.session(graph)
+
+    def watched(self):
+        """A context in which this process ends if another one does."""
+        return contextlib.nullcontext()
+
+    def note_all_there(self):
+        """Say that all processes are known to be there."""
+
+
 @dataclass(frozen=True, eq=False)
-class Workers:
+class Workers(Alone):
     """The processes of a training.
 
     Attributes:
@@ -52,18 +95,35 @@ class Workers:
     met: threading.Event = field(default_factory=threading.Event)
 
     @property
-    def count(self) -> int:
+    def count(self) -> int:  # type: ignore[override]  # a constant of one process
         """How many processes there are."""
         return len(self.addresses)
 
     @property
-    def is_chief(self) -> bool:
+    def is_chief(self) -> bool:  # type: ignore[override]
         """Whether this is the process that writes."""
         return self.number == 0
 
     def part(self, rows):
-        """Those of a batch's rows that this process computes."""
+        """See `Alone.part`."""
         return rows[self.number :: self.count]
+
+    def total(self, count):
+        """See `Alone.total`."""
+        return count * self.count
+
+    def replica(self, number, count) -> slice:
+        """See `Alone.replica`."""
+        here = count // self.count
+        return slice(number % here, None, here)
+
+    def strategy_of(self, devices):
+        """See `Alone.strategy_of`; these take the devices that they see."""
+        return self.strategy
+
+    def note_all_there(self):
+        """See `Alone.note_all_there`."""
+        self.met.set()
 
     def check(self, size: int):
         """Raise `EmpirError` unless a batch of that size has equal parts for all."""
@@ -116,18 +176,16 @@ def _listens(address):
     return True
 
 
-def from_environment() -> Optional[Workers]:
-    """The processes that TF_CONFIG names, connected; None if it is not set or names one alone.
+def from_environment() -> Alone:
+    """The processes that TF_CONFIG names, connected; `Alone` if it is not set or names one.
 
     Raises:
       EmpirError: if it says anything else, or this process's address cannot be had.
     """
     text = os.environ.get(VARIABLE, "").strip()
-    if not text:
-        return None
-    addresses, number = _parsed(text)
+    addresses, number = _parsed(text) if text else ([], 0)
     if len(addresses) < 2:
-        return None
+        return Alone()
 
     from empir.runtime import tf
 
