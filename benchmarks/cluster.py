@@ -25,6 +25,7 @@ import time
 import numpy as np
 from absl import flags
 
+from benchmarks import throughput
 from empir import runtime
 from empir.commands import commandline, shared_flags
 from empir.commands.shared_flags import define_count
@@ -74,7 +75,6 @@ def run(_):
 
 def measure() -> dict:
     """The record of all measurements; seconds, and images per second."""
-    versions, commit = runtime.provenance()
     return {
         "process": _line("--num_threads=2"),
         "workers": _line("--scheduler=local:2", "--num_threads=1"),
@@ -83,10 +83,7 @@ def measure() -> dict:
         "images": FLAGS.images,
         "chunks": FLAGS.chunks,
         "busy": FLAGS.busy,
-        "processor": runtime.processor(),
-        "command": runtime.command(),
-        "versions": versions,
-        "git_commit": commit,
+        **throughput.provenance(),
     }
 
 
