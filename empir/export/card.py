@@ -114,7 +114,7 @@ def _row(row, record):
     outside = figures.autoattack
     return {
         "norm": NORMS[record["norm"]],
-        "radius": row.radius.replace("-", "/"),
+        "radius": rows.number(row.radius),
         "images": images,
         "clean": _percent(figures.clean, images),
         "suite": _percent(record["worst_case_accuracy"], images),
@@ -127,7 +127,7 @@ def _front(source, found):
     metrics = []
     for row, record in found:
         figures = row.figures()
-        under = f"{NORMS[record['norm']]} {row.radius.replace('-', '/')}"
+        under = f"{NORMS[record['norm']]} {rows.number(row.radius)}"
         if not metrics:
             metrics.append(_metric("clean accuracy", figures.clean))
         metrics.append(_metric(f"robust accuracy, {under}", record["worst_case_accuracy"]))

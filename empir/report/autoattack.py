@@ -37,7 +37,7 @@ def table(folder: str, experiment) -> str:
         if record is None or known.autoattack is None:
             continue
         suite, found = known.record, record["transferred"]
-        cells = [rows.KINDS[row.kind], row.rule or "", row.radius.replace("-", "/"), images(suite)]
+        cells = [rows.KINDS[row.kind], row.rule or "", rows.ball(row.radius), images(suite)]
         cells += [percent(suite["worst_case_accuracy"]), percent(known.autoattack)]
         cells.append(f"{record['stronger_by']:+.2f}")
         seconds = sum(attack["seconds"] for attack in record["autoattack"]["attacks"])

@@ -32,9 +32,18 @@ RULES = {
 }
 
 
+#: How a radius in the L2 norm begins in names.
+L2 = "l2-"
+
+
 def ball(radius: str) -> str:
     """A radius of a name in words: the norm, if it is not L-infinity, and the number."""
-    return f"L2 {radius[3:]}" if radius.startswith("l2-") else radius.replace("-", "/")
+    return f"L2 {number(radius)}" if radius.startswith(L2) else number(radius)
+
+
+def number(radius: str) -> str:
+    """The number in a radius of a name, without the norm."""
+    return (radius[len(L2) :] if radius.startswith(L2) else radius).replace("-", "/")
 
 
 @dataclass(frozen=True)
@@ -155,7 +164,7 @@ def suites(base: str, dataset: str = "*") -> List[Row]:
         record = shapes.read(path, shapes.ROBUSTNESS)
         if len(record["members"]) > 1 and record["combine"] != row.rule:
             raise EmpirError(f"{path} is of the rule {record['combine']!r}: name it so")
-        if (record["norm"] == "l2") != row.radius.startswith("l2-"):
+        if (record["norm"] == "l2") != row.radius.startswith(L2):
             raise EmpirError(f"{path} is of the norm {record['norm']!r}: name it so")
         kind = list(KINDS).index(row.kind)
         rule = list(RULES).index(row.rule) if row.rule else 0

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from empir.experiments import Experiment
 from empir.nn.precision import Precision
 from empir.report import figures, shapes
+from empir.report.rows import ball
 from empir.report.tables import pipe_table
 
 #: Radii of the records of input gradients, as in the names of their files.
@@ -38,7 +39,7 @@ def transfer(folder: str, experiment: Experiment) -> str:
     parts = []
     for radius in RADII[experiment.dataset]:
         record = _read(folder, experiment.dataset, radius)
-        heads = [f"PGD at {radius.replace('-', '/')} on", *names(record)]
+        heads = [f"PGD at {ball(radius)} on", *names(record)]
         clean = ["(clean images)", *map(_percent, record["clean"])]
         rows = [[name, *map(_percent, row)] for name, row in zip(names(record), record["transfer"])]
         parts.append(pipe_table([heads, clean, *rows]))
@@ -102,7 +103,7 @@ def draw(folder: str, experiments) -> Figure:
     for axes_of, experiment in zip(grid, experiments):
         for axes, radius in zip(axes_of, RADII[experiment.dataset]):
             record = _read(folder, experiment.dataset, radius)
-            _heat_map(axes, record, f"{experiment.title}, {radius.replace('-', '/')}")
+            _heat_map(axes, record, f"{experiment.title}, {ball(radius)}")
     figure.tight_layout()
     return figure
 

@@ -57,8 +57,12 @@ def test_a_card_has_the_accuracies_of_the_records(dataset, combine):
     for row, _ in found:
         record = runs.read_json(row.path)
         assert record["combine"] == combine and record["dataset"] == dataset
-        radius = row.radius.replace("-", "/")
-        assert values[f"robust accuracy, L-infinity {radius}"] == record["worst_case_accuracy"]
+        number = f"{record['eps']:g}"
+        radius = {"0.00784314": "2/255", "0.0156863": "4/255", "0.0313725": "8/255"}
+        norm = {"linf": "L-infinity", "l2": "L2"}[record["norm"]]
+        under = f"{norm} {radius.get(number, number)}"
+        assert values[f"robust accuracy, {under}"] == record["worst_case_accuracy"]
+        assert f"| {under} |" in text
         low, high = (100 * bound for bound in record["interval"])
         percent = 100 * record["worst_case_accuracy"]
         assert f"| {percent:.1f} ({low:.1f} to {high:.1f}) |" in text
