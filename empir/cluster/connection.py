@@ -1,5 +1,7 @@
 """A Dask scheduler: at an address, named by a file, or started here with workers of its own."""
 
+import asyncio
+import concurrent.futures
 import contextlib
 import json
 import logging
@@ -180,6 +182,15 @@ class Connection:
                     )
             time.sleep(1)
 
+    def fetch(self, future: distributed.Future) -> "concurrent.futures.Future":
+        """What a future gave, as it comes; the fetch may be cancelled.
+
+        Dask's own coroutine must not be: one that is cancelled before it has begun to send fails
+        all later ones of its client.
+        """
+        coming = self.client.gather(future, asynchronous=True)
+        return asyncio.run_coroutine_threadsafe(_kept(coming), self.client.loop.asyncio_loop)
+
     def workers(self) -> Tuple[str, Dict[str, str]]:
         """A name of the scheduler's process; the address of each worker, and its name."""
         found = self.client.scheduler_info()
@@ -212,6 +223,10 @@ class Connection:
             for address in list(self._pids):  # a process that is stopped does not end otherwise
                 self.kill(address)
         self._opened.close()
+
+
+async def _kept(coming):
+    return await asyncio.shield(coming)
 
 
 def _local_count(target, count) -> int:

@@ -5,7 +5,6 @@ one that it computes, and so that a worker which hangs is noticed. Dask carries 
 which workers there are.
 """
 
-import asyncio
 import collections
 import contextlib
 import logging
@@ -299,9 +298,8 @@ class Dispatch:
     def _fetch(self, task, future):
         """Begin to fetch what a task gave, which its worker may have no more."""
         if task.future is future:
-            client, self._fetching = self._connection.client, self._fetching + 1
-            coming = client.gather(future, asynchronous=True)
-            task.fetch = asyncio.run_coroutine_threadsafe(coming, client.loop.asyncio_loop)
+            self._fetching += 1
+            task.fetch = self._connection.fetch(future)
             task.fetch.add_done_callback(lambda fetch: self._events.put((task, future, fetch)))
 
     def _fetched(self, finished) -> Iterator[Tuple[int, dict]]:

@@ -18,7 +18,7 @@ NAME, LOW = "TinyNetwork", Precision(2, 4)
 #: What a file of that name, and the number of a chunk, makes the worker do that computes the chunk.
 FAULTS = {
     "die": lambda: os.kill(os.getpid(), signal.SIGKILL),
-    "hang": lambda: time.sleep(3),
+    "hang": lambda: time.sleep(4),
     "stop": lambda: os.kill(os.getpid(), signal.SIGSTOP),
 }
 
