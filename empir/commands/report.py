@@ -33,6 +33,7 @@ from empir.report import (
     rows,
     study,
     tables,
+    trainings,
 )
 from empir.report.results import RESULTS
 from empir.runtime import ROOT
@@ -70,6 +71,11 @@ TABLES = {
     "transfer": study.transfer,
     "agreement": study.agreement,
     "zeros": study.zeros,
+    "study_seeds": trainings.seeds,
+    "study_epochs": trainings.epochs,
+    "study_ensembles": trainings.ensembles,
+    "study_members": trainings.members,
+    "study_precisions": trainings.precisions,
 }
 #: A table on a page: its kind, and its dataset.
 PATTERN = re.compile(rf"<!-- ({'|'.join(TABLES)}):(\w+) -->.*?<!-- end -->", re.DOTALL)

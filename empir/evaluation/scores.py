@@ -1,4 +1,4 @@
-"""An accuracy with its interval over images, and the paired test of two evaluations."""
+"""Accuracies with intervals over images, paired tests, and differences over trainings."""
 
 from dataclasses import dataclass
 from typing import Tuple
@@ -66,3 +66,64 @@ def paired(first: np.ndarray, second: np.ndarray) -> Paired:
     only = int((first & ~second).sum()), int((second & ~first).sum())
     p = float(binomtest(only[0], sum(only)).pvalue) if any(only) else 1.0
     return Paired(len(first), *only, p)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A mean difference between two accuracies over trainings and images, in percentage points.
+
+    Attributes:
+      points: the mean difference.
+      interval: its 95 % interval, for other trainings and other images.
+      trainings, images: numbers of them.
+    """
+
+    points: float
+    interval: Tuple[float, float]
+    trainings: int
+    images: int
+
+
+def difference(first: np.ndarray, second: np.ndarray) -> Difference:
+    """The mean difference of two accuracies that were measured on trainings and images together.
+
+    Trainings and images are two crossed random effects: each cell is the mean plus what its
+    training adds, what its image adds, and the rest. The variance of the mean comes from the sum of
+    the mean squares of trainings and of images less that of the rest, and has Satterthwaite's
+    degrees of freedom (F. E. Satterthwaite, An approximate distribution of estimates of variance
+    components, 1946). An effect whose estimated variance is negative is taken to be none.
+
+    Args:
+      first, second: which images are correct, bool [trainings, images]. A row of both is of one
+        training, and a column is one image.
+
+    Raises:
+      EmpirError: if the shapes differ, or for less than two trainings or images.
+    """
+    from scipy.stats import t  # see `score`
+
+    if first.shape != second.shape or first.ndim != 2 or min(first.shape) < 2:
+        raise EmpirError(
+            f"a difference of arrays of shapes {first.shape} and {second.shape}: give two of "
+            "[trainings, images], with at least two of each"
+        )
+    cells = 100.0 * (first.astype(int) - second.astype(int))
+    mean, rows, columns = cells.mean(), cells.mean(1), cells.mean(0)
+    trainings, images = cells.shape
+    rest = cells - rows[:, None] - columns[None] + mean
+    degrees = trainings - 1, images - 1, (trainings - 1) * (images - 1)
+    sums = images * ((rows - mean) ** 2).sum(), trainings * ((columns - mean) ** 2).sum()
+    squares = [total / free for total, free in zip((*sums, (rest**2).sum()), degrees)]
+    variance, effective = max(
+        (squares[0] + squares[1] - squares[2], _satterthwaite(squares, degrees)),
+        (squares[0], degrees[0]),
+        (squares[1], degrees[1]),
+    )
+    half = t.ppf(0.975, effective) * np.sqrt(variance / cells.size)
+    return Difference(float(mean), (float(mean - half), float(mean + half)), trainings, images)
+
+
+def _satterthwaite(squares, degrees):
+    """Degrees of freedom of the first two mean squares less the third."""
+    parts = sum(square**2 / free for square, free in zip(squares, degrees))
+    return (squares[0] + squares[1] - squares[2]) ** 2 / parts if parts else degrees[1]

@@ -56,14 +56,14 @@ def table(folder: str, _) -> str:
 
 def _caption(records):
     seeds = sorted({record["seed"] for record in records})
-    drawn = sorted({record["data"].get("subset_seed", 0) for record in records})
+    drawn = sorted({record["data"]["subset_seed"] for record in records})
     rules = " and ".join(f"`{rule}` ({RULES[rule]})" for rule in SHOWN_RULES)
     return (
         "Accuracy of EMPIR, the shipped ensemble, in percent; radii are L-infinity. The decision "
         f"rule is {rules}. Under each protocol PGD makes one set of images, which every rule "
         "judges. The suite attacks the rule of its row, and the interval is that of its figure, "
         "over images. The baseline is the full-precision member alone. All figures of a row are "
-        "of the same test images: the first ones, or drawn at random with each class's share, by "
+        "of the same test images, drawn at random with each class's share by "
         f"the seed {_listed(drawn)}. The attacks' seed is {_listed(seeds)}. An empty cell has not "
         "been measured on these images."
     )

@@ -1,0 +1,185 @@
+"""Tables of the study's parts (docs/study.md): several trainings of networks and ensembles.
+
+The records are study/PART/DATASET-SUBJECT-SETTING.json among the results, with what was found on
+each image beside them, as `benchmarks/study/plan.py` names them. A row is shown once all trainings
+that it compares have their records.
+"""
+
+import itertools
+import os
+from typing import List, Optional, Sequence, Tuple
+
+import numpy as np
+
+from empir.errors import EmpirError
+from empir.evaluation import per_image
+from empir.evaluation.scores import difference
+from empir.experiments import TABLE_ATTACKS, Experiment
+from empir.report import rows, shapes
+from empir.report.results import paper_row
+from empir.report.tables import HEADS, pipe_table
+
+#: Trainings of each member in the part `seeds`, and of what is compared with EMPIR in `ensembles`.
+TRAININGS, COMPARED = 5, 3
+#: Radii of the suites, as in the names, and decision rules.
+RADII = {"mnist": ("0.1",), "cifar10": ("2-255", "4-255")}
+SUITE_RULES = ("vote", "mean_logits")
+#: Subjects of the part `ensembles` that EMPIR is compared with.
+SUBJECTS = {
+    "three-full": "three full-precision members",
+    "three-low": "three members of one low precision",
+    "wide": "one full-precision network with as many weights",
+}
+#: Weight or activation bits of the part `precisions`; 32 is full precision.
+BITS = ("1", "2", "4", "8", "32")
+MISSING = "No row of it is complete yet."
+CLEAN = "clean"
+
+
+class _Part:
+    """The records of a part of the study of one dataset."""
+
+    def __init__(self, folder: str, part: str, experiment: Experiment):
+        self._base = os.path.join(os.path.dirname(folder), "study", part)
+        self._dataset = experiment.dataset
+        self._numbers: Optional[np.ndarray] = None
+
+    def correct(self, subject: str, setting: str, clean: bool = False) -> Optional[np.ndarray]:
+        """Which images are correct under an attack or a suite, bool [n]; None without a record.
+
+        Raises:
+          EmpirError: if the record is damaged, or of other images than another one of the part.
+        """
+        path = os.path.join(self._base, f"{self._dataset}-{subject}-{setting}")
+        if not os.path.exists(path + ".json"):
+            return None
+        suite = setting.startswith(RADII[self._dataset])
+        record = shapes.read(path + ".json", shapes.ROBUSTNESS if suite else shapes.RESULT)
+        images = per_image.read_of(path + ".npz", record)
+        self._numbers = images.number if self._numbers is None else self._numbers
+        if not np.array_equal(images.number, self._numbers):
+            raise EmpirError(f"{path}.npz is of other images than the records beside it")
+        if clean:
+            return images.clean[images.rule] == images.label
+        return images.correct if suite else ~images.succeeded[images.attacks[0]]
+
+    def runs(self, subject: str, count: int, *what) -> Optional[np.ndarray]:
+        """The same of so many trainings, bool [count, n]; None unless all have records."""
+        found = [self.correct(f"{subject}-{run}", *what) for run in range(count)]
+        return None if any(one is None for one in found) else np.array(found)
+
+
+def _settings(dataset, attacks=TABLE_ATTACKS, radii=None):
+    """Titles of rows; settings of ensembles and of single networks; whether of clean images."""
+    yield "clean images, vote", "pgd-paper", "pgd-whitebox", True
+    for attack, protocol in itertools.product(attacks, ("paper", "whitebox")):
+        title = f"{HEADS[attack]}, protocol {protocol}"
+        yield title, f"{attack}-{protocol}", f"{attack}-whitebox", False
+    for radius, rule in itertools.product(RADII[dataset][:radii], SUITE_RULES):
+        title = f"suite at {rows.ball(radius)}, {rule}"
+        yield title, f"{radius}-{rule}", radius, False
+
+
+def _spread(correct: np.ndarray) -> str:
+    """Mean, standard deviation, and smallest to largest accuracy of trainings, in percent."""
+    each = 100 * correct.mean(1)
+    return "%.1f, %.1f (%.1f-%.1f)" % (each.mean(), each.std(ddof=1), each.min(), each.max())
+
+
+def _compared(first: np.ndarray, second: np.ndarray) -> str:
+    found = difference(first, second)
+    return "%+.1f (%+.1f to %+.1f)" % (found.points, *found.interval)
+
+
+def seeds(folder: str, experiment: Experiment) -> str:
+    """Markdown table: EMPIR and its full-precision member, each trained several times.
+
+    Args:
+      folder: any folder beside study/, e.g. results/mnist.
+      experiment: the dataset's.
+    """
+    return _seeds(_Part(folder, "seeds", experiment), experiment, "")
+
+
+def epochs(folder: str, experiment: Experiment) -> str:
+    """Markdown table: the same of trainings with the original script's number of epochs."""
+    return _seeds(_Part(folder, "epochs", experiment), experiment, "-epochs6")
+
+
+def _seeds(records, experiment, suffix):
+    table = []
+    paper = [paper_row(experiment.dataset, model) for model in ("empir", "baseline")]
+    for title, ensemble, single, clean in _settings(experiment.dataset):
+        first = records.runs(f"empir{suffix}", TRAININGS, ensemble, clean)
+        second = records.runs(f"baseline{suffix}", TRAININGS, single, clean)
+        if first is not None and second is not None:
+            column = CLEAN if clean else ensemble.split("-")[0]
+            told = " / ".join("%.1f" % row[column] for row in paper if column in row)
+            cells = [_spread(first), _spread(second), _compared(first, second), told or "-"]
+            table.append([title, *cells])
+    heads = ["", "EMPIR", "full-precision member", "difference", "the paper's figures"]
+    return pipe_table([heads, *table]) if table else MISSING
+
+
+def ensembles(folder: str, experiment: Experiment) -> str:
+    """Markdown table: EMPIR less ensembles of one precision and a wide network, in points."""
+    published, others = (_Part(folder, part, experiment) for part in ("seeds", "ensembles"))
+    table = []
+    for title, ensemble, single, clean in _settings(experiment.dataset, ("pgd",), radii=1):
+        first = published.runs("empir", COMPARED, ensemble, clean)
+        for subject, name in SUBJECTS.items():
+            setting = single if subject == "wide" else ensemble
+            second = others.runs(subject, COMPARED, setting, clean)
+            if first is not None and second is not None:
+                compared = _compared(first, second)
+                table.append([title, name, _spread(first), _spread(second), compared])
+    heads = ["", "compared with EMPIR", "EMPIR", "the other", "difference"]
+    return pipe_table([heads, *table], "ll") if table else MISSING
+
+
+def members(folder: str, experiment: Experiment) -> str:
+    """Markdown table: robust accuracy of ensembles of one to seven members of one precision."""
+    records, radius = _Part(folder, "members", experiment), RADII[experiment.dataset][0]
+    columns = list(itertools.product(("low", "full"), SUITE_RULES))
+    table = []
+    for count in range(1, 8):
+        settings = [radius if count == 1 else f"{radius}-{rule}" for _, rule in columns]
+        found = [
+            records.correct(f"{count}-{kind}", setting)
+            for (kind, _), setting in zip(columns, settings)
+        ]
+        if all(one is not None for one in found):
+            table.append([str(count), *(_percent(one) for one in found)])
+    heads = [f"{kind} precision, {rule}" for kind, rule in columns]
+    return pipe_table([["members", *heads], *table]) if table else MISSING
+
+
+def precisions(folder: str, experiment: Experiment) -> str:
+    """Markdown tables: weight bits down, activation bits across; single networks and pairs."""
+    records, radius = _Part(folder, "precisions", experiment), RADII[experiment.dataset][0]
+    ball = rows.ball(radius)
+    parts: List[Tuple[str, str, str, bool]] = [
+        ("one network, clean images", "one", "pgd-whitebox", True),
+        ("one network, PGD", "one", "pgd-whitebox", False),
+        (f"one network, suite at {ball}", "one", radius, False),
+        (f"two of three members, vote, suite at {ball}", "two", f"{radius}-vote", False),
+        (f"the same, mean_logits, suite at {ball}", "two", f"{radius}-mean_logits", False),
+    ]
+    tables = []
+    for title, kind, setting, clean in parts:
+        grid = [
+            [records.correct(f"{kind}-{_bits(w, a)}", setting, clean) for a in BITS] for w in BITS
+        ]
+        if all(one is not None for one in itertools.chain(*grid)):
+            heads = [title, *(f"a{bits}" for bits in BITS)]
+            lines = [[f"w{bits}", *map(_percent, line)] for bits, line in zip(BITS, grid)]
+            tables.append(pipe_table([heads, *lines]))
+    return "\n\n".join(tables) or MISSING
+
+
+def _bits(weights, activations):
+    return "fp" if weights == activations == BITS[-1] else f"w{weights}a{activations}"
+
+
+def _percent(correct: Sequence) -> str:
+    return "%.1f" % (100 * np.mean(correct))

@@ -1,0 +1,116 @@
+"""The tables of the study's parts, of records that are made up."""
+
+import json
+import os
+
+import pytest
+
+from benchmarks.study import plan
+from empir.errors import EmpirError
+from empir.evaluation import per_image
+from empir.experiments import EXPERIMENTS
+from empir.report import trainings
+from tests.report.test_rows import cells, found
+from tests.support.reported import NETWORK, TRIAL, record
+
+MNIST, IMAGES = EXPERIMENTS["mnist"], 20
+
+
+@pytest.fixture
+def results(tmp_path):
+    """An empty folder of results."""
+    (tmp_path / "mnist").mkdir()
+    return tmp_path
+
+
+def keep(results, part, one, correct):
+    """Keep the records of an evaluation of the plan, after which so many images are correct."""
+    folder = results / "study" / part
+    folder.mkdir(parents=True, exist_ok=True)
+    rule = next((rule for rule in trainings.SUITE_RULES if one.setting.endswith(rule)), "vote")
+    shares = dict(clean=1.0, adversarial=correct / IMAGES)
+    if one.kind == "suite":
+        trials = [dict(TRIAL, name="fgsm", attacked=IMAGES, broken=IMAGES - correct)]
+        told = record(worst_case_accuracy=correct / IMAGES, trials=trials)
+    else:
+        told = dict(adversarial_accuracy=correct / IMAGES, accuracy={rule: shares})
+        told.update(member_accuracy=[shares], members=[NETWORK], mean_l2=1.0, seed=1, data={})
+        told.update(seconds={"total": 1.0}, peak_memory_mb=1.0, attack={"eps": 0.3})
+    told.update(num_examples=IMAGES, clean_accuracy=1.0, combine=rule)
+    (folder / f"{one.name}.json").write_text(json.dumps(told))
+    arrays = dict(found(correct, IMAGES), rule=[rule])
+    per_image.write(str(folder / f"{one.name}.npz"), arrays)
+
+
+def keep_part(results, part, correct):
+    """Keep those of a whole part on MNIST; `correct` gives the number of a subject and setting."""
+    for one in plan.evaluations(part):
+        if one.dataset == "mnist":
+            keep(results, part, one, correct(one.subject, one.setting))
+
+
+def of_seeds(subject, setting):
+    run = int(subject[-1])
+    if setting == "pgd-whitebox":
+        return 4 + 2 * run if subject.startswith("empir") else 4
+    return 10
+
+
+def table(results, of=trainings.seeds):
+    return cells(of(str(results / "mnist"), MNIST))
+
+
+def test_a_row_has_the_spread_over_trainings_and_the_difference_with_its_interval(results):
+    keep_part(results, "seeds", of_seeds)
+    lines = table(results)
+    assert len(lines) == 2 + 1 + 8 + 2  # the head, clean images, the table's attacks, two rules
+    row = next(line for line in lines if line[0] == "PGD, protocol whitebox")
+    assert row[1:3] == ["40.0, 15.8 (20.0-60.0)", "20.0, 0.0 (20.0-20.0)"]
+    points, low, _, high = row[3].replace("(", "").replace(")", "").split()
+    assert float(points) == 20 and float(low) < 0 < 40 < float(high) < 60
+    assert row[4] == "17.5 / 0.9"
+
+
+def test_a_row_waits_for_all_its_trainings(results):
+    assert trainings.seeds(str(results / "mnist"), MNIST) == trainings.MISSING
+    keep_part(results, "seeds", of_seeds)
+    os.remove(results / "study" / "seeds" / "mnist-empir-3-0.1-vote.json")
+    assert "suite at 0.1, vote" not in {line[0] for line in table(results)}
+
+
+def test_records_of_other_images_are_refused(results):
+    keep_part(results, "seeds", of_seeds)
+    path = str(results / "study" / "seeds" / "mnist-empir-1-pgd-paper.npz")
+    per_image.write(path, dict(found(10, IMAGES), rule=["vote"], number=range(1, IMAGES + 1)))
+    with pytest.raises(EmpirError, match="empir-1-pgd-paper.npz is of other images"):
+        table(results)
+
+
+def test_empir_is_compared_with_ensembles_of_one_precision(results):
+    keep_part(results, "seeds", lambda *_: 10)
+    keep_part(results, "ensembles", lambda subject, _: {"wide": 4}.get(subject[:4], 12))
+    rows = {tuple(line[:2]): line[2:] for line in table(results, trainings.ensembles)}
+    ten, wide = "50.0, 0.0 (50.0-50.0)", "20.0, 0.0 (20.0-20.0)"
+    found_of = rows["suite at 0.1, vote", "one full-precision network with as many weights"]
+    assert found_of[:2] == [ten, wide] and found_of[2].startswith("+30.0 (")
+    assert rows["PGD, protocol paper", "three full-precision members"][2].startswith("-10.0 (")
+
+
+def test_members_and_precisions_are_tables_of_single_evaluations(results):
+    keep_part(results, "members", lambda subject, _: int(subject[0]))
+    assert table(results, trainings.members)[4] == ["3"] + ["15.0"] * 4
+    keep_part(results, "precisions", lambda subject, _: 2 * (subject == "one-w2a4"))
+    lines = table(results, trainings.precisions)
+    second = [line for line in lines if line[0] == "w2"]
+    assert [line[1:] for line in second] == [
+        ["100.0"] * 5,
+        *[["0.0", "0.0", "10.0", "0.0", "0.0"]] * 2,
+        *[["0.0"] * 5] * 2,
+    ]
+
+
+def test_the_tables_know_the_plan():
+    assert trainings.TRAININGS == plan.TRAININGS and trainings.COMPARED == plan.COMPARED
+    assert trainings.BITS == plan.BITS
+    for dataset, radii in trainings.RADII.items():
+        assert radii == tuple(name for name, _ in plan.RADII[dataset])
