@@ -27,7 +27,7 @@ from empir.errors import EmpirError
 from empir.experiments import EXPERIMENTS
 from empir.nn import architecture
 from empir.nn.precision import Precision
-from empir.records import runs
+from empir.records import locks, runs
 from empir.report.robustness import NORMS, percent
 from empir.report.tables import aligned
 
@@ -95,7 +95,7 @@ def check(
       EmpirError: if a member's weights are not the run's, or the PyTorch networks compute other
         logits, or AutoAttack gives an image that is not within the radius.
     """
-    with runs.lock_file(out), runs.temporary_folder() as folder:
+    with locks.lock_file(out), runs.temporary_folder() as folder:
         workload = os.path.join(folder, "workload.npz")
         own = export(attacked.record, attacked.data, workload)
         clean = own.decisions == attacked.data.labels

@@ -81,6 +81,8 @@ def load_ensemble(
       CheckpointError: if a checkpoint is missing, damaged, or of another network.
     """
     chosen = experiment(dataset)
+    if network is not None and members is None:
+        raise EmpirError(f"network={network!r} needs members: the shipped ones are of another")
     built = architecture(network or chosen.architecture)
     specs = _shipped(chosen) if members is None else _listed(members)
 
@@ -152,21 +154,18 @@ class Evaluation:
         return robustness.terminal(self.record)
 
     def save(self, folder: str):
-        """Write the record, the images and the report into a folder that does not exist yet.
+        """Write the record, the images and the report into a new folder, or an empty one.
 
         Raises:
-          EmpirError: if the folder exists, or cannot be written.
+          EmpirError: if the folder holds something, or cannot be written.
         """
         from empir.records import runs
         from empir.report import robustness
 
-        if os.path.lexists(folder):
-            raise EmpirError(f"{folder} exists: name a folder that does not")
-        runs.check_writable(folder)
-        unfinished = f"{folder}.writing"
-        shutil.copytree(self._result.folder, unfinished)
-        robustness.write(self._result, self._data, unfinished)
-        os.rename(unfinished, folder)
+        with runs.new_folder(folder) as unfinished:
+            os.rmdir(unfinished)
+            shutil.copytree(self._result.folder, unfinished)
+            robustness.write(self._result, self._data, unfinished)
 
 
 class _Arrays(Mapping[str, dict]):
@@ -247,8 +246,7 @@ def evaluate(
     if out is None:
         temporary = tempfile.TemporaryDirectory()
         out = os.path.join(temporary.name, "run")
-    analyses = checks and specs is None
-    result = runner.run(setting, out, specs, progress=progress, analyses=analyses)
+    result = runner.run(setting, out, specs, progress=progress, analyses=checks and specs is None)
     return _evaluation(result, data, temporary)
 
 

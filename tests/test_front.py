@@ -88,6 +88,8 @@ def test_names_that_there_are_not_are_refused(tmp_path):
         empir.load_ensemble("mnist", "model1")
     with pytest.raises(EmpirError, match="network|architecture"):
         empir.load_ensemble("mnist", "fp:" + MEMBERS, network="None")
+    with pytest.raises(EmpirError, match="network='AlexNet' needs members"):
+        empir.load_ensemble("mnist", network="AlexNet")
     with pytest.raises(DataError):
         empir.load_dataset("mnist", data_dir=str(tmp_path))
 

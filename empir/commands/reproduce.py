@@ -21,7 +21,7 @@ from empir.errors import EmpirError
 from empir.experiments import PROTOCOLS, TABLE_ATTACKS, default_parameters, experiment
 from empir.models import checkpoints
 from empir.models.checkpoints import MemberSpec
-from empir.records import runs
+from empir.records import locks, runs
 from empir.report import tables
 from empir.report.results import ROWS
 
@@ -67,7 +67,7 @@ def run(_):
     fast, slow = _images(chosen)
     load = shared_flags.loader(chosen, "test", FLAGS.sample)
     steps = [(row, attack) for row in ROWS for attack in TABLE_ATTACKS]
-    with runs.lock(out), cluster_flags.cluster() as cluster:
+    with locks.lock(out), cluster_flags.cluster() as cluster:
         for number, (row, attack) in enumerate(steps, 1):
             data = fast if attack in FAST_ATTACKS else slow
             source = _source(chosen, row, folder)

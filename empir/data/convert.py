@@ -27,7 +27,7 @@ from empir.data.files import listing, read_regular
 from empir.data.imagenet import synsets
 from empir.data.tfrecords import LABEL_OFFSETS, LONGEST, NAMES, file_name
 from empir.errors import DataError, EmpirError
-from empir.records import runs
+from empir.records import locks, runs
 from empir.runtime import progress_bar
 
 log = logging.getLogger(__name__)
@@ -186,7 +186,7 @@ def convert(sources, out: str, split: str, naming: str, shards: int, progress: b
     others = sorted(set(os.listdir(folder)) - set(wanted)) if os.path.isdir(folder) else []
     if others or (os.path.isdir(folder) and not os.path.isdir(state)):
         raise DataError(f"{folder} exists and holds {others[0] if others else 'a conversion'}")
-    with runs.lock(state):
+    with locks.lock(state):
         runs.claim(state, head, True, "conversion")
         os.makedirs(folder, exist_ok=True)
         encoder = _Encoder(LABEL_OFFSETS[name])

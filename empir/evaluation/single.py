@@ -24,7 +24,7 @@ from empir.evaluation.metrics import SCORED_RULES, measure
 from empir.evaluation.specs import DECIDED, DRAWN, EVERY, NONE, TRUE, AttackSpec
 from empir.models.ensemble import Ensemble
 from empir.models.model import describe_members
-from empir.records import chunks, runs
+from empir.records import chunks, locks, runs
 
 log = logging.getLogger(__name__)
 
@@ -207,14 +207,14 @@ def evaluate(
         return _evaluate(job, session, head, None, resume, progress, place)
     runs.check_writable(out)
     if shard is not None:
-        with runs.lock(out):
+        with locks.lock(out):
             return _evaluate_part(job, session, head, out, resume, progress, place, shard)
     asked = out, head, job.columns(), resume
     record = finished.evaluation_record(*asked)
-    left = [os.path.lexists(os.path.join(out, name)) for name in (runs.PARTIAL, runs.LOCK)]
+    left = [os.path.lexists(os.path.join(out, name)) for name in (runs.PARTIAL, locks.LOCK)]
     if record is not None and not any(left):
         return Result(record, {})  # also from a folder that cannot be written
-    with runs.lock(out):
+    with locks.lock(out):
         record = finished.evaluation_record(*asked)  # another process may have finished it
         if record is None:
             return _evaluate(job, session, head, out, resume, progress, place)
@@ -328,7 +328,7 @@ def merge(parts: Sequence[shards.Part], out: str) -> dict:
     content = parts[0].content
     head, columns = content["head"], content["columns"]
     runs.check_writable(out)
-    with runs.lock(out):
+    with locks.lock(out):
         record = finished.evaluation_record(out, head, columns, True)
         if record is not None:
             return record

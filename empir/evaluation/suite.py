@@ -24,7 +24,7 @@ from empir.evaluation.scores import score
 from empir.evaluation.specs import AttackSpec
 from empir.evaluation.storage import COLUMNS, Storage, arrays, check_free
 from empir.models.model import describe_members
-from empir.records import runs
+from empir.records import locks, runs
 
 log = logging.getLogger(__name__)
 
@@ -260,7 +260,7 @@ def run(
         written.
     """
     runs.check_writable(out)
-    with runs.lock(out):
+    with locks.lock(out):
         check_free(out)
         how = dict(progress=progress, analyses=analyses, effort=effort, place=place)
         return _run(setting, out, specs, **how)

@@ -136,8 +136,8 @@ def sentence(folder: str, _) -> str:
             edges = dict.fromkeys(f"{edge:.0f}" for edge in (min(known), max(known)))
             parts.append(f"{' to '.join(edges)} % on {name}")
     return (
-        f"{text}Measured in two versions of ONNX Runtime with 8-bit integers, one thread and batches "
-        f"of {BATCH}, it takes longer by {', '.join(parts)}."
+        f"{text}Measured in two versions of ONNX Runtime with 8-bit integers, one thread and "
+        f"batches of {BATCH}, it takes longer by {', '.join(parts)}."
     )
 
 

@@ -7,7 +7,7 @@ that it compares have their records.
 
 import itertools
 import os
-from typing import List, Optional, Sequence, Tuple
+from typing import List, Optional, Tuple
 
 import numpy as np
 
@@ -181,5 +181,5 @@ def _bits(weights, activations):
     return "fp" if weights == activations == BITS[-1] else f"w{weights}a{activations}"
 
 
-def _percent(correct: Sequence) -> str:
+def _percent(correct) -> str:
     return "%.1f" % (100 * np.mean(correct))

@@ -69,9 +69,8 @@ def train(
         training.json, which says how it was made; None keeps nothing.
       resume: continue from the last state in `directory`; if the training there is over, train it
         on to more epochs, which gives the weights of as many epochs at once.
-      keep_state: keep the optimizer's state when the training is over, three times the size of the
-        weights or more, so that a later `resume` with more epochs goes on from there. Without it
-        the network is trained again from the beginning then, to the same weights.
+      keep_state: keep the optimizer's state, three times the size of the weights or more, when the
+        training is over: `resume` with more epochs goes on from it, else it begins anew.
       logdir: folder for TensorBoard summaries of loss and accuracy.
       initial: weights to start from, under their released names; None = random ones. Unless the
         settings name a width, it is that of these weights.
@@ -87,12 +86,8 @@ def train(
       EmpirError: for settings out of range, if something cannot be written, or if the loss becomes
         NaN.
     """
-    settings.check()
-    if initial:
-        options = checkpoints.with_width(settings.network, initial, settings.options)
-        settings = replace(settings, options=options)
-    first = initial and checkpoints.digest(initial)
-    description = dict(settings.describe(data), initial=first)
+    settings = _checked(settings, initial)
+    description = dict(settings.describe(data), initial=initial and checkpoints.digest(initial))
     run = Run(settings, data, workers=workers, **arguments)
     workers.check(min(settings.batch_size, len(data.labels)))
     with contextlib.ExitStack() as stack:
@@ -111,6 +106,15 @@ def train(
         if directory and workers.is_chief:
             _keep(run, description, arrays, keep_state)
     return arrays
+
+
+def _checked(settings, initial):
+    """The settings, of the width of the weights to start from."""
+    settings.check()
+    if not initial:
+        return settings
+    options = checkpoints.with_width(settings.network, initial, settings.options)
+    return replace(settings, options=options)
 
 
 def _keep(run, description, arrays, keep_state):

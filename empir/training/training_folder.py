@@ -20,7 +20,7 @@ from typing import List, Optional
 
 from empir.errors import EmpirError, ResumeError
 from empir.models import checkpoint_files, checkpoints
-from empir.records import runs
+from empir.records import locks, runs
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +70,7 @@ def tidy(folder: str):
       EmpirError: if it cannot be written to.
     """
     if os.path.isdir(folder) and _litter(folder):
-        with runs.lock(folder):
+        with locks.lock(folder):
             _remove_litter(folder)
 
 
@@ -274,6 +274,6 @@ def opened(path: str, description: dict):
       ResumeError: if another process has it.
       EmpirError: if it cannot be made or written to.
     """
-    with runs.lock(path):
+    with locks.lock(path):
         _remove_litter(path)
         yield Folder(path, description)

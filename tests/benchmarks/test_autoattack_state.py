@@ -8,7 +8,7 @@ import pytest
 from benchmarks import autoattack_progress
 from benchmarks.robustness_run import read_images, read_record
 from empir.errors import EmpirError, ResumeError
-from empir.records import runs
+from empir.records import locks, runs
 from tests.benchmarks.test_autoattack import (
     COUNT,
     EMPTY,
@@ -142,7 +142,7 @@ def test_a_state_whose_content_changed_is_refused(tmp_path):
 
 
 def test_a_check_that_another_process_is_at_is_refused(data, checked, tmp_path):
-    with runs.lock_file(str(tmp_path / "out.json")):
+    with locks.lock_file(str(tmp_path / "out.json")):
         with pytest.raises(ResumeError, match="out.json is in use by another run"):
             checked(Fake(data, SUCCESSES), tmp_path / "out.json", FOUND)
         checked(Fake(data, SUCCESSES), tmp_path / "other.json", FOUND)

@@ -21,7 +21,7 @@ from empir.evaluation import single
 from empir.evaluation.finished import evaluation_record
 from empir.evaluation.single import Job
 from empir.models.ensemble import Ensemble
-from empir.records import runs
+from empir.records import locks, runs
 from empir.runtime import tf
 from tests.support import ROOT
 from tests.support.kills import killed_after, killed_runs
@@ -134,7 +134,7 @@ def test_a_process_that_is_killed_is_gone_on_from(evaluate, tmp_path):
     process.kill()
     assert process.wait() == -signal.SIGKILL
     kept = len(glob.glob(str(tmp_path / "killed" / "partial" / "chunk-*.npz")))
-    assert 2 <= kept < 20 and os.path.exists(str(tmp_path / "killed" / runs.LOCK))
+    assert 2 <= kept < 20 and os.path.exists(str(tmp_path / "killed" / locks.LOCK))
     whole = evaluate(str(tmp_path / "whole"), batch_size=2)
     resumed = evaluate(str(tmp_path / "killed"), resume=True, batch_size=2)
     assert without_times(resumed) == without_times(whole)
@@ -325,7 +325,7 @@ def test_an_empty_folder_name_is_refused(evaluate, tmp_path, monkeypatch, out):
 
 
 def test_a_folder_that_another_run_uses_is_refused(evaluate, tmp_path):
-    with runs.lock(str(tmp_path)):
+    with locks.lock(str(tmp_path)):
         with pytest.raises(ResumeError, match="is in use by another run"):
             evaluate(str(tmp_path))
 

@@ -11,7 +11,7 @@ from empir import runtime
 from empir.errors import EmpirError, ResumeError
 from empir.evaluation import suite
 from empir.evaluation.specs import AttackSpec
-from empir.records import runs
+from empir.records import locks, runs
 from tests.support.kills import killed_after, killed_runs
 from tests.support.known import UNOPTIMIZED, Case, Known
 
@@ -193,7 +193,7 @@ def test_other_threads_are_said_once(evaluate, finished, monkeypatch, caplog):
 
 
 def test_a_folder_that_another_suite_uses_is_refused(evaluate, tmp_path):
-    with runs.lock(str(tmp_path)), pytest.raises(ResumeError, match="is in use by another run"):
+    with locks.lock(str(tmp_path)), pytest.raises(ResumeError, match="is in use by another run"):
         evaluate(tmp_path)
 
 

@@ -4,15 +4,12 @@ import errno
 import json
 import os
 import stat
-import subprocess
-import sys
 import tempfile
 
 import pytest
 
 from empir.errors import EmpirError, ResumeError
 from empir.records import runs
-from tests.support import ROOT
 from tests.support.kills import limited_files
 
 RUN = {"attack": {"eps": 0.3, "name": "pgd"}, "seed": 1237, "precisions": ("w2a4", "fp")}
@@ -116,73 +113,6 @@ def test_a_failed_writing_leaves_the_old_file(tmp_path, monkeypatch, failing):
         runs.write_atomically(str(path), "new\n")
     assert os.listdir(str(tmp_path)) == ["result.json"]
     assert path.read_text() == "old\n"
-
-
-def test_a_folder_is_kept_to_one_run_and_left_as_it_was(tmp_path):
-    folder = tmp_path / "there"
-    folder.mkdir()
-    for path in (folder, tmp_path / "new" / "newer"):
-        before = path.exists()
-        with runs.lock(str(path)):
-            with pytest.raises(ResumeError) as error:
-                with runs.lock(str(path)):
-                    pytest.fail("two runs had one folder")
-            assert str(path) in str(error.value) and "\n" not in str(error.value)
-        with runs.lock(str(path)):
-            pass
-        assert path.exists() == before
-    assert os.listdir(str(tmp_path)) == ["there"] and os.listdir(str(folder)) == []
-
-
-def test_a_folder_that_a_run_made_stays_if_something_is_in_it(tmp_path):
-    with runs.lock(str(tmp_path / "new")):
-        (tmp_path / "new" / "result.json").write_text("{}")
-    assert os.listdir(str(tmp_path / "new")) == ["result.json"]
-
-
-HOLD = """
-import sys, time
-from empir.records import runs
-with runs.lock(sys.argv[1]):
-    print("locked", flush=True)
-    time.sleep(60)
-"""
-
-
-def test_a_killed_run_leaves_no_lock(tmp_path):
-    holder = subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(tmp_path)],
-        stdout=subprocess.PIPE,
-        env=dict(os.environ, PYTHONPATH=ROOT),
-    )
-    try:
-        assert holder.stdout.readline() == b"locked\n"
-        with pytest.raises(ResumeError, match="in use by another run"), runs.lock(str(tmp_path)):
-            pass
-    finally:
-        holder.kill()
-        holder.communicate()
-    with runs.lock(str(tmp_path)):
-        assert os.listdir(str(tmp_path)) == [runs.LOCK]
-    assert os.listdir(str(tmp_path)) == []
-
-
-@pytest.mark.parametrize("put", [os.mkdir, lambda path: os.symlink("elsewhere", path)])
-def test_a_lock_that_is_no_file_is_named(tmp_path, put):
-    put(str(tmp_path / runs.LOCK))
-    with pytest.raises(EmpirError) as error:
-        with runs.lock(str(tmp_path)):
-            pass
-    assert str(tmp_path) in str(error.value) and "\n" not in str(error.value)
-    assert os.listdir(str(tmp_path)) == [runs.LOCK]
-
-
-def test_a_folder_that_is_a_file_cannot_be_locked(tmp_path):
-    (tmp_path / "file").write_text("")
-    for name in ("file", "file/folder"):
-        with pytest.raises(EmpirError, match="cannot write to"):
-            with runs.lock(str(tmp_path / name)):
-                pass
 
 
 def _device(path):
