@@ -127,6 +127,7 @@ def _keep(run, description, arrays, keep_state):
         history=run.history,
         command=runtime.command(),
         versions=versions,
+        environment=runtime.environment(),
         git_commit=commit,
         **({"workers": run.workers.count} if run.workers.count > 1 else {}),
     )

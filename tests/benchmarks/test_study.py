@@ -2,15 +2,19 @@
 
 import json
 import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 
 from benchmarks.study import plan, run
+from empir import runtime
 from empir.commands import commandline
 from empir.nn import architecture
 from empir.nn.cost import network_costs
-from tests.support import ROOT
+from empir.records import runs
+from tests.support import MNIST, ROOT, needs_mnist
 from tests.support.in_process import run_here
 
 EVERY = [one for part in plan.PARTS for one in plan.evaluations(part)]
@@ -84,6 +88,20 @@ def test_an_evaluation_is_made_once(tmp_path, study):
     assert study(*words, "--list").stdout == ""
     assert study(*words).returncode == 0
     assert record.stat().st_mtime_ns == before
+
+
+@needs_mnist
+def test_a_training_made_again_has_the_same_weights(tmp_path):
+    """On the same kind of processor; others round differently."""
+    name = f"{plan.PROBE.dataset}-{plan.PROBE.name}.json"
+    kept = runs.read_json(os.path.join(ROOT, "results", "study", "trainings", name))
+    here = dict(runtime.environment(), empir=kept["environment"]["empir"])
+    if here != kept["environment"]:
+        pytest.skip(f"the record is of another processor or build: {kept['environment']}")
+    words = ["train", *plan.PROBE.flags(), f"--model_path={tmp_path}", "--num_threads=1"]
+    words += ["--noprogress", f"--data_dir={MNIST}"]
+    subprocess.run([sys.executable, "-m", "empir", *words], check=True, cwd=ROOT)
+    assert runs.read_json(str(tmp_path / "training.json"))["sha256"] == kept["sha256"]
 
 
 def test_a_name_that_no_evaluation_has_is_refused(study):
