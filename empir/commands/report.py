@@ -158,4 +158,5 @@ def _plot():
         radius.plot(folder, shown, os.path.join(folder, "radius.svg"))
     folder = os.path.join(RESULTS, "study", "gradients")
     if os.path.isdir(folder):
-        study.plot(folder, shown, os.path.join(RESULTS, "study", "transfer.svg"))
+        study.plot(study.draw, folder, shown, os.path.join(RESULTS, "study", "transfer.svg"))
+    study.plot(study.draw_targets, RESULTS, shown, os.path.join(RESULTS, "study", "targets.svg"))

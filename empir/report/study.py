@@ -1,7 +1,7 @@
 """Tables and figures of the study (docs/study.md), from the records in study/ among the results."""
 
 import os
-from typing import List
+from typing import Callable, List
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -9,8 +9,9 @@ from matplotlib.figure import Figure
 from empir.experiments import Experiment
 from empir.nn.precision import Precision
 from empir.report import figures, shapes
-from empir.report.rows import ball
-from empir.report.tables import pipe_table
+from empir.report.results import ROWS, row_records
+from empir.report.rows import RULES, ball
+from empir.report.tables import HEADS, pipe_table
 
 #: Radii of the records of input gradients, as in the names of their files.
 RADII = {"mnist": ("0.1", "0.3"), "cifar10": ("2-255", "0.1")}
@@ -103,30 +104,61 @@ def draw(folder: str, experiments) -> Figure:
     for axes_of, experiment in zip(grid, experiments):
         for axes, radius in zip(axes_of, RADII[experiment.dataset]):
             record = _read(folder, experiment.dataset, radius)
-            _heat_map(axes, record, f"{experiment.title}, {ball(radius)}")
+            called = names(record)
+            axes.set_title(f"{experiment.title}, {ball(radius)}")
+            axes.set_xlabel("judged by")
+            axes.set_ylabel("PGD on")
+            _heat_map(axes, record["transfer"], called, called)
     figure.tight_layout()
     return figure
 
 
-def _heat_map(axes, record, title):
-    shares = 100 * np.array(record["transfer"])
-    axes.imshow(shares, cmap="viridis", vmin=0, vmax=100)
-    called = names(record)
-    places = range(len(called))
-    axes.set_xticks(places)
-    axes.set_xticklabels(called, rotation=30, ha="right")
-    axes.set_yticks(places)
-    axes.set_yticklabels(called)
-    axes.set_xlabel("judged by")
-    axes.set_ylabel("PGD on")
-    axes.set_title(title)
-    for row in places:
-        for column in places:
-            share = shares[row, column]
-            colour = "black" if share > 60 else "white"
-            axes.text(column, row, "%.1f" % share, ha="center", va="center", color=colour)
+def draw_targets(folder: str, experiments) -> Figure:
+    """Heat maps of what the paper's attacks leave: the attack and its protocol, which says what it
+    differentiates, down; the decision rules and the members alone across.
+
+    Args:
+      folder: of the results.
+      experiments: the datasets', each of a folder of records.
+    """
+    figure = Figure(figsize=(5.4 * len(experiments), 4.4))
+    for axes, experiment in zip(
+        figure.subplots(1, len(experiments), squeeze=False)[0], experiments
+    ):
+        titles, shares = [], []
+        for row in (row for row in ROWS if row.model == "empir"):
+            records = row_records(os.path.join(folder, experiment.dataset), row)
+            for attack, record in records.items():
+                titles.append(f"{HEADS[attack]}, {row.protocol}")
+                judged = [record["accuracy"][rule] for rule in RULES] + record["member_accuracy"]
+                shares.append([one["adversarial"] for one in judged])
+        members = [f"{bits} ({number})" for number, (_, bits) in enumerate(experiment.members, 1)]
+        axes.set_title(experiment.title)
+        axes.set_xlabel("judged by")
+        axes.set_ylabel("attack, protocol")
+        _heat_map(axes, shares, titles, [*RULES, *members])
+    figure.tight_layout()
+    return figure
 
 
-def plot(folder: str, experiments, path: str):
-    """Write the figure of `draw` as an SVG file; the same records give the same bytes."""
-    figures.write(path, lambda: draw(folder, experiments), {"font.size": 9.5})
+def _heat_map(axes, shares, down, across):
+    shares = 100 * np.array(shares)
+    axes.imshow(shares, cmap="viridis", vmin=0, vmax=100, aspect="auto")
+    axes.set_xticks(range(len(across)))
+    axes.set_xticklabels(across, rotation=30, ha="right")
+    axes.set_yticks(range(len(down)))
+    axes.set_yticklabels(down)
+    for (row, column), share in np.ndenumerate(shares):
+        colour = "black" if share > 60 else "white"
+        axes.text(column, row, "%.1f" % share, ha="center", va="center", color=colour)
+
+
+def plot(drawn: Callable, folder: str, experiments, path: str):
+    """Write a figure as an SVG file; the same records give the same bytes.
+
+    Args:
+      drawn: `draw` or `draw_targets`.
+      folder, experiments: its arguments.
+      path: of the file.
+    """
+    figures.write(path, lambda: drawn(folder, experiments), {"font.size": 9.5})

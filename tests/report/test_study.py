@@ -1,12 +1,15 @@
 """The tables and the figure of the study, of records that are made up."""
 
 import json
+import os
 
 import pytest
 
 from empir.errors import EmpirError
 from empir.experiments import EXPERIMENTS
 from empir.report import study
+from empir.report.results import RESULTS, load_record
+from empir.report.rows import RULES
 
 LOW, FULL = (
     dict(path="p", sha256="s", weight_bits=w, activation_bits=a) for w, a in ((2, 4), (None, None))
@@ -62,10 +65,23 @@ def test_a_damaged_record_is_named(results):
         study.transfer(str(results / "mnist"), EXPERIMENTS["mnist"])
 
 
-def test_the_figure_is_of_the_records_alone(results, tmp_path):
-    folder, shown = str(results / "study" / "gradients"), list(EXPERIMENTS.values())[:2]
+@pytest.mark.parametrize("drawn, maps", [(study.draw, 4), (study.draw_targets, 2)])
+def test_a_figure_is_of_the_records_alone(results, tmp_path, drawn, maps):
+    folder = str(results / "study" / "gradients") if drawn is study.draw else RESULTS
+    shown = list(EXPERIMENTS.values())[:2]
     paths = [tmp_path / "one.svg", tmp_path / "two.svg"]
     for path in paths:
-        study.plot(folder, shown, str(path))
+        study.plot(drawn, folder, shown, str(path))
     assert paths[0].read_bytes() == paths[1].read_bytes()
-    assert len(study.draw(folder, shown).axes) == 4
+    assert len(drawn(folder, shown).axes) == maps
+
+
+def test_the_figure_of_targets_has_what_each_rule_and_member_keeps():
+    axes, _ = study.draw_targets(RESULTS, [EXPERIMENTS["mnist"], EXPERIMENTS["cifar10"]]).axes
+    titles = [label.get_text() for label in axes.get_yticklabels()]
+    record = load_record(os.path.join(RESULTS, "mnist", "empir-paper", "pgd"))
+    row = 6 * titles.index("PGD, paper")
+    told = [record["accuracy"][rule]["adversarial"] for rule in RULES]
+    told += [each["adversarial"] for each in record["member_accuracy"]]
+    shown = [text.get_text() for text in axes.texts[row : row + 6]]
+    assert shown == ["%.1f" % (100 * value) for value in told]
