@@ -159,4 +159,6 @@ def _plot():
     folder = os.path.join(RESULTS, "study", "gradients")
     if os.path.isdir(folder):
         study.plot(study.draw, folder, shown, os.path.join(RESULTS, "study", "transfer.svg"))
-    study.plot(study.draw_targets, RESULTS, shown, os.path.join(RESULTS, "study", "targets.svg"))
+        study.plot(
+            study.draw_targets, RESULTS, shown, os.path.join(RESULTS, "study", "targets.svg")
+        )
