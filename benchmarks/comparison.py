@@ -28,6 +28,8 @@ IMAGES = 500
 GEMM_SIZE = 2048
 TRAINING_BATCH = 128
 TRAINING_STEPS = 20
+#: The systems that train; torchattacks would train the same PyTorch network as Foolbox.
+TRAINING_SYSTEMS = ("empir", "cleverhans", "foolbox")
 #: GFLOP from which on the first call of CW is its only one: building the graph is little of it.
 ONE_CALL_GFLOP = 1000.0
 LEAST_TURNS = 3
@@ -170,13 +172,16 @@ def systems(workload: str, pytorch: str, threads: int) -> Dict[str, list]:
       threads: number of threads of each system.
     """
     own = [sys.executable, "-m", "benchmarks.tensorflow_worker", workload]
-    other = [pytorch, "-m", "benchmarks.pytorch_worker", workload]
-    other.append(f"--memory_format={MEMORY_FORMAT}")
-    commands = {"empir": own, "cleverhans": own, "foolbox": other, "torchattacks": other}
-    return {
-        name: command + [f"--library={name}", f"--threads={threads}"]
-        for name, command in commands.items()
+    arranged = [workload, f"--memory_format={MEMORY_FORMAT}"]
+    library = [pytorch, "-m", "benchmarks.pytorch_worker"] + arranged
+    commands = {
+        "empir": own + ["--library=empir"],
+        "cleverhans": own + ["--library=cleverhans"],
+        "foolbox": library + ["--library=foolbox"],
+        "torchattacks": library + ["--library=torchattacks"],
+        "compiled": [pytorch, "-m", "benchmarks.compiled_worker"] + arranged,
     }
+    return {name: command + [f"--threads={threads}"] for name, command in commands.items()}
 
 
 def same_logits(workers: dict) -> dict:
@@ -224,8 +229,9 @@ def measure_attacks(
     commands = dict(commands, empir=commands["empir"] + [f"--images={batch_size}"])
     with worker_process.started(commands) as workers:
         store.put("logits", same_logits(workers), model.name)
-        environment = workers["foolbox"].ask("environment")
-        store.put("environments", environment, f"pytorch, {model.name}")
+        for title, name in {"pytorch": "foolbox", "compiled": "compiled"}.items():
+            environment = workers[name].ask("environment")
+            store.put("environments", environment, f"{title}, {model.name}")
         for key, name in todo.items():
             cell = measure_attack(workers, model, name, batch_size, pace)
             store.put("attacks", dict(cell, git_commit=store.commit), key)
@@ -350,8 +356,7 @@ def measure_training(store: Store, model: Model, commands: Dict[str, list], repe
     if not todo:
         return
     steps = dict(batch_size=TRAINING_BATCH, steps=TRAINING_STEPS)
-    # torchattacks would train the same PyTorch network as Foolbox.
-    commands = {name: command for name, command in commands.items() if name != "torchattacks"}
+    commands = {name: commands[name] for name in TRAINING_SYSTEMS}
     with worker_process.started(commands) as workers:
         for key, member in todo.items():
             rates = {name: [] for name in workers}

@@ -50,6 +50,11 @@ def ensemble(
     return network.eval().requires_grad_(False)
 
 
+def define_memory_format(parser):
+    """Add --memory_format to the command line of a worker, see `protocol.parser`."""
+    parser.add_argument("--memory_format", choices=MEMORY_FORMATS, default="contiguous")
+
+
 class PyTorchSystem(protocol.System):
     """The ensemble of a workload in PyTorch.
 

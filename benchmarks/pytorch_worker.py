@@ -147,9 +147,7 @@ class LibrarySystem(pytorch_networks.PyTorchSystem):
 def main():
     """Serve the system that the command line names."""
     parser = protocol.parser(__doc__.splitlines()[0], LIBRARIES)
-    parser.add_argument(
-        "--memory_format", choices=pytorch_networks.MEMORY_FORMATS, default="contiguous"
-    )
+    pytorch_networks.define_memory_format(parser)
     chosen = vars(parser.parse_args())
     path = chosen.pop("workload")
     protocol.serve(lambda workload: LibrarySystem(workload, **chosen), path)

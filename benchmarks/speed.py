@@ -1,8 +1,9 @@
-"""Time this project's attacks and training beside CleverHans, Foolbox and torchattacks.
+"""Time this project's attacks and training beside CleverHans and PyTorch.
 
     python -m benchmarks.speed --data_dir=FOLDER      (scripts/benchmark.sh makes what it needs)
 
-Each system attacks the same images of the same networks with the same parameters. Each has its own
+PyTorch is Foolbox, torchattacks, and plain loops around a network that torch.compile compiled. Each
+system attacks the same images of the same networks with the same parameters. Each has its own
 process, which waits while the others run. The systems take turns, so that other load on the machine
 slows all of them. Finished measurements are kept in --out, and the same command continues there.
 """
@@ -33,7 +34,7 @@ def setup():
     flags.DEFINE_string("out", os.path.join("results", "benchmark"), "folder of the measurements")
     define_count("repeats", 5, "timed calls of each system, at most")
     define_number("budget", 30.0, "seconds after which an attack's third turn is its last")
-    define_number("limit", 900.0, "leave out attacks that would take all systems more seconds")
+    define_number("limit", 1200.0, "leave out attacks that would take all systems more seconds")
     flags.DEFINE_list("batch_sizes", ["100", "1", "32", "500"], "images per call")
     attacks = list(comparison.ATTACKS)
     flags.DEFINE_list("attacks", attacks, "of " + ", ".join(attacks))

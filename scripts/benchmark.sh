@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Time this project beside CleverHans 2.1.0, Foolbox and torchattacks; arguments go to
+# Time this project beside CleverHans 2.1.0 and PyTorch; arguments go to
 # benchmarks/speed.py, e.g.
 #
 #   scripts/benchmark.sh --data_dir=FOLDER        (that holds mnist and cifar-10-batches-bin)

@@ -13,9 +13,10 @@ SYSTEMS = {
     "cleverhans": "CleverHans 2.1.0",
     "foolbox": "Foolbox, PyTorch",
     "torchattacks": "torchattacks, PyTorch",
+    "compiled": "PyTorch, compiled",
 }
 #: The systems in PyTorch; the fastest of them is compared with this project.
-PEERS = ("foolbox", "torchattacks")
+PEERS = ("foolbox", "torchattacks", "compiled")
 #: Name of a model in the record -> its title.
 MODELS = {
     "mnist-baseline": "MNIST, baseline",
@@ -57,6 +58,13 @@ def cell(record: dict, model: str, attack: str, batch_size: int) -> dict:
     return record.get("attacks", {}).get(f"{model}/{attack}/{batch_size}", {})
 
 
+def systems(record: dict) -> dict:
+    """Name -> title of the systems that a record tells of; of an empty one, of all `SYSTEMS`."""
+    cells = record.get("attacks", {}).values()
+    told = {name for cell in cells for name in cell.get("systems", {})}
+    return {name: title for name, title in SYSTEMS.items() if name in told or not told}
+
+
 def attack_steps(parameters: dict) -> int:
     """Gradients that an attack takes of each image, by its parameters."""
     steps = parameters.get("nb_iter", parameters.get("max_iterations", 1))
@@ -95,7 +103,7 @@ def gemm_rate(measured: dict) -> float:
 
 
 def fastest_peer(measured: dict):
-    """The PyTorch library that takes least among those that did all steps; None if none did."""
+    """The system in PyTorch that takes least among those that did all steps; None if none did."""
     peers = [name for name in PEERS if did_all_steps(measured, name)]
     return min(peers, key=lambda name: np.median(ratios(measured, name)), default=None)
 
@@ -129,7 +137,8 @@ def attacks_markdown(folder: str, _) -> str:
 
 def attacks_table(record: dict) -> str:
     """Milliseconds per image of each system in batches of 100, and this project's advantage."""
-    heads = ["model, attack"] + [f"{title}, ms" for title in SYSTEMS.values()]
+    shown = systems(record)
+    heads = ["model, attack"] + [f"{title}, ms" for title in shown.values()]
     heads += ["fastest PyTorch / this", "CleverHans / this", "the same, first call"]
     heads += ["of GEMM rate", "memory, MB"]
     rows = []
@@ -141,7 +150,7 @@ def attacks_table(record: dict) -> str:
             own = measured["systems"]["empir"]
             rate = measured["gflop"] / np.median(own["seconds"])
             row = [f"{of_model}, {title}"]
-            row += [_time(measured, system, BATCH) for system in SYSTEMS]
+            row += [_time(measured, system, BATCH) for system in shown]
             row += [_ratio(measured, fastest_peer(measured)), _ratio(measured, "cleverhans")]
             first = [_first_call(measured, system) for system in ("cleverhans", "empir")]
             row += [f"{first[0] / first[1]:.2f}"]
@@ -157,7 +166,7 @@ def batches_markdown(folder: str, _) -> str:
 
 
 def batches_table(record: dict) -> str:
-    """The advantage over the fastest PyTorch library, and over CleverHans, by batch size."""
+    """The advantage over the fastest system in PyTorch, and over CleverHans, by batch size."""
     sizes = sorted({int(key.rsplit("/", 1)[1]) for key in record.get("attacks", {})})
     heads = ["model, attack"] + [f"batch {size}" for size in sizes]
     rows = []
@@ -259,7 +268,7 @@ def times(record: dict, model: str) -> dict:
     NaN stands where an attack was not measured, or the system did not do all of its steps.
     """
     found = {}
-    for system in SYSTEMS:
+    for system in systems(record):
         cells = [cell(record, model, attack, BATCH) for attack in ATTACK_TITLES]
         done = ["systems" in measured and did_all_steps(measured, system) for measured in cells]
         found[system] = [
@@ -278,13 +287,16 @@ def draw(folder: str):
     figure = Figure(figsize=(10, 3.6))
     places = np.arange(len(ATTACK_TITLES))
     all_axes = figure.subplots(1, len(MODELS), sharey=True)
+    titles = systems(record)
+    width = 0.8 / max(len(titles), 1)
     drawn = [list(times(record, model).values()) for model in MODELS]
     known = [value for value in np.ravel(drawn) if np.isfinite(value)] or [1.0]
     for axes, model, columns in zip(all_axes, MODELS.values(), drawn):
         axes.set_yscale("log")
         axes.set_ylim(min(known) / 2, 2 * max(known))
-        for index, (title, column) in enumerate(zip(SYSTEMS.values(), columns)):
-            axes.bar(places + 0.2 * index - 0.3, column, 0.2, label=title)
+        for index, (title, column) in enumerate(zip(titles.values(), columns)):
+            left = width * (index - (len(titles) - 1) / 2)
+            axes.bar(places + left, column, width, label=title)
         axes.set_title(model)
         axes.set_xticks(places)
         axes.set_xticklabels(

@@ -184,6 +184,19 @@ def test_the_table_has_times_ratios_and_the_share_of_matrix_products(measured, t
     assert search[4] == "-"
 
 
+def test_compiled_pytorch_is_a_column_where_it_was_measured_and_can_be_the_fastest(
+    measured, tmp_path
+):
+    key = "mnist-ensemble/pgd/100"
+    pgd = measured.section("attacks")[key]
+    compiled = dict(pgd["systems"]["foolbox"], seconds=[1.5, 1.6, 1.4], forward_passes=None)
+    pgd["systems"]["compiled"] = compiled
+    measured.put("attacks", pgd, key)
+    pgd, search = rows(report.attacks_markdown(str(tmp_path / "mnist"), None))
+    assert pgd[4:7] == ["5\\*", "15", "1.50 (1.40-1.60)"]
+    assert search[5] == "-"
+
+
 def test_ratios_by_batch_size_are_of_the_fastest_peer_and_cleverhans(measured, tmp_path):
     table = {row[0]: row[1:] for row in rows(report.batches_markdown(str(tmp_path / "m"), None))}
     assert table["MNIST, ensemble, PGD-40"] == ["2.00 / 5.00"]

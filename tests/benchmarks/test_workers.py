@@ -17,16 +17,20 @@ pytestmark = pytest.mark.slow  # it starts processes
 PYTORCH = os.path.join(ROOT, ".venv-pytorch", "bin", "python")
 OWN = [sys.executable, "-B", "-m", "benchmarks.tensorflow_worker"]
 OTHER = [PYTORCH, "-B", "-m", "benchmarks.pytorch_worker"]
+COMPILED = [PYTORCH, "-B", "-m", "benchmarks.compiled_worker"]
 SYSTEMS = {
     "empir": OWN + ["--library=empir"],
     "cleverhans": OWN + ["--library=cleverhans"],
     "foolbox": OTHER + ["--library=foolbox"],
     "torchattacks": OTHER + ["--library=torchattacks", "--memory_format=channels_last"],
+    # The graphs are made as for inductor, which takes a minute to compile them.
+    "compiled": COMPILED + ["--memory_format=channels_last", "--backend=aot_eager"],
 }
 needs_pytorch = pytest.mark.skipif(
     not os.path.exists(PYTORCH), reason="no PyTorch environment at .venv-pytorch (README)"
 )
 ELSEWHERE = [pytest.param(name, marks=needs_pytorch) for name in ("foolbox", "torchattacks")]
+LOOPS = pytest.param("compiled", marks=needs_pytorch)
 
 INPUTS = {"MNISTconv": (28, 28, 1), "CIFARconv": (32, 32, 3)}
 KERNELS = {
@@ -86,27 +90,44 @@ def workload(architecture, random):
 
 
 @pytest.fixture(scope="module")
-def answers(tmp_path_factory):
+def path_of(tmp_path_factory):
+    """`path_of(architecture)`: the file of its workload."""
+    folder = tmp_path_factory.mktemp("workloads")
+
+    def path(architecture):
+        made = str(folder / (architecture + ".npz"))
+        if not os.path.exists(made):
+            protocol.write_workload(made, workload(architecture, np.random.RandomState(0)))
+        return made
+
+    return path
+
+
+def answer_all(command, commands):
+    """A worker's answers to commands."""
+    process = subprocess.run(
+        command + ["--threads=1"],
+        cwd=ROOT,
+        input="".join(json.dumps(asked) + "\n" for asked in commands),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        universal_newlines=True,
+    )
+    assert process.returncode == 0, process.stderr
+    lines = process.stdout.splitlines()
+    assert len(lines) == len(commands), process.stderr
+    return [json.loads(line) for line in lines]
+
+
+@pytest.fixture(scope="module")
+def answers(path_of):
     """`answers(system, architecture)`: a worker's answers to ASKED, asked once."""
-    folder, known = tmp_path_factory.mktemp("workloads"), {}
+    known = {}
 
     def ask(system, architecture):
-        path = str(folder / (architecture + ".npz"))
-        if not os.path.exists(path):
-            protocol.write_workload(path, workload(architecture, np.random.RandomState(0)))
         if (system, architecture) not in known:
-            process = subprocess.run(
-                SYSTEMS[system] + ["--threads=1", path],
-                cwd=ROOT,
-                input="".join(json.dumps(command) + "\n" for command in ASKED[architecture]),
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                universal_newlines=True,
-            )
-            assert process.returncode == 0, process.stderr
-            lines = process.stdout.splitlines()
-            assert len(lines) == len(ASKED[architecture]), process.stderr
-            known[system, architecture] = [json.loads(line) for line in lines]
+            command, asked = SYSTEMS[system] + [path_of(architecture)], ASKED[architecture]
+            known[system, architecture] = answer_all(command, asked)
         return known[system, architecture]
 
     return ask
@@ -209,7 +230,7 @@ def test_systems_compute_the_same_logits(answers, system, architecture):
     np.testing.assert_allclose(answers(system, architecture)[0]["logits"], expected, atol=1e-4)
 
 
-@pytest.mark.parametrize("system", ["empir"] + ELSEWHERE)
+@pytest.mark.parametrize("system", ["empir", LOOPS] + ELSEWHERE)
 def test_systems_attack_alike(answers, system):
     expected, told = (runs(answers(name, "CIFARconv")) for name in ("cleverhans", system))
     for attack in ("fgsm", "bim", "pgd"):
@@ -236,3 +257,10 @@ def test_workers_answer_every_command(answers, system):
         assert run["seconds"] > 0
         stopped = system == "torchattacks" and attack == "cw" and run["forward_passes"] == 2
         assert stopped or run["forward_passes"] in (None, passes[attack])
+
+
+@needs_pytorch
+def test_where_nothing_can_be_compiled_no_compiled_attack_is_available(path_of):
+    command = COMPILED + ["--backend=none", path_of("CIFARconv")]
+    (told,) = answer_all(command, COMMANDS[2:3])
+    assert not told["available"] and "torch.compile does not work here" in told["reason"]
