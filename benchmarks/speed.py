@@ -14,12 +14,12 @@ import re
 
 from absl import flags
 
-from benchmarks import comparison, startup, worker_process
+from benchmarks import comparison, convolution_worker, startup, worker_process
 from empir import runtime
 from empir.commands import commandline, shared_flags
 from empir.commands.shared_flags import define_count, define_number
 from empir.errors import EmpirError
-from empir.records import runs
+from empir.records import locks, runs
 from empir.report import benchmark as report
 
 FLAGS = flags.FLAGS
@@ -69,8 +69,9 @@ def run(_):
     pytorch = worker_process.pytorch_program(FLAGS.pytorch)
     data_dir = FLAGS.data_dir and os.path.abspath(FLAGS.data_dir)
     pace = comparison.Pace(FLAGS.repeats, FLAGS.budget, FLAGS.limit)
-    with runs.lock(FLAGS.out), runs.temporary_folder() as folder:
+    with locks.lock(FLAGS.out), runs.temporary_folder() as folder:
         store = comparison.Store(os.path.join(FLAGS.out, "comparison.json"))
+        convolution_worker.write(os.path.join(folder, comparison.CONVOLUTIONS))
         commands = {}
         for model in comparison.MODELS:
             path = os.path.join(folder, f"{model.name}.npz")

@@ -7,7 +7,7 @@ import pytest
 
 from empir.data import convert
 from empir.errors import DataError, ResumeError
-from empir.records import runs
+from empir.records import locks
 from tests.support.kills import killed_runs
 from tests.support.records import SYNSETS, encode
 
@@ -86,7 +86,7 @@ def test_what_a_finished_conversion_left_is_of_this_one(tree, tmp_path, monkeypa
 
 
 def test_a_second_conversion_to_the_folder_is_refused(tree, tmp_path):
-    with runs.lock(str(tmp_path / "converting-Val")):
+    with locks.lock(str(tmp_path / "converting-Val")):
         with pytest.raises(ResumeError, match="in use by another run"):
             run(tree, tmp_path)
     run(tree, tmp_path)

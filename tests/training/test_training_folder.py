@@ -10,7 +10,7 @@ import pytest
 from empir.data import mnist
 from empir.errors import CheckpointError, EmpirError, ResumeError
 from empir.models import checkpoints
-from empir.records import runs
+from empir.records import locks, runs
 from empir.training import loop, train, training_folder
 from tests.support.kills import killed_runs, limited_files
 from tests.support.trainings import killed_after, linear
@@ -236,7 +236,7 @@ def test_nothing_in_the_state_points_outside(data, unfinished, tmp_path):
 
 def test_a_second_training_in_the_folder_is_refused(data, tmp_path):
     folder = str(tmp_path / "member")
-    with runs.lock(folder):
+    with locks.lock(folder):
         with pytest.raises(ResumeError, match="in use by another run") as error:
             run(folder, data)
         assert folder in str(error.value)
