@@ -9,14 +9,14 @@ from typing import Dict, Sequence
 
 import numpy as np
 
-from benchmarks import protocol, worker_process, workloads
+from benchmarks import convolution_worker, protocol, worker_process, workloads
 from empir import runtime
 from empir.errors import EmpirError
 from empir.experiments import default_parameters, experiment
 from empir.nn import architecture
 from empir.nn.cost import multiplications
 from empir.records import runs
-from empir.report.benchmark import attack_steps
+from empir.report import benchmark as report
 from empir.runtime import ROOT
 
 log = logging.getLogger("empir")
@@ -33,6 +33,26 @@ TRAINING_SYSTEMS = ("empir", "cleverhans", "foolbox")
 #: GFLOP from which on the first call of CW is its only one: building the graph is little of it.
 ONE_CALL_GFLOP = 1000.0
 LEAST_TURNS = 3
+#: Seconds of calls in a turn, or one call. The first call of a turn may meet threads of the system
+#: before it, which wait for work busily for some milliseconds: as long as FGSM on an image takes.
+TURN_SECONDS = 0.3
+_PRODUCT = dict(do="gemm", size=GEMM_SIZE)
+#: Rates of the record, GFLOP/s: what is asked of which worker, and the GFLOP of that. The best of
+#: them is what attacks are compared with.
+RATES = {
+    "gemm_gflops": ("cleverhans", _PRODUCT, 2e-9 * GEMM_SIZE**3),
+    "pytorch_gemm_gflops": ("foolbox", _PRODUCT, 2e-9 * GEMM_SIZE**3),
+    **{
+        f"{library}_convolution_gflops": (
+            f"{library} convolutions",
+            dict(do="convolutions"),
+            convolution_worker.GFLOP,
+        )
+        for library in convolution_worker.LIBRARIES
+    },
+}
+#: Name of the file that `convolution_worker.write` wrote.
+CONVOLUTIONS = "convolutions.onnx"
 #: Parts of the record that are objects.
 SECTIONS = ("attacks", "training", "logits", "environments", "startup")
 
@@ -164,10 +184,10 @@ def export(model: Model, data_dir, path: str):
 
 
 def systems(workload: str, pytorch: str, threads: int) -> Dict[str, list]:
-    """Command line of each system's worker.
+    """Command line of each system's worker, and of those that time convolutions.
 
     Args:
-      workload: path of the workload's file.
+      workload: path of the workload's file; `CONVOLUTIONS` lies beside it.
       pytorch: Python of the PyTorch environment.
       threads: number of threads of each system.
     """
@@ -181,6 +201,10 @@ def systems(workload: str, pytorch: str, threads: int) -> Dict[str, list]:
         "torchattacks": library + ["--library=torchattacks"],
         "compiled": [pytorch, "-m", "benchmarks.compiled_worker"] + arranged,
     }
+    path = os.path.join(os.path.dirname(workload), CONVOLUTIONS)
+    for library in convolution_worker.LIBRARIES:
+        command = [pytorch, "-m", "benchmarks.convolution_worker", path, f"--library={library}"]
+        commands[f"{library} convolutions"] = command
     return {name: command + [f"--threads={threads}"] for name, command in commands.items()}
 
 
@@ -191,7 +215,11 @@ def same_logits(workers: dict) -> dict:
       EmpirError: if the systems do not compute the same function.
     """
     own = np.array(workers["empir"].ask("logits")["logits"])
-    return {name: worker_process.compare_logits(worker, own) for name, worker in workers.items()}
+    return {
+        name: worker_process.compare_logits(worker, own)
+        for name, worker in workers.items()
+        if name in report.SYSTEMS
+    }
 
 
 def measure_attacks(
@@ -260,22 +288,23 @@ def measure_attack(workers: dict, model: Model, name: str, batch_size: int, pace
     """Times of an attack by each system, which take turns; another one begins each turn.
 
     Args:
-      workers: name of each system -> its `WorkerProcess`.
+      workers: name -> `WorkerProcess`, of each system and of what else `RATES` asks.
       model: what is attacked.
       name: of `ATTACKS`.
       batch_size: images per call.
       pace: how long to measure.
 
     Returns:
-      The record's entry: parameters, the arithmetic of a call in GFLOP, GFLOP/s of matrix products
-      in the same turns, and per system its first call and the seconds of the timed ones.
+      The record's entry: parameters, the arithmetic of a call in GFLOP, `RATES` in the same turns,
+      and per system its first call and the seconds of the timed ones.
     """
     attack, changes = ATTACKS[name]
     parameters = default_parameters(experiment(model.dataset), attack, batch_size)
     if attack == "cw":
         parameters.update(abort_early=False, **changes)  # as many steps for any images
     results = {}
-    for system, worker in workers.items():
+    for system in [name for name in workers if name in report.SYSTEMS]:
+        worker = workers[system]
         answer = worker.ask("prepare", attack=attack, batch_size=batch_size, parameters=parameters)
         if answer["available"]:
             first = worker.ask("run")
@@ -283,43 +312,36 @@ def measure_attack(workers: dict, model: Model, name: str, batch_size: int, pace
             results[system] = dict(first, **timed)
         else:
             results[system] = {"unavailable": answer["reason"]}
-    gflop = gradient_gflop(model) * attack_steps(parameters) * batch_size
+    gflop = gradient_gflop(model) * report.attack_steps(parameters) * batch_size
     running = {name: result for name, result in results.items() if "first" in result}
-    rates = {"cleverhans": [], "foolbox": []}
+    rates = {rate: [] for rate in RATES}
     if attack == "cw" and gflop > ONE_CALL_GFLOP:
         for result in running.values():
             result["seconds"].append(result["first"])
-        _add_gemm(workers, rates)
+        _add_rates(workers, rates)
     else:
         _take_turns(workers, running, rates, pace)
-    return {
-        "parameters": parameters,
-        "gflop": gflop,
-        "gemm_gflops": rates["cleverhans"],
-        "pytorch_gemm_gflops": rates["foolbox"],
-        "systems": results,
-    }
+    return {"parameters": parameters, "gflop": gflop, **rates, "systems": results}
 
 
 def _take_turns(workers, results, rates, pace):
-    """Add timed calls to the systems' results, and matrix products to the rates."""
+    """Add timed calls to the systems' results, and `RATES` of each turn."""
     began = time.perf_counter()
     order = list(results)
     for turn in range(pace.repeats):
         if turn >= LEAST_TURNS and time.perf_counter() - began > pace.budget:
             break
         for system in order:
-            answer = workers[system].ask("run")
+            answer = workers[system].ask("run", at_least=TURN_SECONDS)
             results[system]["seconds"].append(answer["seconds"])
             results[system]["peak_memory_mb"] = answer["peak_memory_mb"]
         order.append(order.pop(0))
-        _add_gemm(workers, rates)
+        _add_rates(workers, rates)
 
 
-def _add_gemm(workers, rates):
-    for system, measured in rates.items():
-        seconds = workers[system].ask("gemm", size=GEMM_SIZE)["seconds"]
-        measured.append(2e-9 * GEMM_SIZE**3 / seconds)
+def _add_rates(workers, rates):
+    for rate, (worker, asked, gflop) in RATES.items():
+        rates[rate].append(gflop / workers[worker].ask(**asked)["seconds"])
 
 
 def gradient_gflop(model: Model) -> float:

@@ -8,7 +8,9 @@ standard input and answers on standard output, one JSON object per line:
     {"do": "prepare", "attack": "pgd", "batch_size": 100, "parameters": {"eps": 0.3, ...}}
                                 {"available": true, "seconds": 2.1}, or
                                 {"available": false, "reason": "..."}
-    {"do": "run"}               {"seconds": 0.8, "success": 0.99, ...}, of the prepared attack
+    {"do": "run", "at_least": 0.3}
+                                {"seconds": 0.8, "success": 0.99, ...}, of the prepared attack; it
+                                is repeated for 0.3 s, and the median counts
     {"do": "train", "member": 0, "batch_size": 128, "steps": 20}
                                 {"seconds": 1.5}
     {"do": "gemm", "size": 2048}
@@ -16,7 +18,7 @@ standard input and answers on standard output, one JSON object per line:
     {"do": "quit"}              {}
 
 A command that fails is answered with {"error": "one line"}, and the worker continues. The worker of
-AutoAttack has two more commands.
+AutoAttack has two more commands, and the one of convolutions others.
 
 This module needs NumPy alone and runs on any Python from 3.7, because the PyTorch environment has
 neither TensorFlow nor Python 3.7.
@@ -194,20 +196,22 @@ class Worker:
         self._attack = self._prepared.enter_context(manager)
         return {"available": True, "seconds": time.perf_counter() - began}
 
-    def _run(self):
+    def _run(self, at_least=0.0):
         if self._attack is None:
             raise ValueError("no attack is prepared")
         passes = self.system.forward_passes
         tracked = _forget_peak_memory()
-        began = time.perf_counter()
-        adversarial = self._attack()
-        seconds = time.perf_counter() - began
+        measured = []
+        while sum(measured) < at_least or not measured:
+            began = time.perf_counter()
+            adversarial = self._attack()
+            measured.append(time.perf_counter() - began)
         peak = _peak_memory_mb() if tracked else None
         if passes is not None:
-            passes = self.system.forward_passes - passes
+            passes = (self.system.forward_passes - passes) / len(measured)
         return dict(
             self._success_and_norms(np.asarray(adversarial[:MEASURED_IMAGES])),
-            seconds=seconds,
+            seconds=float(np.median(measured)),
             peak_memory_mb=peak,
             forward_passes=passes,
         )
@@ -224,11 +228,11 @@ class Worker:
 
     def _train(self, member, batch_size, steps):
         with self.system.training(member, *self.workload.batch(batch_size)) as step:
-            return {"seconds": _time(step, UNTIMED_STEPS, steps)}
+            return {"seconds": seconds_of(step, UNTIMED_STEPS, steps)}
 
     def _gemm(self, size):
         with self.system.gemm(size) as multiply:
-            return {"seconds": _time(multiply, 1, 1)}
+            return {"seconds": seconds_of(multiply, 1, 1)}
 
     def _quit(self):
         self._prepared.close()
@@ -236,7 +240,7 @@ class Worker:
         return {}
 
 
-def _time(call, untimed, timed):
+def seconds_of(call: Callable, untimed: int, timed: int) -> float:
     """Seconds that `timed` calls take, after `untimed` ones."""
     for _ in range(untimed):
         call()

@@ -210,6 +210,8 @@ COMPARISON = {
             "gflop": POSITIVE,
             "gemm_gflops": Some(POSITIVE),
             "pytorch_gemm_gflops": Some(POSITIVE),
+            "pytorch_convolution_gflops": Some(POSITIVE),
+            "onnxruntime_convolution_gflops": Some(POSITIVE),
         }
     ),
     "training": Every(Every(Some(POSITIVE))),

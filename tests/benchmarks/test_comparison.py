@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from benchmarks import comparison, startup, worker_process
+from benchmarks import comparison, convolution_worker, startup, worker_process
 from empir.errors import EmpirError
 from empir.report import benchmark as report
 from tests.support import ROOT
@@ -39,7 +39,7 @@ class Fake:
             if self.name == "torchattacks" and arguments["parameters"].get("binary_search_steps"):
                 return {"available": False, "reason": "no search"}
             return {"available": True, "seconds": 0.5}
-        if do == "gemm":
+        if do in ("gemm", "convolutions"):
             return {"seconds": 0.1}
         return {
             "seconds": next(self._seconds),
@@ -50,8 +50,13 @@ class Fake:
 
 
 def fakes(log):
-    """Four systems: first calls of 9 s, then turns of which this project's takes 1 s."""
+    """Four systems: first calls of 9 s, then turns of which this project's takes 1 s.
+
+    And what times convolutions.
+    """
+    names = ("pytorch convolutions", "onnxruntime convolutions")
     return {
+        **{name: Fake(name, [], log) for name in names},
         "empir": Fake("empir", [9, 1.0, 1.0, 1.0], log),
         "cleverhans": Fake("cleverhans", [9, 4.0, 5.0, 6.0], log),
         "foolbox": Fake("foolbox", [9, 2.0, 1.9, 2.1], log, passes=40),
@@ -74,6 +79,10 @@ def test_systems_take_turns_after_a_first_call():
     assert cell["gflop"] == pytest.approx(3 * 40 * 2 * 2 * 8586496 * 100 / 1e9)
     for name in ("gemm_gflops", "pytorch_gemm_gflops"):
         assert cell[name] == pytest.approx([2 * 2048**3 / 0.1 / 1e9] * 3)
+    # Four layers of 256 to 256 channels, 3x3, on 4 images of 28, 26, 24 and 22 pixels a side.
+    convolved = 2 * 4 * 9 * 256**2 * (28**2 + 26**2 + 24**2 + 22**2) / 0.1 / 1e9
+    for name in ("pytorch_convolution_gflops", "onnxruntime_convolution_gflops"):
+        assert cell[name] == pytest.approx([convolved] * 3)
 
 
 def test_a_very_long_attack_is_measured_once():
@@ -91,6 +100,14 @@ def test_systems_must_compute_the_same_logits():
     workers["foolbox"] = Fake("foolbox", [], [], logits=0.1)
     with pytest.raises(EmpirError, match="foolbox computes other logits, by up to 0.1"):
         comparison.same_logits(workers)
+
+
+def test_the_convolutions_of_a_file_are_those_whose_arithmetic_is_counted(tmp_path):
+    path = str(tmp_path / comparison.CONVOLUTIONS)
+    convolution_worker.write(path)
+    outputs = convolution_worker.onnxruntime_call(path, 1)()
+    assert outputs.shape == (4, 256, 22, 22)
+    assert outputs.std() == pytest.approx(1, rel=0.1)  # nothing grows or vanishes
 
 
 @pytest.fixture
@@ -164,6 +181,14 @@ def test_finished_measurements_are_kept_and_long_ones_left_out(measured, monkeyp
     measure(names=["pgd"], batch_size=200)
     skipped = measured.section("attacks")["mnist-ensemble/pgd/200"]
     assert skipped == {"skipped": "would take about 72 s"}
+
+
+def test_shares_are_of_the_best_rate_in_the_record(measured):
+    cell = dict(measured.section("attacks")["mnist-ensemble/pgd/100"])
+    cell.update(gemm_gflops=[200.0], pytorch_convolution_gflops=[390.0, 410.0, 400.0])
+    assert report.best_rate(cell) == (400.0, "convolutions, PyTorch")
+    early = {name: cell[name] for name in ("gemm_gflops", "pytorch_gemm_gflops")}
+    assert report.best_rate(early) == (200.0, "matrix products, TensorFlow")
 
 
 def rows(markdown):
