@@ -124,8 +124,9 @@ def prepared(chosen: Experiment):
 
     if export.check_runtime(FLAGS.runtime) == "tensorflow":
         return None
-    names = dict(dataset=chosen.dataset, architecture=chosen.architecture)
-    return functools.partial(export.attach_onnx, **names)
+    version = None if FLAGS.mixed_workers else export.require_onnx()
+    given = dict(dataset=chosen.dataset, architecture=chosen.architecture, version=version)
+    return functools.partial(export.attach_onnx, **given)
 
 
 def recorded_runtime() -> dict:

@@ -6,7 +6,7 @@ an ensemble as plain data and arrays.
 
 import importlib
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Callable, Tuple
+from typing import TYPE_CHECKING, Callable, Optional, Tuple
 
 from empir.errors import EmpirError
 from empir.records import runs
@@ -52,16 +52,21 @@ FORMATS = {
 RUNTIMES = ("tensorflow", "onnx")
 
 
-def require_onnx():
-    """Raise `EmpirError` if the packages are missing that write, check and compute ONNX files."""
+def require_onnx() -> str:
+    """The version of ONNX Runtime.
+
+    Raises:
+      EmpirError: if the packages are missing that write, check and compute ONNX files.
+    """
     for package in ("onnx", "onnxruntime"):
         try:
-            importlib.import_module(package)
+            found = importlib.import_module(package)
         except ImportError:
             raise EmpirError(
                 f"{package} is not installed: install the packages of requirements-onnx.txt, or "
                 "empir with the extra onnx"
             )
+    return found.__version__
 
 
 def check_runtime(name: str) -> str:
@@ -77,7 +82,7 @@ def check_runtime(name: str) -> str:
     return name
 
 
-def attach_onnx(ensemble, session, dataset: str, architecture: str):
+def attach_onnx(ensemble, session, dataset: str, architecture: str, version: Optional[str] = None):
     """Let ONNX Runtime compute an ensemble's decisions and logits of images from now on.
 
     Args:
@@ -85,11 +90,18 @@ def attach_onnx(ensemble, session, dataset: str, architecture: str):
       session: the session that holds its weights.
       dataset: what it classifies.
       architecture: name of the members' network.
+      version: that ONNX Runtime must have here, as others may round differently; None takes any.
 
     Raises:
-      EmpirError: if ONNX Runtime is missing, or for a network that cannot be exported.
+      EmpirError: if ONNX Runtime is missing or of another version, or for a network that cannot be
+        exported.
     """
-    require_onnx()
+    found = require_onnx()
+    if version not in (None, found):
+        raise EmpirError(
+            f"ONNX Runtime is {found} there, {version} with the driver: --mixed_workers accepts "
+            "that"
+        )
     from empir.experiments import experiment
     from empir.export import onnx_runtime, source
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import empir
+from empir import export
 from empir.errors import EmpirError
 from empir.evaluation.graph import AttackGraph, Networks, Setting
 from empir.evaluation.specs import AttackSpec
@@ -40,6 +41,15 @@ def test_gradients_are_tensorflows_and_it_judges(ensembles):
     np.testing.assert_array_equal(found["logits"], own.logits)
     np.testing.assert_array_equal(found["decision"], theirs.decision)
     assert found["linf"].max() > 0.19
+
+
+def test_another_version_than_the_drivers_is_refused(ensembles):
+    ensemble = copy.copy(ensembles["tensorflow"])
+    given = ensemble.session, "mnist", "MNISTconv"
+    with pytest.raises(EmpirError, match="ONNX Runtime is .* there, 0.1 with the driver"):
+        export.attach_onnx(ensemble, *given, version="0.1")
+    export.attach_onnx(ensemble, *given, version=export.require_onnx())
+    assert ensemble.runtime is not None
 
 
 class Counting:
