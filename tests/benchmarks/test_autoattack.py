@@ -22,7 +22,7 @@ from empir.runtime import tf
 from tests.benchmarks.test_workers import PYTORCH, needs_pytorch
 from tests.support import MEMBERS, ROOT
 from tests.support.released import save_members
-from tests.support.scripts import assert_refused, run_module
+from tests.support.scripts import assert_refused
 
 pytestmark = pytest.mark.slow  # it starts processes
 
@@ -362,14 +362,14 @@ def test_both_environments_on_a_vote_of_narrow_networks(tmp_path, random, one_th
 
 
 @needs_pytorch
-def test_the_command_on_shipped_networks(tmp_path, random, one_thread):
+def test_the_command_on_shipped_networks(benchmark, tmp_path, random, one_thread):
     specs = [
         (name, precision, os.path.join(MEMBERS, name))
         for name, precision in (("model1-w2a4", Precision(2, 4)), ("model3-fp", FULL))
     ]
     _, robust = save_attacked(tmp_path, specs, load("test", None, True).first(4), random, 0.3)
     line = "--run=. --sample --out=new/out.json --noprogress --nb_samples=3 --pytorch=" + PYTORCH
-    process = run_module("benchmarks.autoattack", line, str(tmp_path))
+    process = benchmark(autoattack, line, str(tmp_path))
     assert process.returncode == 0, process.stderr
     with open(str(tmp_path / "new" / "out.json")) as file:
         record = json.load(file)
@@ -378,7 +378,7 @@ def test_the_command_on_shipped_networks(tmp_path, random, one_thread):
     assert record["suite_accuracy"] == robust[:3].mean()
     assert record["clean_accuracy"] == 1 and record["autoattack"]["accuracy"] == 0
     assert record["autoattack"]["version"] == "standard"
-    refused = run_module("benchmarks.autoattack", line.replace("=3", "=5"), str(tmp_path))
+    refused = benchmark(autoattack, line.replace("=3", "=5"), str(tmp_path))
     assert_refused(refused, "nb_samples=5")
 
 
@@ -394,5 +394,5 @@ def test_the_command_on_shipped_networks(tmp_path, random, one_thread):
         ("--run=docs --out=o.json --pytorch=/bin/sh", "result.json: --run is the folder"),
     ],
 )
-def test_bad_input_is_one_line(line, says):
-    assert_refused(run_module("benchmarks.autoattack", line), says)
+def test_bad_input_is_one_line(benchmark, line, says):
+    assert_refused(benchmark(autoattack, line), says)

@@ -7,12 +7,12 @@ import sys
 
 import pytest
 
-from benchmarks import comparison, convolution_worker, startup, worker_process
+from benchmarks import comparison, convolution_worker, speed, startup, worker_process
 from empir.errors import EmpirError
 from empir.report import benchmark as report
 from tests.support import ROOT
 from tests.support.kills import killed_runs
-from tests.support.scripts import assert_refused, run_module
+from tests.support.scripts import assert_refused
 
 pytestmark = pytest.mark.slow  # it starts processes
 
@@ -270,8 +270,8 @@ def test_start_up_is_the_sum_of_its_parts():
         ("--pytorch=%s --out=setup.py/x" % sys.executable, "is not a writable folder"),
     ],
 )
-def test_bad_input_is_one_line_before_anything_is_measured(line, says):
-    assert_refused(run_module("benchmarks.speed", line), says)
+def test_bad_input_is_one_line_before_anything_is_measured(benchmark, line, says):
+    assert_refused(benchmark(speed, line), says)
     assert not os.path.exists(os.path.join(ROOT, "runs", "none"))
 
 

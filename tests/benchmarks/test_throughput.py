@@ -10,7 +10,7 @@ from benchmarks import step_profile, throughput
 from empir.experiments import EXPERIMENTS
 from empir.report import benchmark as report
 from tests.support import ROOT
-from tests.support.scripts import assert_refused, run_module
+from tests.support.scripts import assert_refused
 
 pytestmark = pytest.mark.slow  # it starts processes
 
@@ -49,9 +49,9 @@ def test_an_attack_is_timed(monkeypatch):
         ("--out=scripts.py/result.json", "is not a writable folder"),
     ],
 )
-def test_bad_input_is_one_line_before_anything_is_measured(line, says):
+def test_bad_input_is_one_line_before_anything_is_measured(benchmark, line, says):
     folder = os.path.join(ROOT, "tests", "support")
-    assert_refused(run_module("benchmarks.throughput", line, folder), says)
+    assert_refused(benchmark(throughput, line, folder), says)
 
 
 @pytest.mark.parametrize("dataset, pools", [("mnist", False), ("cifar10", True)])
