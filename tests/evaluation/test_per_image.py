@@ -14,7 +14,7 @@ from empir.evaluation.scores import score
 from empir.evaluation.specs import AttackSpec
 from empir.evaluation.views import ViewSpec
 from empir.models.ensemble import DECISION_RULES
-from tests.support.known import COUNT, UNOPTIMIZED, Case, arrays
+from tests.support.known import COUNT, Case, arrays
 
 SPECS = (
     AttackSpec("noise", "noise", restarts=3, everyone=True),
@@ -27,9 +27,7 @@ SPECS = (
 @pytest.fixture(scope="module")
 def case():
     """A `Case`."""
-    case = Case(np.random.RandomState(0))
-    case.config = UNOPTIMIZED
-    return case
+    return Case(np.random.RandomState(0))
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from empir.evaluation import suite
 from empir.evaluation.specs import AttackSpec
 from empir.records import locks, runs
 from tests.support.kills import killed_after, killed_runs
-from tests.support.known import UNOPTIMIZED, Case, Known
+from tests.support.known import Case, Known
 
 pytestmark = pytest.mark.slow  # it runs whole evaluations
 
@@ -29,7 +29,6 @@ FILES = ["examples.npz", "result.json"]
 def evaluate(random, monkeypatch):
     """`evaluate(out, **changes)`: the record of a suite of two attacks, in chunks of 25 images."""
     case = Case(random)
-    case.config = UNOPTIMIZED
     monkeypatch.setattr(runtime, "provenance", lambda: ({}, None))
 
     def run(out, **changes):

@@ -181,27 +181,29 @@ def test_weights_of_another_type_are_named(tmp_path, name):
 
 
 def _ruined(kind, name, value, network="MNISTconv"):
+    """(network, kind, weights) of which those of one name have a value."""
     arrays = narrow(kind, network=network)
     arrays[name][...] = value
     return network, kind, arrays
 
 
 NORM = "lp__batchNorm1/batch_normalization/"
-#: Weights, and what the error says; None where they are right.
+#: Arguments of `_ruined`, and what the error says; None where the weights are right.
 WEIGHTS = {
-    "a kernel of zeros": (*_ruined("lp", "lp_conv2_bin_init/k", 0), "lp_conv2_bin_init/k is zero"),
-    "zeros in full precision": (*_ruined("fp", "fp_logits_init/W", 0), "is zero everywhere"),
-    "huge": (*_ruined("fp", "fp_conv1_init/k", -1e30), "fp_conv1_init/k holds values up to 1e+30"),
-    "a negative variance": (*_ruined("lp", NORM + "moving_variance", -1, "AlexNet"), "negative"),
-    "a bias of zeros": (*_ruined("fp", "fp_logits_init/b", 0, "AlexNet"), None),
-    "a large variance": (*_ruined("lp", NORM + "moving_variance", 1e9, "AlexNet"), None),
-    "one weight": (*_ruined("lp", "lp_conv1_init/k", 0.5), None),
+    "a kernel of zeros": (("lp", "lp_conv2_bin_init/k", 0), "lp_conv2_bin_init/k is zero"),
+    "zeros in full precision": (("fp", "fp_logits_init/W", 0), "is zero everywhere"),
+    "huge": (("fp", "fp_conv1_init/k", -1e30), "fp_conv1_init/k holds values up to 1e+30"),
+    "a negative variance": (("lp", NORM + "moving_variance", -1, "AlexNet"), "negative"),
+    "a bias of zeros": (("fp", "fp_logits_init/b", 0, "AlexNet"), None),
+    "a large variance": (("lp", NORM + "moving_variance", 1e9, "AlexNet"), None),
+    "one weight": (("lp", "lp_conv1_init/k", 0.5), None),
 }
 
 
 @pytest.mark.parametrize("case", WEIGHTS)
 def test_weights_that_no_training_ends_with_are_named(tmp_path, case):
-    name, kind, arrays, says = WEIGHTS[case]
+    changed, says = WEIGHTS[case]
+    name, kind, arrays = _ruined(*changed)
     if says is None:
         checkpoints.check_weights(architecture(name), kind, arrays, "folder")
         return

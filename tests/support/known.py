@@ -40,7 +40,7 @@ class Case:
         labels = np.where(np.arange(COUNT) % 4, self.decided, (self.decided + 1) % 4)
         self.data = Dataset("known", "test", images, labels, 4, (0.0, 1.0), "known")
 
-    config = None  # of sessions
+    config = UNOPTIMIZED  # of sessions
 
     @contextlib.contextmanager
     def open(self):
