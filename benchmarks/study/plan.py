@@ -7,11 +7,25 @@ from typing import Dict, List, Tuple
 from empir.errors import EmpirError
 from empir.nn.precision import parse
 
+#: The paper's datasets that are here; and the one that takes ImageNet's place, which is CIFAR-10's
+#: images as JPEGs (`benchmarks.study.pictures`), with what --dataset calls it.
+PAPERS = ("mnist", "cifar10")
+PICTURES, PICTURES_FLAG = "cifar10_jpegs", "benchmarks.study.pictures:ROW"
 #: Epochs of a training: the original's on MNIST; on CIFAR-10 those of the shipped members, which
-#: were chosen by their distance to the released members (docs/results-cifar10.md).
-EPOCHS = {"mnist": 15, "cifar10": 28}
+#: were chosen by their distance to the released members (docs/results-cifar10.md); of pictures what
+#: one core can do within hours, as their number and the width below.
+EPOCHS = {"mnist": 15, "cifar10": 28, PICTURES: 12}
 #: The precisions of EMPIR's members, in the paper's order.
-MEMBERS = {"mnist": ("w2a4", "w2a4", "fp"), "cifar10": ("w4a2", "w2a2", "fp")}
+MEMBERS = {
+    "mnist": ("w2a4", "w2a4", "fp"),
+    "cifar10": ("w4a2", "w2a2", "fp"),
+    PICTURES: ("w2a2", "w4a4", "fp"),
+}
+#: Width of the AlexNets that learn the pictures; the paper's is 32.
+PICTURES_WIDTH = 4
+#: Test images of every evaluation, and training images that are made pictures; drawn with each
+#: class's share.
+IMAGES, PICTURES_TRAINED = 1000, 10000
 #: The low precision of ensembles of one precision.
 LOW = {"mnist": "w2a4", "cifar10": "w2a2"}
 #: Width of the single network whose number of weights is closest to that of three members.
@@ -26,6 +40,10 @@ TRAININGS = 5
 #: How many ensembles of one precision, and how many wide networks, are compared with EMPIR.
 COMPARED = 3
 BITS = ("1", "2", "4", "8", "32")
+
+
+def _dataset(name):
+    return f"--dataset={PICTURES_FLAG if name == PICTURES else name}"
 
 
 @dataclass(frozen=True)
@@ -65,7 +83,7 @@ class Training:
 
     def flags(self) -> List[str]:
         """Flags of `empir train`, but for folders."""
-        flags = [f"--dataset={self.dataset}", f"--seed={self.seed}"]
+        flags = [_dataset(self.dataset), f"--seed={self.seed}"]
         flags.append(f"--nb_epochs={self.epochs or EPOCHS[self.dataset]}")
         if self.width:
             flags.append(f"--nb_filters={self.width}")
@@ -113,7 +131,7 @@ class Evaluation:
         members = ",".join(
             f"{training.precision}:{folder}" for training, folder in zip(self.members, folders)
         )
-        common = [f"--dataset={self.dataset}", f"--members={members}"]
+        common = [_dataset(self.dataset), f"--members={members}"]
         common += [f"--nb_samples={images}", "--subset=stratified"]
         if self.kind == "suite":
             radius, _, rule = (
@@ -171,7 +189,7 @@ def _seeds(dataset):
 
 def _default_epochs(dataset):
     """Part 1 again, where the original's script trains for another number of epochs."""
-    for run in range(TRAININGS) if dataset == "cifar10" else ():
+    for run in range(TRAININGS):
         members = tuple(
             Training(dataset, one.precision, one.seed, epochs=6) for one in run_of(dataset, run)
         )
@@ -224,25 +242,38 @@ def _members(dataset):
             yield from _suites(f"{count}-{subject}", _alike(dataset, precision, count), radii=1)
 
 
-#: Each part's evaluations of a dataset, in the order in which they are made.
+def _alexnet(dataset):
+    """Part 7: AlexNet's members and EMPIR, one training of each, under the paper's attacks."""
+    members = tuple(
+        Training(dataset, one.precision, one.seed, width=PICTURES_WIDTH)
+        for one in run_of(dataset, 0)
+    )
+    yield from _table("empir", members)
+    for number, one in enumerate(members, 1):
+        yield from _table(f"model{number}-{one.precision}", (one,))
+
+
+#: Each part's evaluations of a dataset, in the order in which they are made, and its datasets.
 PARTS = {
-    "seeds": _seeds,
-    "ensembles": _ensembles,
-    "epochs": _default_epochs,
-    "members": _members,
-    "precisions": _precisions,
+    "seeds": (_seeds, PAPERS),
+    "ensembles": (_ensembles, PAPERS),
+    "epochs": (_default_epochs, ("cifar10",)),
+    "members": (_members, PAPERS),
+    "precisions": (_precisions, PAPERS),
+    "alexnet": (_alexnet, (PICTURES,)),
 }
 
 
 def evaluations(part: str) -> List[Evaluation]:
-    """The evaluations of a part; those of both datasets in turns.
+    """The evaluations of a part; those of its datasets in turns.
 
     Raises:
       EmpirError: if there is no such part.
     """
     if part not in PARTS:
         raise EmpirError(f"part {part!r}: choose from {', '.join(PARTS)}")
-    pairs = itertools.zip_longest(*(PARTS[part](dataset) for dataset in MEMBERS))
+    of_dataset, datasets = PARTS[part]
+    pairs = itertools.zip_longest(*map(of_dataset, datasets))
     return [one for pair in pairs for one in pair if one is not None]
 
 

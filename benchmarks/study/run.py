@@ -11,6 +11,7 @@ from absl import flags
 from benchmarks.study import plan
 from empir import published
 from empir.commands import shared_flags
+from empir.data import convert
 from empir.errors import EmpirError
 from empir.evaluation import per_image
 from empir.models import checkpoint_files
@@ -20,8 +21,10 @@ from empir.runtime import ROOT
 log = logging.getLogger("empir")
 FLAGS = flags.FLAGS
 
-#: Folder of each dataset's files below --data_dir.
+#: Folder of each dataset's files below --data_dir; those of `plan.PICTURES` are made of CIFAR-10's.
 DATA = {"mnist": "mnist", "cifar10": "cifar-10-batches-bin"}
+#: Of pictures: each split, as `empir convert` calls it, and the number of its TFRecord files.
+SPLITS = {"train": 8, "val": 1}
 KINDS = ("all", "table", "suite", "trainings")
 
 
@@ -35,7 +38,7 @@ def setup():
     flags.DEFINE_string(
         "only", "*", "only evaluations whose names fit this pattern, as mnist-*-vote"
     )
-    shared_flags.define_count("nb_samples", 1000, "test images of every evaluation")
+    shared_flags.define_count("nb_samples", plan.IMAGES, "test images of every evaluation")
     flags.DEFINE_bool("list", False, "print the names of what is missing, and make nothing")
     flags.DEFINE_string("scheduler", None, "--scheduler of the evaluations")
     shared_flags.define_threads()
@@ -105,7 +108,7 @@ def train(training: plan.Training) -> str:
     if not checkpoint_files.has_checkpoint(folder) or os.path.isdir(state):
         runs.make_folder(folder)
         command = ["train", "--resume", f"--model_path={folder}", *training.flags()]
-        _empir([*command, *_where(training.dataset)])
+        _run("empir", *command, *_where(training.dataset))
     if not training.shipped:
         kept = os.path.join(FLAGS.results, "trainings", f"{training.dataset}-{training.name}.json")
         runs.make_folder(os.path.dirname(kept))
@@ -124,7 +127,7 @@ def evaluate(part: str, one: plan.Evaluation):
     command = [*one.command(folders, FLAGS.nb_samples), f"--out={out}", *_where(one.dataset)]
     if FLAGS.scheduler:
         command.append(f"--scheduler={FLAGS.scheduler}")
-    _empir(command)
+    _run("empir", *command)
     record = _record(part, one.name)
     runs.make_folder(os.path.dirname(record))
     with open(os.path.join(out, per_image.NAME), "rb") as file:
@@ -132,18 +135,41 @@ def evaluate(part: str, one: plan.Evaluation):
     runs.write_json(record, runs.read_json(os.path.join(out, "result.json")))
 
 
+def make_pictures() -> str:
+    """Make the TFRecords of `plan.PICTURES` unless they are there; returns their folder.
+
+    Raises:
+      EmpirError: if a command fails.
+    """
+    jpegs, records = (os.path.join(FLAGS.runs, plan.PICTURES, name) for name in ("jpeg", "records"))
+    missing = [split for split in SPLITS if not convert.is_finished(records, split)]
+    if missing:
+        counts = f"--train_images={plan.PICTURES_TRAINED}", f"--test_images={plan.IMAGES}"
+        words = [f"--out={jpegs}", *counts, "--noprogress", *_files("cifar10")]
+        _run("benchmarks.study.pictures", *words)
+    for split in missing:
+        words = [f"--source={os.path.join(jpegs, split)}", f"--split={split}", f"--out={records}"]
+        _run("empir", "convert", *words, f"--shards={SPLITS[split]}", "--noprogress")
+    return records
+
+
 def _where(dataset):
-    flags_of_all = ["--noprogress"]
-    if FLAGS.data_dir:
-        flags_of_all.append(f"--data_dir={os.path.join(FLAGS.data_dir, DATA[dataset])}")
+    """Flags of all commands on a dataset."""
+    flags_of_all = ["--noprogress", *_files(dataset)]
     if FLAGS.num_threads:
         flags_of_all.append(f"--num_threads={FLAGS.num_threads}")
     return flags_of_all
 
 
-def _empir(words):
-    """Run a command of `empir`, whose messages go on to standard error."""
-    log.info("empir %s", " ".join(words))
-    status = subprocess.call([sys.executable, "-m", "empir", *words], cwd=ROOT, stdout=sys.stderr)
+def _files(dataset):
+    if dataset == plan.PICTURES:
+        return [f"--data_dir={make_pictures()}"]
+    return [f"--data_dir={os.path.join(FLAGS.data_dir, DATA[dataset])}"] if FLAGS.data_dir else []
+
+
+def _run(module, *words):
+    """Run a command, whose messages go on to standard error."""
+    log.info("%s %s", module, " ".join(words))
+    status = subprocess.call([sys.executable, "-m", module, *words], cwd=ROOT, stdout=sys.stderr)
     if status:
-        raise EmpirError(f"empir {words[0]} ended with status {status}: see its message above")
+        raise EmpirError(f"{module} {words[0]} ended with status {status}: see its message above")

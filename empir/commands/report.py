@@ -76,6 +76,7 @@ TABLES = {
     "study_ensembles": trainings.ensembles,
     "study_members": trainings.members,
     "study_precisions": trainings.precisions,
+    "study_alexnet": trainings.alexnet,
 }
 #: A table on a page: its kind, and its dataset.
 PATTERN = re.compile(rf"<!-- ({'|'.join(TABLES)}):(\w+) -->.*?<!-- end -->", re.DOTALL)

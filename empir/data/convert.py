@@ -202,6 +202,13 @@ def convert(sources, out: str, split: str, naming: str, shards: int, progress: b
         _remove(done, head)
 
 
+def is_finished(out: str, split: str, naming: str = "original") -> bool:
+    """Whether a folder holds the TFRecords of a split, and no unfinished conversion of it."""
+    name = NAMES[SPLITS[split]][NAMINGS.index(naming)]
+    unfinished = os.path.isdir(os.path.join(out, "converting-" + name))
+    return os.path.isdir(os.path.join(out, name)) and not unfinished
+
+
 def _write_shard(encoder, sources, path, state, bar):
     """Write one file and, first, the problems met in it."""
     if os.path.exists(path):

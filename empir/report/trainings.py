@@ -13,7 +13,7 @@ import numpy as np
 
 from empir.errors import EmpirError
 from empir.evaluation import per_image
-from empir.evaluation.scores import difference
+from empir.evaluation.scores import difference, score
 from empir.experiments import TABLE_ATTACKS, Experiment
 from empir.report import rows, shapes
 from empir.report.results import paper_row
@@ -30,6 +30,8 @@ SUBJECTS = {
     "three-low": "three members of one low precision",
     "wide": "one full-precision network with as many weights",
 }
+#: Name of CIFAR-10's images as JPEGs, on which the part `alexnet` is.
+PICTURES = "cifar10_jpegs"
 #: Weight or activation bits of the part `precisions`; 32 is full precision.
 BITS = ("1", "2", "4", "8", "32")
 MISSING = "No row of it is complete yet."
@@ -39,9 +41,9 @@ CLEAN = "clean"
 class _Part:
     """The records of a part of the study of one dataset."""
 
-    def __init__(self, folder: str, part: str, experiment: Experiment):
+    def __init__(self, folder: str, part: str, dataset: str):
         self._base = os.path.join(os.path.dirname(folder), "study", part)
-        self._dataset = experiment.dataset
+        self._dataset = dataset
         self._numbers: Optional[np.ndarray] = None
 
     def correct(self, subject: str, setting: str, clean: bool = False) -> Optional[np.ndarray]:
@@ -53,7 +55,7 @@ class _Part:
         path = os.path.join(self._base, f"{self._dataset}-{subject}-{setting}")
         if not os.path.exists(path + ".json"):
             return None
-        suite = setting.startswith(RADII[self._dataset])
+        suite = setting.startswith(RADII.get(self._dataset, ()))
         record = shapes.read(path + ".json", shapes.ROBUSTNESS if suite else shapes.RESULT)
         images = per_image.read_of(path + ".npz", record)
         self._numbers = images.number if self._numbers is None else self._numbers
@@ -98,12 +100,12 @@ def seeds(folder: str, experiment: Experiment) -> str:
       folder: any folder beside study/, e.g. results/mnist.
       experiment: the dataset's.
     """
-    return _seeds(_Part(folder, "seeds", experiment), experiment, "")
+    return _seeds(_Part(folder, "seeds", experiment.dataset), experiment, "")
 
 
 def epochs(folder: str, experiment: Experiment) -> str:
     """Markdown table: the same of trainings with the original script's number of epochs."""
-    return _seeds(_Part(folder, "epochs", experiment), experiment, "-epochs6")
+    return _seeds(_Part(folder, "epochs", experiment.dataset), experiment, "-epochs6")
 
 
 def _seeds(records, experiment, suffix):
@@ -123,7 +125,7 @@ def _seeds(records, experiment, suffix):
 
 def ensembles(folder: str, experiment: Experiment) -> str:
     """Markdown table: EMPIR less ensembles of one precision and a wide network, in points."""
-    published, others = (_Part(folder, part, experiment) for part in ("seeds", "ensembles"))
+    published, others = (_Part(folder, part, experiment.dataset) for part in ("seeds", "ensembles"))
     table = []
     for title, ensemble, single, clean in _settings(experiment.dataset, ("pgd",), radii=1):
         first = published.runs("empir", COMPARED, ensemble, clean)
@@ -139,7 +141,7 @@ def ensembles(folder: str, experiment: Experiment) -> str:
 
 def members(folder: str, experiment: Experiment) -> str:
     """Markdown table: robust accuracy of ensembles of one to seven members of one precision."""
-    records, radius = _Part(folder, "members", experiment), RADII[experiment.dataset][0]
+    records, radius = _Part(folder, "members", experiment.dataset), RADII[experiment.dataset][0]
     columns = list(itertools.product(("low", "full"), SUITE_RULES))
     table = []
     for count in range(1, 8):
@@ -156,7 +158,7 @@ def members(folder: str, experiment: Experiment) -> str:
 
 def precisions(folder: str, experiment: Experiment) -> str:
     """Markdown tables: weight bits down, activation bits across; single networks and pairs."""
-    records, radius = _Part(folder, "precisions", experiment), RADII[experiment.dataset][0]
+    records, radius = _Part(folder, "precisions", experiment.dataset), RADII[experiment.dataset][0]
     ball = rows.ball(radius)
     parts: List[Tuple[str, str, str, bool]] = [
         ("one network, clean images", "one", "pgd-whitebox", True),
@@ -175,6 +177,35 @@ def precisions(folder: str, experiment: Experiment) -> str:
             lines = [[f"w{bits}", *map(_percent, line)] for bits, line in zip(BITS, grid)]
             tables.append(pipe_table([heads, *lines]))
     return "\n\n".join(tables) or MISSING
+
+
+def alexnet(folder: str, experiment: Experiment) -> str:
+    """Markdown table: AlexNet on CIFAR-10 as JPEGs, its members and EMPIR, with Wilson intervals.
+
+    Args:
+      folder: any folder beside study/, e.g. results/imagenet.
+      experiment: ImageNet's, for the names of the members.
+    """
+    records = _Part(folder, "alexnet", PICTURES)
+    columns = [(str(bits), name, "whitebox") for name, bits in experiment.members]
+    columns += [(f"EMPIR, protocol {each}", "empir", each) for each in ("paper", "whitebox")]
+    attacked = [("clean images", "pgd", True)]
+    attacked += [(HEADS[attack], attack, False) for attack in TABLE_ATTACKS]
+    table = []
+    for title, attack, clean in attacked:
+        found = [
+            records.correct(subject, f"{attack}-{protocol}", clean)
+            for _, subject, protocol in columns
+        ]
+        if all(one is not None for one in found):
+            table.append([title, *map(_with_interval, found)])
+    heads = ["", *(title for title, _, _ in columns)]
+    return pipe_table([heads, *table]) if table else MISSING
+
+
+def _with_interval(correct) -> str:
+    found = score(float(np.mean(correct)), len(correct))
+    return "%.1f (%.1f-%.1f)" % (found.percent, *found.interval)
 
 
 def _bits(weights, activations):

@@ -112,7 +112,29 @@ def test_members_and_precisions_are_tables_of_single_evaluations(results):
     ]
 
 
+def test_alexnets_members_and_empir_are_columns(results):
+    found_of = {"empir": 15, "model3-fp": 10}
+    for one in plan.evaluations("alexnet"):
+        if not one.setting.startswith("bim"):
+            keep(results, "alexnet", one, found_of.get(one.subject, 5))
+    lines = cells(trainings.alexnet(str(results / "imagenet"), EXPERIMENTS["imagenet"]))
+    assert lines[0] == [
+        "",
+        "w2a2",
+        "w4a4",
+        "fp",
+        "EMPIR, protocol paper",
+        "EMPIR, protocol whitebox",
+    ]
+    rows = {line[0]: line[1:] for line in lines[2:]}
+    assert list(rows) == ["clean images", "CW", "FGSM", "PGD"]
+    low, full, empir = "25.0 (11.2-46.9)", "50.0 (29.9-70.1)", "75.0 (53.1-88.8)"
+    assert rows["PGD"] == [low, low, full, empir, empir]
+    assert rows["clean images"] == ["100.0 (83.9-100.0)"] * 5
+
+
 def test_the_tables_know_the_plan():
+    assert trainings.PICTURES == plan.PICTURES
     assert trainings.TRAININGS == plan.TRAININGS and trainings.COMPARED == plan.COMPARED
     assert trainings.BITS == plan.BITS
     for dataset, radii in trainings.RADII.items():
