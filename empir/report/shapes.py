@@ -238,6 +238,19 @@ CLUSTER = {
     "overhead": POSITIVE,
     "many": {"workers": COUNT, "overhead": POSITIVE},
 }
+#: benchmark/scale.json.
+SCALE = {
+    "attack": TEXT,
+    "runs": Some(
+        {
+            "images": IMAGES,
+            "wall": POSITIVE,
+            "seconds": Every(NUMBER),
+            "peak_memory_mb": POSITIVE,
+            "images_mb": AMOUNT,
+        }
+    ),
+}
 #: cost.json.
 COST = {
     "ensembles": Every(

@@ -233,6 +233,7 @@ def test_all_committed_records_have_their_shapes():
         (shapes.COMPARISON, r"benchmark/comparison\.json"),
         (shapes.ACCOUNT, r"benchmark/account-.*"),
         (shapes.THROUGHPUT, r"benchmark/imagenet-.*"),
+        (shapes.SCALE, r"benchmark/scale\.json"),
         (shapes.COST, r"cost\.json"),
     ]
     count = 0

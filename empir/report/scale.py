@@ -1,0 +1,30 @@
+"""How an attack's time and memory depend on the number of images, as Markdown.
+
+The record is that of `python -m benchmarks.scale`.
+"""
+
+import os
+
+from empir.report import shapes
+from empir.report.inference import MISSING
+from empir.report.tables import pipe_table
+
+
+def markdown(folder: str, _) -> str:
+    """`table` of the record beside a dataset's folder of results."""
+    path = os.path.join(os.path.dirname(folder), "benchmark", "scale.json")
+    return table(shapes.read(path, shapes.SCALE)) if os.path.exists(path) else MISSING
+
+
+def table(record: dict) -> str:
+    """Milliseconds per image and peak memory by the number of images."""
+    rows = [["images", "clean and attack, ms per image", "whole process, ms per image"]]
+    rows[0] += ["peak memory, MB", "without the images, MB"]
+    for run in record["runs"]:
+        seconds, images = run["seconds"], run["images"]
+        computed = seconds["clean"] + seconds["attack"]
+        cells = [f"{1e3 * spent / images:.2f}" for spent in (computed, run["wall"])]
+        peak = run["peak_memory_mb"]
+        cells += [f"{peak:.0f}", f"{peak - run['images_mb']:.0f}"]
+        rows.append([f"{images:,}", *cells])
+    return pipe_table(rows)
