@@ -54,6 +54,7 @@ TABLES = {
     "training": benchmark.training_markdown,
     "startup": benchmark.startup_markdown,
     "account": benchmark.account_markdown,
+    "one_image": benchmark.one_image_markdown,
     "bounds": benchmark.bounds_markdown,
     "overhead": cost.markdown,
     "measured_overhead": inference.overheads,

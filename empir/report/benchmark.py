@@ -6,6 +6,7 @@ import numpy as np
 
 from empir.errors import EmpirError
 from empir.report import figures, shapes
+from empir.report.inference import MISSING
 from empir.report.tables import pipe_table
 
 SYSTEMS = {
@@ -219,7 +220,10 @@ def startup_markdown(folder: str, _) -> str:
 
 
 def load_account(folder: str, dataset: str) -> dict:
-    """The account of a dataset's ensemble, likewise; empty if there is none."""
+    """The account of a dataset's ensemble, likewise; empty if there is none.
+
+    That of a single image is named as of a dataset with "-one" after its name.
+    """
     path = os.path.join(os.path.dirname(folder), "benchmark", f"account-{dataset}.json")
     return shapes.read(path, shapes.ACCOUNT) if os.path.exists(path) else {}
 
@@ -237,11 +241,23 @@ def operations(record: dict) -> dict:
 
 def account_markdown(folder: str, experiment) -> str:
     """Milliseconds of one step of BIM on the ensemble, by kind of operation."""
-    record = load_account(folder, experiment.dataset)
+    return _account_table(load_account(folder, experiment.dataset))
+
+
+def one_image_markdown(folder: str, experiment) -> str:
+    """The same of a single image."""
+    return _account_table(load_account(folder, experiment.dataset + "-one"))
+
+
+def _account_table(record):
     if not record:
-        return NOT_MEASURED
-    rows = [[kind, f"{a:.1f}", f"{b:.1f}"] for kind, (a, b) in operations(record).items()]
-    whole = [f"{record[how]['step']:.1f}" for how in ("layers", "engine")]
+        return MISSING
+    digits = 1 if record["batch_size"] > 1 else 2
+    rows = [
+        [kind, f"{layers:.{digits}f}", f"{engine:.{digits}f}"]
+        for kind, (layers, engine) in operations(record).items()
+    ]
+    whole = [f"{record[how]['step']:.{digits}f}" for how in ("layers", "engine")]
     heads = [f"ms per step, batch {record['batch_size']}", "layer by layer", "engine"]
     return pipe_table([heads] + rows + [["whole step, not traced"] + whole])
 

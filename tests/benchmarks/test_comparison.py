@@ -9,6 +9,7 @@ import pytest
 
 from benchmarks import comparison, convolution_worker, speed, startup, worker_process
 from empir.errors import EmpirError
+from empir.experiments import experiment
 from empir.report import benchmark as report
 from tests.support import ROOT
 from tests.support.kills import killed_runs
@@ -243,6 +244,19 @@ def test_the_plot_is_drawn_the_same_twice(measured, tmp_path):
     first, second = [open(path).read() for path in paths]
     assert first == second and "<!-- this project -->" in first
     assert first.count("<path") > 50
+
+
+def test_the_account_of_a_single_image_has_its_own_record_and_more_digits(tmp_path):
+    folder, mnist = str(tmp_path / "mnist"), experiment("mnist")
+    assert report.one_image_markdown(folder, mnist) == "This has not been measured yet."
+    profile = {"milliseconds": {"pools": 0.126}, "step": 0.5}
+    record = {"batch_size": 1, "layers": profile, "engine": dict(profile, step=0.4)}
+    (tmp_path / "benchmark").mkdir()
+    (tmp_path / "benchmark" / "account-mnist-one.json").write_text(json.dumps(record))
+    assert rows(report.one_image_markdown(folder, mnist)) == [
+        ["pools", "0.13", "0.13"],
+        ["whole step, not traced", "0.50", "0.40"],
+    ]
 
 
 def test_start_up_is_the_sum_of_its_parts():
