@@ -53,10 +53,16 @@ def test_more_shards_than_chunks_are_refused():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("attack", ["cw", "pgd", "jsma", "rays"])
-def test_the_whole_of_shards_is_what_one_process_computes(members, tmp_path, attack):  # noqa: F811
+@pytest.mark.parametrize(
+    "attack, size",
+    [("cw", {}), ("pgd", {}), ("jsma", dict(count=6, batch_size=2))]
+    + [("rays", dict(count=6, batch_size=2))],
+    ids=["cw", "pgd", "jsma", "rays"],
+)
+def test_the_whole_of_shards_is_what_one_process_computes(
+    members, tmp_path, attack, size  # noqa: F811
+):
     session, own = members
-    size = dict(count=6, batch_size=2) if attack in ("jsma", "rays") else {}
     run = job(own[1:], attack, save_adversarial=True, **size)
     whole = single.evaluate(run, session, str(tmp_path / "whole"), progress=False).record
     folders = compute(run, session, tmp_path, "1/2", "2/2")
