@@ -120,24 +120,38 @@ def test_a_signal_ends_it_in_order(call, command, monkeypatch):
     assert signal.getsignal(signal.SIGTERM) == before
 
 
-@pytest.mark.slow
-@each
-def test_output_that_is_lost_is_no_success(command, workspace, tmp_path):
-    """Of a process, once for each command, the cheapest that prints: its help."""
+def print_help(command, folder, stdout):
+    """Print a command's help, the cheapest that it prints, into a stream, in a process: its end."""
     head = [command.name] if command.name.endswith(".py") else ["-m"] + command.name.split()
     if head[0] != "-m":
         head[0] = os.path.join(ROOT, head[0])
-    environment = dict(os.environ, PYTHONPATH=ROOT)
-    arguments = dict(stderr=subprocess.PIPE, cwd=str(workspace), env=environment)
-    words = [sys.executable] + head + ["--help"]
+    return subprocess.run(
+        [sys.executable, *head, "--help"],
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        cwd=str(folder),
+        env=dict(os.environ, PYTHONPATH=ROOT),
+    )
+
+
+@pytest.mark.slow
+@each
+def test_output_that_is_lost_is_no_success(command, workspace):
     with open("/dev/full", "wb") as full:
-        process = subprocess.run(words, stdout=full, **arguments)
+        process = print_help(command, workspace, full)
     assert process.returncode == 2
     assert process.stderr == (
         b"error: standard output cannot be written: No space left on device\n"
     )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["empir cost", "empir checkpoints"])
+def test_output_that_nobody_reads_ends_it_silently(name, workspace):
+    """A command with flags, and one of words: the others lose their output as these do."""
+    (command,) = [command for command in COMMANDS if command.name == name]
     read, write = os.pipe()
     os.close(read)
-    process = subprocess.run(words, stdout=write, **arguments)
+    process = print_help(command, workspace, write)
     os.close(write)
     assert (process.returncode, process.stderr) == (128 + signal.SIGPIPE, b"")

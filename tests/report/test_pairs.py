@@ -316,11 +316,13 @@ def rows_and_columns(path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("more, shape", [("", (10, 3)), ("--targeted ", (10, 11))])
-def test_the_script_draws_and_says_where(attack, workspace, monkeypatch, more, shape):
-    # A backend that the user chose, and that cannot work here, is no error.
+@pytest.mark.parametrize(
+    "more, shape, in_a_process", [("", (10, 3), True), ("--targeted ", (10, 11), False)]
+)
+def test_the_script_draws_and_says_where(attack, workspace, monkeypatch, more, shape, in_a_process):
+    # A backend that the user chose, and that cannot work here, is no error of a new process.
     monkeypatch.setenv("MPLBACKEND", "TkAgg")
-    process = attack(more + "--viz_enabled", in_a_process=True)
+    process = attack(more + "--viz_enabled", in_a_process)
     path = workspace / "mnist-fgsm.png"
     assert rows_and_columns(path) == shape
     path.unlink()
