@@ -12,7 +12,7 @@ from empir.report import benchmark as report
 from tests.support import ROOT
 from tests.support.scripts import assert_refused
 
-pytestmark = pytest.mark.slow  # it starts processes
+pytestmark = pytest.mark.slow  # it computes attacks
 
 
 def test_calls_take_turns_and_the_median_counts(monkeypatch):
