@@ -35,6 +35,8 @@ RADII: Dict[str, Tuple[Tuple[str, str], ...]] = {
     "mnist": (("0.1", "0.1"),),
     "cifar10": (("2-255", "0.00784314"), ("4-255", "0.0156863")),
 }
+#: Radius of adversarial training, by its name in records, and the step of PGD's seven in it.
+DEFENDED = {"mnist": ("0.3", "0.3", "0.1"), "cifar10": ("8-255", "0.0313725", "0.00784314")}
 #: How many times each member of EMPIR is trained; the first training is that of the shipped one.
 TRAININGS = 5
 #: How many ensembles of one precision, and how many wide networks, are compared with EMPIR.
@@ -56,6 +58,7 @@ class Training:
       seed: of the initial weights and of the order of the images.
       epochs: number of epochs; 0 = `EPOCHS`.
       width: `--nb_filters`; 0 = the network's own.
+      defended: whether it is adversarial training, which ends as `adversarial.train` says.
     """
 
     dataset: str
@@ -63,6 +66,7 @@ class Training:
     seed: int
     epochs: int = 0
     width: int = 0
+    defended: bool = False
 
     @property
     def name(self) -> str:
@@ -70,21 +74,26 @@ class Training:
         parts = [self.precision, f"seed{self.seed}"]
         parts += [f"epochs{self.epochs}"] if self.epochs else []
         parts += [f"width{self.width}"] if self.width else []
+        parts += [f"pgd-{DEFENDED[self.dataset][0]}"] if self.defended else []
         return "-".join(parts)
 
     @property
     def shipped(self) -> str:
         """Folder of the shipped member that this training made; "" if it made none."""
-        if self.epochs or self.width or not 1 <= self.seed <= 3:
+        if self.epochs or self.width or self.defended or not 1 <= self.seed <= 3:
             return ""
         if MEMBERS[self.dataset][self.seed - 1] != self.precision:
             return ""
         return f"checkpoints/{self.dataset}/model{self.seed}-{self.precision}"
 
-    def flags(self) -> List[str]:
-        """Flags of `empir train`, but for folders."""
+    def flags(self, epochs: int = 0) -> List[str]:
+        """Flags of `empir train`, but for folders; `epochs` = 0 is the training's own number."""
         flags = [_dataset(self.dataset), f"--seed={self.seed}"]
-        flags.append(f"--nb_epochs={self.epochs or EPOCHS[self.dataset]}")
+        flags.append(f"--nb_epochs={epochs or self.epochs or EPOCHS[self.dataset]}")
+        if self.defended:
+            _, eps, step = DEFENDED[self.dataset]
+            flags += ["--adv=1", "--delay=2", "--nb_iter=7"]
+            flags += [f"--adv_eps={eps}", f"--adv_eps_iter={step}"]
         if self.width:
             flags.append(f"--nb_filters={self.width}")
         bits = parse(self.precision)
@@ -137,7 +146,7 @@ class Evaluation:
             radius, _, rule = (
                 self.setting.rpartition("-") if len(self.members) > 1 else (self.setting, "", "")
             )
-            eps = dict(RADII[self.dataset])[radius]
+            eps = dict((*RADII[self.dataset], DEFENDED[self.dataset][:2]))[radius]
             common += [f"--combine={rule}"] if rule else []
             return ["robustness", f"--eps={eps}", "--noanalyses", *common]
         attack, protocol = self.setting.split("-")
@@ -163,13 +172,15 @@ def _table(subject, members, attacks=("pgd", "fgsm", "bim", "cw")):
         yield Evaluation(subject, members, "table", f"{attack}-{protocol}")
 
 
-def _suites(subject, members, radii=None, rules=("vote", "mean_logits")):
+def _suites(subject, members, radii=None):
     """All adaptive attacks at each of `radii`, the first ones of `RADII` (None = all)."""
     for radius, _ in RADII[members[0].dataset][:radii]:
-        if len(members) == 1:
-            yield Evaluation(subject, members, "suite", radius)
-        for rule in rules if len(members) > 1 else ():
-            yield Evaluation(subject, members, "suite", f"{radius}-{rule}")
+        yield from _suite(subject, members, radius)
+
+
+def _suite(subject, members, radius):
+    for rule in ("-vote", "-mean_logits") if len(members) > 1 else ("",):
+        yield Evaluation(subject, members, "suite", radius + rule)
 
 
 def _in_short(subject, members):
@@ -242,6 +253,19 @@ def _members(dataset):
             yield from _suites(f"{count}-{subject}", _alike(dataset, precision, count), radii=1)
 
 
+def _defences(dataset):
+    """Part 6: members that are trained on PGD's images, alone and as EMPIR."""
+    members = tuple(
+        Training(dataset, one.precision, one.seed, defended=True) for one in run_of(dataset, 0)
+    )
+    subjects = {"empir": members}
+    for number, one in enumerate(members, 1):
+        subjects[f"model{number}-{one.precision}"] = (one,)
+    for subject, chosen in subjects.items():
+        yield from _table(subject, chosen, ("pgd", "cw"))
+        yield from _suite(subject, chosen, DEFENDED[dataset][0])
+
+
 def _alexnet(dataset):
     """Part 7: AlexNet's members and EMPIR, one training of each, under the paper's attacks."""
     members = tuple(
@@ -260,6 +284,7 @@ PARTS = {
     "epochs": (_default_epochs, ("cifar10",)),
     "members": (_members, PAPERS),
     "precisions": (_precisions, PAPERS),
+    "defences": (_defences, PAPERS),
     "alexnet": (_alexnet, (PICTURES,)),
 }
 

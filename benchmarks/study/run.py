@@ -8,8 +8,8 @@ import sys
 
 from absl import flags
 
-from benchmarks.study import plan
-from empir import published
+from benchmarks.study import adversarial, plan
+from empir import load_dataset, published
 from empir.commands import shared_flags
 from empir.data import convert
 from empir.errors import EmpirError
@@ -81,7 +81,7 @@ def _listed(missing):
         return [
             f"{training.dataset} {training.name}"
             for training in plan.trainings(missing)
-            if not checkpoint_files.has_checkpoint(_weights(training))
+            if not _is_trained(training)
         ]
     return [one.name for one in missing]
 
@@ -97,23 +97,44 @@ def _weights(training):
     return os.path.join(FLAGS.runs, "trainings", training.dataset, training.name)
 
 
+def _is_trained(training):
+    folder = _weights(training)
+    if training.defended:
+        return adversarial.is_over(adversarial.checks(folder))
+    is_begun = os.path.isdir(os.path.join(folder, runs.TRAINING))
+    return checkpoint_files.has_checkpoint(folder) and not is_begun
+
+
 def train(training: plan.Training) -> str:
     """Train a network, or go on, unless that is done; returns the folder of its weights.
 
     Raises:
       EmpirError: if the command fails.
     """
-    folder = _weights(training)
-    state = os.path.join(folder, runs.TRAINING)
-    if not checkpoint_files.has_checkpoint(folder) or os.path.isdir(state):
+    folder, dataset = _weights(training), training.dataset
+    if not _is_trained(training):
         runs.make_folder(folder)
-        command = ["train", "--resume", f"--model_path={folder}", *training.flags()]
-        _run("empir", *command, *_where(training.dataset))
+        if training.defended:
+            adversarial.train(training, folder, _held_out(dataset), _threads(), _run)
+        else:
+            command = ["train", "--resume", f"--model_path={folder}", *training.flags()]
+            _run("empir", *command, *_where(dataset))
     if not training.shipped:
-        kept = os.path.join(FLAGS.results, "trainings", f"{training.dataset}-{training.name}.json")
-        runs.make_folder(os.path.dirname(kept))
-        runs.write_json(kept, runs.read_json(os.path.join(folder, "training.json")))
+        kept = os.path.join(FLAGS.results, "trainings", f"{dataset}-{training.name}.json")
+        record = runs.read_json(os.path.join(folder, "training.json"))
+        if training.defended:
+            record["validation"] = adversarial.checks(folder)
+        runs.write_json(kept, record)
     return folder
+
+
+def _held_out(dataset):
+    """The file of `adversarial.hold_out`, made unless it is there."""
+    path = os.path.join(FLAGS.runs, f"{dataset}-held-out.npz")
+    if not os.path.exists(path):
+        folder = os.path.join(FLAGS.data_dir, DATA[dataset]) if FLAGS.data_dir else None
+        adversarial.hold_out(load_dataset(dataset, folder, "train"), path)
+    return path
 
 
 def evaluate(part: str, one: plan.Evaluation):
@@ -155,10 +176,11 @@ def make_pictures() -> str:
 
 def _where(dataset):
     """Flags of all commands on a dataset."""
-    flags_of_all = ["--noprogress", *_files(dataset)]
-    if FLAGS.num_threads:
-        flags_of_all.append(f"--num_threads={FLAGS.num_threads}")
-    return flags_of_all
+    return ["--noprogress", *_files(dataset), *_threads()]
+
+
+def _threads():
+    return [f"--num_threads={FLAGS.num_threads}"] if FLAGS.num_threads else []
 
 
 def _files(dataset):

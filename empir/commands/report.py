@@ -79,6 +79,7 @@ TABLES = {
     "study_ensembles": trainings.ensembles,
     "study_members": trainings.members,
     "study_precisions": trainings.precisions,
+    "study_defences": trainings.defences,
     "study_alexnet": trainings.alexnet,
 }
 #: A table on a page: its kind, and its dataset.

@@ -13,9 +13,10 @@ import numpy as np
 
 from empir.errors import EmpirError
 from empir.evaluation import per_image
-from empir.evaluation.scores import difference, score
+from empir.evaluation.scores import difference, paired, score
 from empir.experiments import TABLE_ATTACKS, Experiment
 from empir.report import rows, shapes
+from empir.report.paired import probability
 from empir.report.results import paper_row
 from empir.report.tables import HEADS, pipe_table
 
@@ -24,6 +25,8 @@ TRAININGS, COMPARED = 5, 3
 #: Radii of the suites, as in the names, and decision rules.
 RADII = {"mnist": ("0.1",), "cifar10": ("2-255", "4-255")}
 SUITE_RULES = ("vote", "mean_logits")
+#: Radius of adversarial training, and of the suites after it.
+DEFENDED = {"mnist": "0.3", "cifar10": "8-255"}
 #: Subjects of the part `ensembles` that EMPIR is compared with.
 SUBJECTS = {
     "three-full": "three full-precision members",
@@ -55,7 +58,7 @@ class _Part:
         path = os.path.join(self._base, f"{self._dataset}-{subject}-{setting}")
         if not os.path.exists(path + ".json"):
             return None
-        suite = setting.startswith(RADII.get(self._dataset, ()))
+        suite = setting[0].isdigit()  # its radius
         record = shapes.read(path + ".json", shapes.ROBUSTNESS if suite else shapes.RESULT)
         images = per_image.read_of(path + ".npz", record)
         self._numbers = images.number if self._numbers is None else self._numbers
@@ -71,13 +74,13 @@ class _Part:
         return None if any(one is None for one in found) else np.array(found)
 
 
-def _settings(dataset, attacks=TABLE_ATTACKS, radii=None):
+def _settings(radii, attacks=TABLE_ATTACKS):
     """Titles of rows; settings of ensembles and of single networks; whether of clean images."""
     yield "clean images, vote", "pgd-paper", "pgd-whitebox", True
     for attack, protocol in itertools.product(attacks, ("paper", "whitebox")):
         title = f"{HEADS[attack]}, protocol {protocol}"
         yield title, f"{attack}-{protocol}", f"{attack}-whitebox", False
-    for radius, rule in itertools.product(RADII[dataset][:radii], SUITE_RULES):
+    for radius, rule in itertools.product(radii, SUITE_RULES):
         title = f"suite at {rows.ball(radius)}, {rule}"
         yield title, f"{radius}-{rule}", radius, False
 
@@ -111,7 +114,7 @@ def epochs(folder: str, experiment: Experiment) -> str:
 def _seeds(records, experiment, suffix):
     table = []
     paper = [paper_row(experiment.dataset, model) for model in ("empir", "baseline")]
-    for title, ensemble, single, clean in _settings(experiment.dataset):
+    for title, ensemble, single, clean in _settings(RADII[experiment.dataset]):
         first = records.runs(f"empir{suffix}", TRAININGS, ensemble, clean)
         second = records.runs(f"baseline{suffix}", TRAININGS, single, clean)
         if first is not None and second is not None:
@@ -127,7 +130,7 @@ def ensembles(folder: str, experiment: Experiment) -> str:
     """Markdown table: EMPIR less ensembles of one precision and a wide network, in points."""
     published, others = (_Part(folder, part, experiment.dataset) for part in ("seeds", "ensembles"))
     table = []
-    for title, ensemble, single, clean in _settings(experiment.dataset, ("pgd",), radii=1):
+    for title, ensemble, single, clean in _settings(RADII[experiment.dataset][:1], ("pgd",)):
         first = published.runs("empir", COMPARED, ensemble, clean)
         for subject, name in SUBJECTS.items():
             setting = single if subject == "wide" else ensemble
@@ -177,6 +180,21 @@ def precisions(folder: str, experiment: Experiment) -> str:
             lines = [[f"w{bits}", *map(_percent, line)] for bits, line in zip(BITS, grid)]
             tables.append(pipe_table([heads, *lines]))
     return "\n\n".join(tables) or MISSING
+
+
+def defences(folder: str, experiment: Experiment) -> str:
+    """Markdown table: EMPIR and its members after adversarial training, one training of each."""
+    records, radius = _Part(folder, "defences", experiment.dataset), DEFENDED[experiment.dataset]
+    singles = [f"model{number}-{bits}" for number, (_, bits) in enumerate(experiment.members, 1)]
+    table = []
+    for title, ensemble, single, clean in _settings([radius], ("pgd", "cw")):
+        found = [records.correct("empir", ensemble, clean)]
+        found += [records.correct(subject, single, clean) for subject in singles]
+        if all(one is not None for one in found):
+            p = probability(paired(found[0], found[-1]).p)
+            table.append([title, *map(_percent, found), p])
+    heads = ["", "EMPIR", *(str(bits) for _, bits in experiment.members), "p"]
+    return pipe_table([heads, *table]) if table else MISSING
 
 
 def alexnet(folder: str, experiment: Experiment) -> str:

@@ -133,9 +133,18 @@ def test_alexnets_members_and_empir_are_columns(results):
     assert rows["clean images"] == ["100.0 (83.9-100.0)"] * 5
 
 
+def test_defended_members_stand_beside_empir(results):
+    keep_part(results, "defences", lambda subject, _: 10 if subject == "empir" else 4)
+    rows = {line[0]: line[1:] for line in table(results, trainings.defences)}
+    kept, p = ["50.0", "20.0", "20.0", "20.0"], "0.031"
+    assert rows["PGD, protocol paper"] == rows["suite at 0.3, vote"] == [*kept, p]
+    assert rows["clean images, vote"] == ["100.0"] * 4 + ["1"]
+
+
 def test_the_tables_know_the_plan():
     assert trainings.PICTURES == plan.PICTURES
     assert trainings.TRAININGS == plan.TRAININGS and trainings.COMPARED == plan.COMPARED
     assert trainings.BITS == plan.BITS
+    assert trainings.DEFENDED == {name: each[0] for name, each in plan.DEFENDED.items()}
     for dataset, radii in trainings.RADII.items():
         assert radii == tuple(name for name, _ in plan.RADII[dataset])
