@@ -13,8 +13,8 @@ from empir.records import runs
 #: The last training images are held out of the training; so many of them are attacked by PGD of so
 #: many steps, drawn with each class's share.
 HELD_OUT, JUDGED, STEPS = 5000, 1000, 20
-#: The held-out images are attacked after each so many epochs, and the training ends after so many
-#: attacks in a row that left no more than an earlier one, or after so many epochs.
+#: The held-out images are attacked after each so many epochs of adversarial training, which ends
+#: after so many attacks in a row that left no more than an earlier one, or after so many epochs.
 EVERY, PATIENCE, MOST = 2, 3, 60
 RECORD = "validation.json"
 
@@ -47,7 +47,7 @@ def train(training: plan.Training, folder: str, data: str, flags: List[str], run
     common = [f"--data={data}", "--noprogress", *flags]
     _, eps, step = plan.DEFENDED[training.dataset]
     while not is_over(found):
-        epochs = EVERY * (len(found) + 1)
+        epochs = plan.DELAY + EVERY * (len(found) + 1)
         runs.make_folder(work)
         words = ["--resume", "--keep_state", f"--model_path={work}", *training.flags(epochs)]
         run("empir", "train", *words, *common)

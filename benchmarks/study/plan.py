@@ -37,6 +37,8 @@ RADII: Dict[str, Tuple[Tuple[str, str], ...]] = {
 }
 #: Radius of adversarial training, by its name in records, and the step of PGD's seven in it.
 DEFENDED = {"mnist": ("0.3", "0.3", "0.1"), "cifar10": ("8-255", "0.0313725", "0.00784314")}
+#: Epochs before the first one of adversarial training.
+DELAY = 2
 #: How many times each member of EMPIR is trained; the first training is that of the shipped one.
 TRAININGS = 5
 #: How many ensembles of one precision, and how many wide networks, are compared with EMPIR.
@@ -92,7 +94,7 @@ class Training:
         flags.append(f"--nb_epochs={epochs or self.epochs or EPOCHS[self.dataset]}")
         if self.defended:
             _, eps, step = DEFENDED[self.dataset]
-            flags += ["--adv=1", "--delay=2", "--nb_iter=7"]
+            flags += ["--adv=1", f"--delay={DELAY}", "--nb_iter=7"]
             flags += [f"--adv_eps={eps}", f"--adv_eps_iter={step}"]
         if self.width:
             flags.append(f"--nb_filters={self.width}")

@@ -30,7 +30,11 @@ class Commands:
         else:
             epochs = int(os.path.basename(flags["out"]))
             os.makedirs(flags["out"], exist_ok=True)
-            told = {"adversarial_accuracy": self.accuracies[epochs // adversarial.EVERY - 1]}
+            told = {
+                "adversarial_accuracy": self.accuracies[
+                    (epochs - plan.DELAY) // adversarial.EVERY - 1
+                ]
+            }
             with open(os.path.join(flags["out"], "result.json"), "w") as file:
                 json.dump(told, file)
 
@@ -47,9 +51,9 @@ def train(folder, commands):
 def test_it_ends_after_three_attacks_without_progress_and_keeps_the_best(tmp_path):
     commands = Commands([0.2, 0.5, 0.4, 0.5, 0.3])
     train(tmp_path, commands)
-    assert commands.epochs == [2, 4, 6, 8, 10]
-    assert (tmp_path / "model.index").read_text() == (tmp_path / "checkpoint").read_text() == "4"
-    assert adversarial.checks(str(tmp_path))[1] == {"epochs": 4, "accuracy": 0.5}
+    assert commands.epochs == [4, 6, 8, 10, 12]
+    assert (tmp_path / "model.index").read_text() == (tmp_path / "checkpoint").read_text() == "6"
+    assert adversarial.checks(str(tmp_path))[1] == {"epochs": 6, "accuracy": 0.5}
     train(tmp_path, commands)
     assert len(commands.epochs) == 5  # it is over
 
@@ -61,7 +65,7 @@ def test_one_that_was_killed_goes_on_to_the_same_end(tmp_path, killed_at):
         train(tmp_path, Commands(accuracies, killed_at))
     train(tmp_path, Commands(accuracies))
     assert [check["accuracy"] for check in adversarial.checks(str(tmp_path))] == accuracies
-    assert (tmp_path / "model.index").read_text() == "4"
+    assert (tmp_path / "model.index").read_text() == "6"
 
 
 def test_its_commands_train_and_attack_at_the_radius_on_the_held_out_images(tmp_path):
