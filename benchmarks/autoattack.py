@@ -223,7 +223,7 @@ def summary(record: dict) -> str:
     lines = aligned(rows) + [""]
     lines.append(
         f"{record['dataset']}, {record['architecture']}, {len(record['members'])} members, "
-        f"{record['combine']}, {NORMS[record['norm']]} radius {record['eps']:g}, first {images} "
+        f"{record['combine']}, {NORMS[record['norm']]} radius {record['eps']:g}, {images} "
         f"images: accuracy is {percent(auto['accuracy'])} % after {auto['package']} and "
         f"{percent(record['suite_accuracy'])} % after the suite."
     )

@@ -6,8 +6,8 @@
 #
 # Every member starts from the shipped one and is trained on by the defense for one or two epochs:
 # so many as two cores finish in two hours. DIR (default runs/defenses) gets the trained members, each
-# a checkpoint in the released format. The first 500 test images are attacked, and records go to
-# results/defenses. FOLDER holds mnist and cifar-10-batches-bin; without it they are downloaded.
+# a checkpoint in the released format. 1,000 test images, drawn with each class's share, are attacked,
+# and records go to results/defenses. FOLDER holds mnist and cifar-10-batches-bin; without it they are downloaded.
 #
 # Started again it continues where it stopped, also within a training or an attack. Members that are
 # already in DIR are not trained again: DIR=checkpoints/defenses only attacks the shipped ones.
@@ -18,7 +18,7 @@ dir=runs/defenses
 
 data=
 out=results/defenses
-samples=500
+samples=1000
 for flag in ${flags[@]+"${flags[@]}"}; do
   case $flag in
     --data_dir=*) data=${flag#*=} ;;
@@ -59,7 +59,7 @@ defend() { # DEFENSE FLAG...
 
 evaluate() { # DEFENSE MEMBERS
   "$PYTHON" -m empir reproduce --dataset="$dataset" --members_dir="$2" --nb_samples="$samples" \
-    --out="$out/$dataset/$1" ${flags[@]+"${flags[@]}"}
+    --subset=stratified --out="$out/$dataset/$1" ${flags[@]+"${flags[@]}"}
 }
 
 use mnist mnist
