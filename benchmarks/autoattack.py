@@ -27,7 +27,7 @@ from empir.errors import EmpirError
 from empir.experiments import EXPERIMENTS
 from empir.nn import architecture
 from empir.nn.precision import Precision
-from empir.records import locks, runs
+from empir.records import locks, provenance, runs
 from empir.report.robustness import NORMS, percent
 from empir.report.tables import aligned
 
@@ -112,7 +112,7 @@ def check(
             auto = AutoAttack(worker, attacked, state, folder, budget or {})
             auto.run(progress)
         robust = clean & ~attacked.found
-        versions, commit = runtime.provenance()
+        told = provenance.of_run()
         record = dict(
             {key: attacked.record[key] for key in HEAD},
             schema=SCHEMA,
@@ -123,9 +123,9 @@ def check(
             transferred=transferred,
             autoattack=auto.describe(environment, robust),
             stronger_by=100 * (int(robust.sum()) - int(auto.correct.sum())) / len(robust),
-            versions={"tensorflow": versions, "pytorch": environment["versions"]},
-            git_commit=commit,
-            command=runtime.command(),
+            versions={"tensorflow": told["versions"], "pytorch": environment["versions"]},
+            git_commit=told["git_commit"],
+            command=told["command"],
         )
         runs.write_json(out, record)
         state.remove()

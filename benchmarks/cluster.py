@@ -83,7 +83,7 @@ def measure() -> dict:
         "images": FLAGS.images,
         "chunks": FLAGS.chunks,
         "busy": FLAGS.busy,
-        **throughput.provenance(),
+        **throughput.made(),
     }
 
 

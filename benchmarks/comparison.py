@@ -15,7 +15,7 @@ from empir.errors import EmpirError
 from empir.experiments import default_parameters, experiment
 from empir.nn import architecture
 from empir.nn.cost import multiplications
-from empir.records import runs
+from empir.records import provenance, runs
 from empir.report import benchmark as report
 from empir.runtime import ROOT
 
@@ -125,12 +125,12 @@ class Store:
 
     def __init__(self, path: str):
         self.path = path
-        versions, commit = runtime.provenance()
-        own = dict(processor=runtime.processor(), versions=versions)
-        self.commit = commit
+        told = provenance.of_run()
+        own = dict(processor=provenance.processor(), versions=told["versions"])
+        self.commit = told["git_commit"]
         self.record = runs.read_json(path) if os.path.lexists(path) else {}
         if not self.record:
-            self.record = dict(own, git_commits=[], command=runtime.command())
+            self.record = dict(own, git_commits=[], command=told["command"])
         changed = runs.differences({key: self.record.get(key) for key in own}, own)
         if changed:
             raise EmpirError(

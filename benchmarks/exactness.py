@@ -14,7 +14,7 @@ import onnxruntime
 from absl import flags
 
 import empir
-from benchmarks.throughput import provenance
+from benchmarks.throughput import made
 from empir import runtime
 from empir.commands import commandline, shared_flags
 from empir.commands.shared_flags import define_count
@@ -57,7 +57,7 @@ def run(_):
     record["adversarial"] = compared.compare(images, FLAGS.levels)
     record["attack"] = dict(name="pgd", eps=chosen.eps, eps_iter=chosen.eps / 4, nb_iter=STEPS)
     record.update(members=[member.describe() for member in compared.ensemble.members])
-    record.update(provenance())
+    record.update(made())
     record["versions"]["onnxruntime"] = onnxruntime.__version__
     if FLAGS.out:
         runs.write_json(FLAGS.out, record)

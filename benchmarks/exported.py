@@ -19,7 +19,7 @@ from empir import runtime
 from empir.commands import commandline, shared_flags
 from empir.errors import EmpirError
 from empir.models import DECISION_RULES
-from empir.records import runs
+from empir.records import provenance, runs
 
 FLAGS = flags.FLAGS
 
@@ -105,7 +105,7 @@ def compare(chosen, data, pytorch: str) -> dict:
         own = under.predict(data.images[:])
         rules[rule] = int((own.decision != theirs[rule]).sum())
     differ = own.members != theirs["logits"].argmax(2)
-    versions, commit = runtime.provenance()
+    told = provenance.of_run()
     return {
         "schema": SCHEMA,
         "dataset": chosen.dataset,
@@ -117,9 +117,8 @@ def compare(chosen, data, pytorch: str) -> dict:
         "logits_differ": float(
             np.abs(own.logits - theirs["logits"]).max() / np.abs(own.logits).max()
         ),
-        "versions": {"tensorflow": versions, "pytorch": json.loads(done.stdout.decode())},
-        "git_commit": commit,
-        "command": runtime.command(),
+        **told,
+        "versions": {"tensorflow": told["versions"], "pytorch": json.loads(done.stdout.decode())},
     }
 
 

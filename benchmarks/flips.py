@@ -23,13 +23,12 @@ from typing import Dict, NamedTuple
 import numpy as np
 from absl import flags
 
-from empir import runtime
 from empir.commands import commandline, shared_flags
 from empir.commands.shared_flags import define_count
 from empir.errors import EmpirError
 from empir.evaluation import per_image
 from empir.experiments import PROTOCOLS
-from empir.records import chunks, runs
+from empir.records import chunks, provenance, runs
 from empir.report import flips as report
 from empir.report import shapes
 from empir.runtime import DEFAULT_SEED, ROOT
@@ -195,10 +194,10 @@ def make_record(dataset: str, found: Dict[str, Dict[str, Outcomes]]) -> dict:
             for change in by
             if change != NONE
         ],
-        processor=runtime.processor(),
+        processor=provenance.processor(),
         versions=first["versions"],
         git_commit=first["git_commit"],
-        command=runtime.command(),
+        command=provenance.command(),
     )
 
 

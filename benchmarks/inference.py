@@ -18,7 +18,7 @@ from absl import flags
 
 from benchmarks import worker_process
 from benchmarks.inference_worker import NETWORKS, onnx_name
-from benchmarks.throughput import members, provenance
+from benchmarks.throughput import made, members
 from empir import runtime
 from empir.commands import commandline
 from empir.commands.shared_flags import define_count, define_number
@@ -72,7 +72,7 @@ def run(_):
         runs.check_file(FLAGS.out)
     python = worker_process.pytorch_program(FLAGS.pytorch)
     runtime.configure()
-    record = dict(networks={}, versions_of={}, **provenance())
+    record = dict(networks={}, versions_of={}, **made())
     for dataset in FLAGS.datasets:
         chosen = experiment(dataset)
         with runs.temporary_folder() as folder:

@@ -125,9 +125,9 @@ class TensorFlow:
 
     def versions(self):
         """Versions of the library."""
-        from empir import runtime
+        from empir.records import provenance
 
-        return runtime.provenance()[0]
+        return provenance.versions()
 
 
 LIBRARIES = {"onnxruntime": OnnxRuntime, "pytorch": PyTorch, "tensorflow": TensorFlow}

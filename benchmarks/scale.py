@@ -52,7 +52,7 @@ def run(_):
     if FLAGS.out is not None:
         runs.check_file(FLAGS.out)
     data = experiment("mnist").data.open("test", FLAGS.data_dir)
-    record = dict(throughput.provenance(), attack=FLAGS.attack, runs=[])
+    record = dict(throughput.made(), attack=FLAGS.attack, runs=[])
     for count in sorted(counts):
         with runs.temporary_folder() as folder:
             path = os.path.join(folder, "images.npz")

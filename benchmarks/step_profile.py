@@ -68,7 +68,7 @@ def run(_):
     runtime.configure(FLAGS.num_threads, FLAGS.batch_size)
     record = {"engine": measure(chosen, FLAGS.batch_size, True)}
     record["layers"] = measure(chosen, FLAGS.batch_size, False)
-    record.update(throughput.provenance(), dataset=chosen.dataset, batch_size=FLAGS.batch_size)
+    record.update(throughput.made(), dataset=chosen.dataset, batch_size=FLAGS.batch_size)
     if FLAGS.out:
         runs.write_json(FLAGS.out, record)
     for kind, (layers, engine) in report.operations(record).items():

@@ -14,6 +14,7 @@ from benchmarks import protocol
 from empir import runtime
 from empir.nn import architecture, family
 from empir.nn.precision import Precision, per_layer
+from empir.records import provenance
 
 LEARNING_RATE = 1e-3
 
@@ -195,8 +196,7 @@ class TensorFlowSystem(protocol.System):
 
     def environment(self):
         """See `protocol.System`."""
-        versions, _ = runtime.provenance()
-        return {"versions": versions, "threads": runtime.threads()}
+        return {"versions": provenance.versions(), "threads": runtime.threads()}
 
 
 def main():

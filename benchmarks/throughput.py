@@ -28,7 +28,7 @@ from empir.experiments import (
 from empir.nn import architecture
 from empir.nn.cost import multiplications
 from empir.nn.precision import per_layer
-from empir.records import runs
+from empir.records import provenance, runs
 from empir.report.benchmark import attack_steps
 
 FLAGS = flags.FLAGS
@@ -72,15 +72,9 @@ def run(_):
     )
 
 
-def provenance() -> dict:
+def made() -> dict:
     """What a record says of the machine, the software and the command."""
-    versions, commit = runtime.provenance()
-    return {
-        "processor": runtime.processor(),
-        "command": runtime.command(),
-        "versions": versions,
-        "git_commit": commit,
-    }
+    return {"processor": provenance.processor(), **provenance.of_run()}
 
 
 def measure(chosen: Experiment, attack: str, protocol: str, batch_size: int, repeats: int) -> dict:
@@ -121,8 +115,8 @@ def measure(chosen: Experiment, attack: str, protocol: str, batch_size: int, rep
         gflops=round(gflops, 1),
         gemm_gflops=round(gemm, 1),
         share_of_gemm=round(gflops / gemm, 3),
-        peak_memory_mb=runtime.peak_memory_mb(),
-        **provenance(),
+        peak_memory_mb=provenance.peak_memory_mb(),
+        **made(),
     )
 
 

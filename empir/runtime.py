@@ -1,4 +1,4 @@
-"""What surrounds every run: TensorFlow and Keras, threads, sessions, progress bars, provenance.
+"""What surrounds every run: TensorFlow and Keras, threads, sessions, progress bars.
 
 `from empir.runtime import keras, tf` is how every module gets TensorFlow and Keras. They are loaded
 when a module first asks for them, without their start-up noise. This module itself needs neither
@@ -12,8 +12,6 @@ import io
 import logging
 import os
 import re
-import shlex
-import subprocess
 import sys
 import warnings
 
@@ -292,119 +290,8 @@ def lines_above_bars():
     return logging_redirect_tqdm([package] if package.handlers else [])
 
 
-def processor() -> str:
-    """What Linux calls the processor, and how many of it this process may use."""
-    name, fields = "unknown", _processor_fields()
-    with contextlib.suppress(KeyError):
-        name = f"{fields['model name']}, family {fields['cpu family']} model {fields['model']}"
-    return "%s, %d threads" % (name, available_cpus())
-
-
-def _processor_fields():
-    """What Linux tells of a processor, by name; empty elsewhere."""
-    with contextlib.suppress(OSError), open("/proc/cpuinfo") as file:
-        fields = dict(line.split(":", 1) for line in file if ":" in line)
-        return {key.strip(): value.strip() for key, value in fields.items()}
-    return {}
-
-
-def environment() -> dict:
-    """What decides the bytes of a result beside its settings: versions, and how kernels are chosen.
-
-    Kernels are chosen by the processor's maker and instruction sets, or the graphics card.
-    """
-    told, wanted = _processor_fields(), ("sse4_2", "avx", "avx2", "fma", "f16c")
-    flags = [f for f in told.get("flags", "").split() if f in wanted or f.startswith("avx512")]
-    versions = _versions()
-    return {
-        "empir": versions["empir"],
-        "tensorflow": f"{versions['tensorflow_build']} {versions['tensorflow']}",
-        "numpy": versions["numpy"],
-        "processor": " ".join([told.get("vendor_id", "unknown"), *sorted(flags)]),
-        "gpus": len(gpus()),
-    }
-
-
 def gpus():
     """Names of the GPUs that TensorFlow sees, e.g. ["/gpu:0"]."""
     tf, _ = _loaded()
     found = tf.config.experimental.list_physical_devices("GPU")
     return ["/gpu:%d" % number for number in range(len(found))]
-
-
-def provenance():
-    """Versions, device and commit of this run, as plain data for a record.
-
-    Returns:
-      A pair: a dict of version strings and the device, and the git commit (None outside a
-      checkout; "-dirty" appended when tracked files differ from it).
-    """
-    return _versions(), git_commit()
-
-
-def _versions():
-    """Versions and the device, as text."""
-    import numpy
-    import pkg_resources  # type: ignore[import]  # setuptools has no types
-
-    tf, keras = _loaded()
-    gpus = [device.name for device in tf.config.experimental.list_physical_devices("GPU")]
-    return {
-        "empir": VERSION,  # an installed package has no commit
-        "python": "%d.%d.%d" % sys.version_info[:3],
-        "tensorflow": tf.__version__,
-        "tensorflow_build": _tensorflow_build(pkg_resources.working_set.by_key),
-        "keras": keras.__version__,
-        "numpy": numpy.__version__,
-        "cleverhans": pkg_resources.get_distribution("cleverhans").version,
-        "device": ", ".join(gpus) or "CPU, %d threads" % threads(),
-    }
-
-
-def peak_memory_mb() -> float:
-    """Largest resident memory of this process so far, in units of 2^20 bytes (Linux, macOS)."""
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return round(peak / (2**20 if sys.platform == "darwin" else 2**10), 1)
-
-
-def _tensorflow_build(installed):
-    """Name of the installed distribution that provides TensorFlow, e.g. "intel-tensorflow"."""
-    names = ("nvidia-tensorflow", "intel-tensorflow", "tensorflow-gpu", "tensorflow")
-    return next((name for name in names if name in installed), "unknown")
-
-
-def command() -> str:
-    """The command line of this process, as one would type it from the checkout."""
-    main = sys.modules["__main__"]
-    spec = getattr(main, "__spec__", None)
-    if spec is not None:
-        name = spec.name[: -len(".__main__")] if spec.name.endswith(".__main__") else spec.name
-        head = ["empir"] if name == "empir" else ["python", "-m", name]
-    else:
-        path = os.path.relpath(sys.argv[0]) if os.path.exists(sys.argv[0]) else sys.argv[0]
-        head = ["empir"] if os.path.basename(path) == "empir" else ["python", path]
-    return " ".join(shlex.quote(word) for word in head + sys.argv[1:])
-
-
-def git_commit():
-    """Commit of the checkout that holds this package, or None outside one.
-
-    An environment that an installed package is in may lie inside somebody else's repository, whose
-    commits say nothing of this package.
-    """
-    try:
-        if os.path.realpath(_git("rev-parse", "--show-toplevel").strip()) != os.path.realpath(ROOT):
-            return None
-        commit = _git("rev-parse", "HEAD").strip()
-        dirty = _git("status", "--porcelain", "--untracked-files=no").strip()
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return commit + ("-dirty" if dirty else "")
-
-
-def _git(*arguments):
-    return subprocess.check_output(
-        ["git", "-C", ROOT] + list(arguments), stderr=subprocess.DEVNULL, universal_newlines=True
-    )

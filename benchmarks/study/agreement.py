@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from benchmarks.throughput import provenance
+from benchmarks.throughput import made
 from empir import attacks, runtime
 from empir.models.member import load_member
 from empir.nn import architecture
@@ -54,7 +54,7 @@ def measure(chosen, specs, data, eps: float, batch_size: int):
         num_examples=len(data.labels),
         data=data.describe(),
         **_summary(pooled),
-        **provenance(),
+        **made(),
     )
     return record, {name: pooled[name] for name in ("clean", "transfer")}
 

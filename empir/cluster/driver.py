@@ -13,6 +13,7 @@ from empir.cluster.dispatch import Dispatch
 from empir.cluster.work import Subject, Work
 from empir.data import Dataset
 from empir.evaluation import places
+from empir.records import provenance
 
 
 class OnWorkers(places.Place):
@@ -61,7 +62,7 @@ class OnWorkers(places.Place):
         asked = Work(
             subject=self._subject,
             make=remote,
-            environment=runtime.environment(),
+            environment=provenance.environment(),
             mixed=self._mixed,
             threads=self._threads,
             parallelism=runtime.parallelism(),

@@ -24,6 +24,7 @@ from empir.errors import EmpirError
 from empir.evaluation import places
 from empir.evaluation.subjects import Source
 from empir.models import checkpoint_files
+from empir.records import provenance
 
 #: What becomes of a call: it is done; it needs what the driver has to send; this worker must not do
 #: it; it failed; or the worker does not know the work (it is new, or was started again).
@@ -83,7 +84,7 @@ class Work:
     Attributes:
       subject: what is attacked.
       make: see `places.Place.computing`, its `remote`.
-      environment: the driver's, of `runtime.environment`.
+      environment: the driver's, of `provenance.environment`.
       mixed: whether the worker's may be another.
       threads: number of threads to compute with.
       parallelism: `runtime.parallelism` of the driver.
@@ -233,7 +234,7 @@ def _configure(work):
 
 @functools.lru_cache(maxsize=None)
 def _environment():
-    return runtime.environment()
+    return provenance.environment()
 
 
 def _compare(here, there):

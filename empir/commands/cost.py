@@ -13,7 +13,6 @@ from typing import Sequence
 
 from absl import flags
 
-from empir import runtime
 from empir.commands import shared_flags
 from empir.commands.shared_flags import define_count, define_switches, define_texts
 from empir.errors import EmpirError
@@ -21,7 +20,7 @@ from empir.experiments import EXPERIMENTS
 from empir.nn import architecture
 from empir.nn.cost import ensemble_cost
 from empir.nn.precision import parse_layers
-from empir.records import runs
+from empir.records import provenance, runs
 from empir.report import cost as report
 
 FLAGS = flags.FLAGS
@@ -85,7 +84,5 @@ def run(_):
         for experiment in chosen
     }
     if path is not None:
-        versions, commit = runtime.provenance()
-        made = dict(command=runtime.command(), versions=versions, git_commit=commit)
-        runs.write_json(path, dict(ensembles=ensembles, **made))
+        runs.write_json(path, dict(ensembles=ensembles, **provenance.of_run()))
     print("\n\n".join(report.terminal(ensemble) for ensemble in ensembles.values()))

@@ -10,8 +10,8 @@ from typing import Callable, Dict, Iterator, Sequence, Tuple
 
 import numpy as np
 
-from empir import runtime
 from empir.errors import EmpirError
+from empir.records import provenance
 from empir.records.chunks import ChunkStore
 
 #: `compute(*arguments)` gives the arrays of a chunk.
@@ -72,7 +72,7 @@ class Here(Place):
 
 
 def told(worker: dict) -> np.ndarray:
-    """The array `WORKER` of a worker's "name" and "environment" (`runtime.environment`)."""
+    """The array `WORKER` of a worker's "name" and "environment" (`provenance.environment`)."""
     return np.array(json.dumps(worker, sort_keys=True))
 
 
@@ -110,7 +110,7 @@ def describe(each: Sequence[dict], wall_seconds: float) -> dict:
     """
     if not each:
         return {}
-    own = runtime.environment()
+    own = provenance.environment()
     return {
         "cluster": {
             "workers": list(each),

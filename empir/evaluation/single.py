@@ -24,7 +24,7 @@ from empir.evaluation.metrics import SCORED_RULES, measure
 from empir.evaluation.specs import DECIDED, DRAWN, EVERY, NONE, TRUE, AttackSpec
 from empir.models.ensemble import Ensemble
 from empir.models.model import describe_members
-from empir.records import chunks, locks, runs
+from empir.records import chunks, locks, provenance, runs
 
 log = logging.getLogger(__name__)
 
@@ -261,14 +261,11 @@ def _title(job):
 
 def _how_made(attacker, began, started, seconds):
     """What a record says of its making."""
-    versions, commit = runtime.provenance()
     build, total = round(attacker.build_seconds, 3), round(time.perf_counter() - began, 3)
     return dict(
         seconds=dict(seconds, build=build, total=total),
-        peak_memory_mb=runtime.peak_memory_mb(),
-        versions=versions,
-        git_commit=commit,
-        command=runtime.command(),
+        peak_memory_mb=provenance.peak_memory_mb(),
+        **provenance.of_run(),
         started=started,
     )
 
@@ -308,7 +305,7 @@ def _evaluate_part(job, session, head, out, resume, progress, place, shard):
         numbers=None if job.numbers is None else job.numbers[np.concatenate(mine)].tolist(),
         chunks=[(starts[number], len(parts[number])) for number in own],
         how=runtime.parallelism(),
-        environment=runtime.environment(),
+        environment=provenance.environment(),
         **_how_made(attacker, began, started, {}),
     )
     log.info("%s is shard %s, finished; empir merge makes the whole of all shards", out, shard)
@@ -341,7 +338,7 @@ def merge(parts: Sequence[shards.Part], out: str) -> dict:
         record["peak_memory_mb"] = max(part["peak_memory_mb"] for part in told)
         for key in ("versions", "git_commit"):
             record[key] = content[key]
-        record.update(command=runtime.command(), started=min([part["started"] for part in told]))
+        record.update(command=provenance.command(), started=min([part["started"] for part in told]))
         record["shards"] = [
             {key: part[key] for key in ("shard", "command", "started", "seconds", "environment")}
             for part in told

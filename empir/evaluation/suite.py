@@ -24,7 +24,7 @@ from empir.evaluation.scores import score
 from empir.evaluation.specs import AttackSpec
 from empir.evaluation.storage import COLUMNS, Storage, arrays, check_free
 from empir.models.model import describe_members
-from empir.records import locks, runs
+from empir.records import locks, provenance, runs
 
 log = logging.getLogger(__name__)
 
@@ -349,7 +349,6 @@ def describe(setting: Setting, networks: Networks) -> dict:
 
 def _record(head, evaluation, measured):
     labels, accuracy = evaluation.setting.data.labels, float(evaluation.correct.mean())
-    versions, commit = runtime.provenance()
     return dict(
         head,
         clean_accuracy=float(np.mean(evaluation.clean["decision"] == labels)),
@@ -359,7 +358,5 @@ def _record(head, evaluation, measured):
         trials=evaluation.rows,
         **measured,
         seconds=round(sum(row["seconds"] for row in evaluation.rows), 3),
-        versions=versions,
-        git_commit=commit,
-        command=runtime.command(),
+        **provenance.of_run(),
     )

@@ -21,7 +21,7 @@ from empir import runtime
 from empir.data import Dataset
 from empir.errors import EmpirError
 from empir.models import checkpoints
-from empir.records import runs
+from empir.records import provenance, runs
 from empir.runtime import progress_bar, tf
 from empir.training import summaries, training_folder
 from empir.training.graph import Graph, Settings
@@ -119,16 +119,13 @@ def _checked(settings, initial):
 
 def _keep(run, description, arrays, keep_state):
     """Write the checkpoint and training.json, which ends the training."""
-    versions, commit = runtime.provenance()
     record = dict(
         description,
         sha256=checkpoints.digest(arrays),
         clean_accuracy=run.history[-1].get("test_accuracy"),
         history=run.history,
-        command=runtime.command(),
-        versions=versions,
-        environment=runtime.environment(),
-        git_commit=commit,
+        environment=provenance.environment(),
+        **provenance.of_run(),
         **({"workers": run.workers.count} if run.workers.count > 1 else {}),
     )
     folder = run.folder

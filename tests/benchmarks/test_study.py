@@ -9,11 +9,10 @@ import numpy as np
 import pytest
 
 from benchmarks.study import plan, run
-from empir import runtime
 from empir.commands import commandline
 from empir.nn import architecture
 from empir.nn.cost import network_costs
-from empir.records import runs
+from empir.records import provenance, runs
 from tests.support import MNIST, ROOT, needs_mnist
 from tests.support.in_process import run_here
 
@@ -95,7 +94,7 @@ def test_a_training_made_again_has_the_same_weights(tmp_path):
     """On the same kind of processor; others round differently."""
     name = f"{plan.PROBE.dataset}-{plan.PROBE.name}.json"
     kept = runs.read_json(os.path.join(ROOT, "results", "study", "trainings", name))
-    here = dict(runtime.environment(), empir=kept["environment"]["empir"])
+    here = dict(provenance.environment(), empir=kept["environment"]["empir"])
     if here != kept["environment"]:
         pytest.skip(f"the record is of another processor or build: {kept['environment']}")
     words = ["train", *plan.PROBE.flags(), f"--model_path={tmp_path}", "--num_threads=1"]

@@ -85,7 +85,7 @@ def test_a_worker_that_differs_is_refused_unless_mixed_ones_are_accepted(
 ):
     with monkeypatch.context() as patch:
         patch.setattr(
-            places.runtime, "environment", lambda: {"tensorflow": "other 1.15", "empir": "0.0"}
+            places.provenance, "environment", lambda: {"tensorflow": "other 1.15", "empir": "0.0"}
         )
         with pytest.raises(EmpirError, match="empir is .* there, 0.0 with the driver.*--mixed_wo"):
             squares(place(connected), tmp_path, 2)

@@ -10,8 +10,8 @@ import sys
 import pytest
 
 import empir
-from empir import runtime
 from empir.commands import main as console
+from empir.records import provenance
 from tests.support import ROOT
 from tests.support.released import save_members
 from tests.support.scripts import RESULT, run_module
@@ -99,7 +99,7 @@ def test_the_installed_command_is_this_module_and_so_is_its_record(monkeypatch):
     assert getattr(importlib.import_module(module), function) is console.main
     monkeypatch.setattr(sys.modules["__main__"], "__spec__", None)
     monkeypatch.setattr(sys, "argv", ["/somewhere/bin/empir", "attack", "--out=a b"])
-    assert runtime.command() == "empir attack '--out=a b'"
+    assert provenance.command() == "empir attack '--out=a b'"
 
 
 @pytest.mark.slow

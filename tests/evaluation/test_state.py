@@ -15,13 +15,13 @@ import time
 import numpy as np
 import pytest
 
-from empir import attacks, runtime
+from empir import attacks
 from empir.errors import EmpirError, ResumeError
 from empir.evaluation import single
 from empir.evaluation.finished import evaluation_record
 from empir.evaluation.single import Job
 from empir.models.ensemble import Ensemble
-from empir.records import locks, runs
+from empir.records import locks, provenance, runs
 from empir.runtime import tf
 from tests.support import ROOT
 from tests.support.kills import killed_after, killed_runs
@@ -60,7 +60,7 @@ class Brighter:
 def evaluator(patch):
     """`evaluate(out, resume, scale, members, **changes)`: an attack in chunks of 15, 15 and 10."""
     case = Case(np.random.RandomState(0))
-    patch(runtime, "provenance", lambda: ({}, None))
+    patch(provenance, "of_run", dict)
     patch(attacks, "TABLE", dict(attacks.TABLE, fgsm=attacks.Row(Brighter, {}, {"eps": "eps"})))
 
     def run(out, resume=False, scale=1.0, members=2, **changes):

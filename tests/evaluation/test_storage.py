@@ -11,7 +11,7 @@ from empir import runtime
 from empir.errors import EmpirError, ResumeError
 from empir.evaluation import suite
 from empir.evaluation.specs import AttackSpec
-from empir.records import locks, runs
+from empir.records import locks, provenance, runs
 from tests.support.kills import killed_after, killed_runs
 from tests.support.known import Case, Known
 
@@ -29,7 +29,7 @@ FILES = ["examples.npz", "result.json"]
 def evaluate(random, monkeypatch):
     """`evaluate(out, **changes)`: the record of a suite of two attacks, in chunks of 25 images."""
     case = Case(random)
-    monkeypatch.setattr(runtime, "provenance", lambda: ({}, None))
+    monkeypatch.setattr(provenance, "of_run", dict)
 
     def run(out, **changes):
         plain = dict(batch_size=25, eps=0.2)

@@ -18,6 +18,7 @@ from empir.models.member import ready_member
 from empir.nn import architecture, family, quantizers, weights
 from empir.nn.layers import layers_of
 from empir.nn.precision import FULL, Precision, per_layer
+from empir.records import provenance
 from empir.runtime import tf
 from tests.golden import recipe
 from tests.support import GOLDEN, resident_megabytes
@@ -127,7 +128,7 @@ def test_attack(network, golden, images, attack, pixels):
 
 
 def test_three_full_size_members_stay_under_six_gigabytes(network, resident_before):
-    assert runtime.peak_memory_mb() - resident_before < 6000
+    assert provenance.peak_memory_mb() - resident_before < 6000
 
 
 # Structure

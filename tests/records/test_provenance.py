@@ -1,0 +1,41 @@
+"""What a record says of the software, the checkout and the process that made it."""
+
+import subprocess
+
+import empir
+from empir import runtime
+from empir.records import provenance
+
+
+def test_provenance_says_what_ran_where():
+    told = provenance.of_run()
+    versions, commit = told["versions"], told["git_commit"]
+    assert versions["python"].startswith("3.7.") and versions["tensorflow"].startswith("1.15.")
+    assert versions["keras"] == "2.2.4" and versions["cleverhans"] == "2.1.0"
+    assert versions["device"] and versions["empir"] == empir.__version__
+    assert commit is None or len(commit.split("-")[0]) == 40
+
+
+def test_outside_a_checkout_there_is_no_commit(monkeypatch):
+    def fails(*_, **__):
+        raise subprocess.CalledProcessError(128, "git")
+
+    monkeypatch.setattr(subprocess, "check_output", fails)
+    assert provenance.git_commit() is None
+
+
+def test_the_commit_of_a_repository_around_an_environment_is_not_the_packages(
+    monkeypatch, tmp_path
+):
+    packages = tmp_path / "environment" / "packages"
+    packages.mkdir(parents=True)
+    who = ["-c", "user.name=a", "-c", "user.email=a@b"]
+    for words in (["init", "-q"], [*who, "commit", "-q", "--allow-empty", "-m", "theirs"]):
+        subprocess.check_call(["git", "-C", str(tmp_path)] + words)
+    for root, there in ((tmp_path, True), (packages, False)):
+        monkeypatch.setattr(runtime, "ROOT", str(root))
+        assert (provenance.git_commit() is not None) is there
+
+
+def test_peak_memory_is_in_megabytes():
+    assert 50 < provenance.peak_memory_mb() < 100000  # this process has TensorFlow loaded
