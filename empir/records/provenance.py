@@ -117,9 +117,10 @@ def environment() -> dict:
     told, wanted = _processor_fields(), ("sse4_2", "avx", "avx2", "fma", "f16c")
     flags = [f for f in told.get("flags", "").split() if f in wanted or f.startswith("avx512")]
     told_versions = versions()
+    plain = ", TF_DISABLE_MKL=1" * (os.environ.get("TF_DISABLE_MKL") == "1")  # without oneDNN
     return {
         "empir": told_versions["empir"],
-        "tensorflow": f"{told_versions['tensorflow_build']} {told_versions['tensorflow']}",
+        "tensorflow": f"{told_versions['tensorflow_build']} {told_versions['tensorflow']}{plain}",
         "numpy": told_versions["numpy"],
         "processor": " ".join([told.get("vendor_id", "unknown"), *sorted(flags)]),
         "gpus": len(runtime.gpus()),

@@ -90,6 +90,7 @@ def test_an_evaluation_is_made_once(tmp_path, study):
 
 
 @needs_mnist
+@pytest.mark.onednn
 def test_a_training_made_again_has_the_same_weights(tmp_path):
     """On the same kind of processor; others round differently."""
     name = f"{plan.PROBE.dataset}-{plan.PROBE.name}.json"

@@ -6,10 +6,10 @@ import shutil
 
 import pytest
 
-from empir import runtime
 from empir.errors import EmpirError, ResumeError
 from empir.evaluation import shards, single
 from empir.evaluation.shards import Shard
+from empir.records import provenance
 from tests.evaluation.test_single import (  # noqa: F401 - `members` is a fixture
     Killed,
     job,
@@ -95,7 +95,7 @@ def test_a_missing_or_foreign_part_is_named(members, tmp_path, monkeypatch):  # 
     [half] = compute(run, session, tmp_path / "half", "2/2")
     cases.append(([one, half], "is shard 2/2, but .* is 1/3"))
     with monkeypatch.context() as patch:
-        patch.setattr(runtime, "environment", lambda: {"processor": "another"})
+        patch.setattr(provenance, "environment", lambda: {"processor": "another"})
         [elsewhere] = compute(run, session, tmp_path / "elsewhere", "3/3")
     cases.append(([one, two, elsewhere], "computed elsewhere .*processor was .*--mixed"))
     for folders, problem in cases:

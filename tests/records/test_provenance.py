@@ -16,6 +16,15 @@ def test_provenance_says_what_ran_where():
     assert commit is None or len(commit.split("-")[0]) == 40
 
 
+def test_the_environment_tells_kernels_apart(monkeypatch):
+    found = []
+    for value in ("0", "1"):
+        monkeypatch.setenv("TF_DISABLE_MKL", value)
+        found.append(provenance.environment())
+    assert found[0] != found[1] and found[1]["tensorflow"].endswith(", TF_DISABLE_MKL=1")
+    assert {**found[0], "tensorflow": ""} == {**found[1], "tensorflow": ""}
+
+
 def test_outside_a_checkout_there_is_no_commit(monkeypatch):
     def fails(*_, **__):
         raise subprocess.CalledProcessError(128, "git")
