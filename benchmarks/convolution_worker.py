@@ -91,26 +91,19 @@ def pytorch_call(_, threads: int):
 LIBRARIES = {"onnxruntime": onnxruntime_call, "pytorch": pytorch_call}
 
 
-class Worker:
+class Worker(protocol.Answering):
     """Answers commands; arguments as of the command line."""
 
     def __init__(self, path: str, library: str, threads: int):
-        self.done = False
         self._create = lambda: LIBRARIES[library](path, threads)
 
-    def commands(self) -> dict:
-        """See `protocol.Worker.commands`."""
-        return {"convolutions": self._convolutions, "quit": self._quit}
+    def commands(self):
+        """See `protocol.Answering`."""
+        return {"convolutions": self._convolutions, **super().commands()}
 
     def _convolutions(self):
         # A session of ONNX Runtime that is kept would keep threads that wait for work busily.
         return {"seconds": protocol.seconds_of(self._create(), untimed=1, timed=3) / 3}
-
-    def _quit(self):
-        self.done = True
-        return {}
-
-    answer = protocol.Worker.answer
 
 
 def main():

@@ -133,22 +133,21 @@ class TensorFlow:
 LIBRARIES = {"onnxruntime": OnnxRuntime, "pytorch": PyTorch, "tensorflow": TensorFlow}
 
 
-class Worker:
+class Worker(protocol.Answering):
     """Answers commands about the networks in a folder."""
 
     def __init__(self, folder: str, library: str, threads: int):
-        self.done = False
         self._images = np.load(os.path.join(folder, "images.npy"))
         self._library = LIBRARIES[library](folder, threads)
         self._loaded = {}
 
-    def commands(self) -> dict:
-        """See `protocol.Worker.commands`."""
+    def commands(self):
+        """See `protocol.Answering`."""
         return {
             "environment": self._environment,
             "load": self._load,
             "run": self._run,
-            "quit": self._quit,
+            **super().commands(),
         }
 
     def _environment(self):
@@ -171,12 +170,6 @@ class Worker:
             measured.append(time.perf_counter() - start)
         # The first call of several fills caches.
         return {"milliseconds": 1e3 * float(np.median(measured[1:] or measured))}
-
-    def _quit(self):
-        self.done = True
-        return {}
-
-    answer = protocol.Worker.answer
 
 
 def _resident_mb():

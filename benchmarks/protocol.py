@@ -142,33 +142,18 @@ class System:
         raise NotImplementedError
 
 
-class Worker:
-    """Answers commands about a system.
+class Answering:
+    """Answers commands, of which "quit" is the last.
 
     Attributes:
-      system, workload: what the commands are about.
       done: whether the command "quit" came.
     """
 
-    def __init__(self, system: System, workload: Workload):
-        self.system = system
-        self.workload = workload
-        self.done = False
-        self._prepared = contextlib.ExitStack()
-        self._attack = None
-        self._batch = None
+    done = False
 
     def commands(self) -> Dict[str, Callable[..., dict]]:
         """Name of a command -> function of its other keys that returns the answer."""
-        return {
-            "environment": self.system.environment,
-            "logits": self._logits,
-            "prepare": self._prepare,
-            "run": self._run,
-            "train": self._train,
-            "gemm": self._gemm,
-            "quit": self._quit,
-        }
+        return {"quit": self._quit}
 
     def answer(self, line: str) -> dict:
         """Carry out the command in a line; an error is an answer, too."""
@@ -183,6 +168,41 @@ class Worker:
         except Exception as error:
             traceback.print_exc()
             return {"error": f"{type(error).__name__}: {' '.join(str(error).split())}"}
+
+    def _quit(self):
+        self.done = True
+        return {}
+
+
+class Worker(Answering):
+    """Answers commands about a system.
+
+    Attributes:
+      system, workload: what the commands are about.
+    """
+
+    def __init__(self, system: System, workload: Workload):
+        self.system = system
+        self.workload = workload
+        self._prepared = contextlib.ExitStack()
+        self._attack = None
+        self._batch = None
+
+    def commands(self):
+        """See `Answering`."""
+        return {
+            "environment": self.system.environment,
+            "logits": self._logits,
+            "prepare": self._prepare,
+            "run": self._run,
+            "train": self._train,
+            "gemm": self._gemm,
+            **super().commands(),
+        }
+
+    def _quit(self):
+        self._prepared.close()
+        return super()._quit()
 
     def _logits(self):
         return {"logits": self.system.logits(self.workload.images[:MEASURED_IMAGES]).tolist()}
@@ -233,11 +253,6 @@ class Worker:
     def _gemm(self, size):
         with self.system.gemm(size) as multiply:
             return {"seconds": seconds_of(multiply, 1, 1)}
-
-    def _quit(self):
-        self._prepared.close()
-        self.done = True
-        return {}
 
 
 def seconds_of(call: Callable, untimed: int, timed: int) -> float:
@@ -293,12 +308,12 @@ def serve(create: Callable[[Workload], System], path: str, worker_class=Worker):
     answer_commands(make)
 
 
-def answer_commands(make: Callable):
+def answer_commands(make: Callable[[], Answering]):
     """Answer the commands on standard input until "quit" or the end of the input.
 
     Args:
-      make: makes the worker, an object with `answer` and `done` as of `Worker`. Whatever it or a
-        library prints goes to standard error.
+      make: makes the worker, an `Answering`. Whatever it or a library prints goes to standard
+        error.
     """
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
