@@ -16,11 +16,11 @@ from tests.support import ROOT
 from tests.support.in_process import logging_as_before, run_here
 
 #: Folders and files of the tests of what oneDNN's kernels, or its passes over graphs, may change:
-#: networks' arithmetic, trainings and whole programs.
+#: the arithmetic of networks, the engine and whole programs. Single tests elsewhere are marked.
 ONEDNN = re.compile(
-    r"tests/(nn|fast|export/test_pytorch|training/test_(training|objectives)\."
+    r"tests/(nn/test_(golden|alexnet|random_weights)|fast|export/test_pytorch"
     r"|benchmarks/test_(workers|throughput)"
-    r"|commands/test_(cifar10_)?script|test_(aborts|docs|original|runtime))"
+    r"|commands/test_(cifar10_)?script|test_(aborts|original|runtime))"
 )
 
 

@@ -395,6 +395,7 @@ for goal in (
 
 
 @pytest.mark.slow
+@pytest.mark.onednn
 def test_onednn_takes_the_graphs_of_networks_with_pools():
     """In new processes, and several: where intel-tensorflow does not like a graph it aborts, and
     whether it does depends on memory addresses."""

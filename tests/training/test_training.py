@@ -59,6 +59,7 @@ def test_networks_learn(data, precision, caplog):
     assert accuracy > 0.25  # 1,000 images, 96 steps, 4 filters; chance is 0.1
 
 
+@pytest.mark.onednn  # as trainings are made
 def test_the_same_seed_gives_the_same_weights(data):
     first, again = (train(settings(), data, progress=False) for _ in range(2))
     assert checkpoints.digest(first) == checkpoints.digest(again)
@@ -66,6 +67,7 @@ def test_the_same_seed_gives_the_same_weights(data):
     assert checkpoints.digest(first) != checkpoints.digest(other)
 
 
+@pytest.mark.onednn  # as trainings are made
 @pytest.mark.parametrize("within_an_epoch", [False, True])
 def test_a_killed_training_resumes_to_the_same_weights(
     data, tmp_path, monkeypatch, within_an_epoch
