@@ -6,4 +6,5 @@
     python -m benchmarks.flips          count outcomes that change with kernels, batches or threads
     python -m benchmarks.autoattack     run AutoAttack on the networks of a robustness run
     python -m benchmarks.study          train and evaluate what the study compares
+    python -m benchmarks.pages          write the tables and figures of README.md and docs/ anew
 """

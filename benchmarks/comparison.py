@@ -10,13 +10,13 @@ from typing import Dict, Sequence
 import numpy as np
 
 from benchmarks import convolution_worker, protocol, worker_process, workloads
+from benchmarks.pages import speed as report
 from empir import runtime
 from empir.errors import EmpirError
 from empir.experiments import default_parameters, experiment
 from empir.nn import architecture
 from empir.nn.cost import multiplications
 from empir.records import provenance, runs
-from empir.report import benchmark as report
 from empir.runtime import ROOT
 
 log = logging.getLogger("empir")

@@ -23,13 +23,13 @@ from typing import Dict, NamedTuple
 import numpy as np
 from absl import flags
 
+from benchmarks.pages import flips as report
 from empir.commands import commandline, shared_flags
 from empir.commands.shared_flags import define_count
 from empir.errors import EmpirError
 from empir.evaluation import per_image
 from empir.experiments import PROTOCOLS
 from empir.records import chunks, provenance, runs
-from empir.report import flips as report
 from empir.report import shapes
 from empir.runtime import DEFAULT_SEED, ROOT
 

@@ -18,6 +18,7 @@ from absl import flags
 
 from benchmarks import worker_process
 from benchmarks.inference_worker import NETWORKS, onnx_name
+from benchmarks.pages import inference as report
 from benchmarks.throughput import made, members
 from empir import runtime
 from empir.commands import commandline
@@ -25,7 +26,6 @@ from empir.commands.shared_flags import define_count, define_number
 from empir.errors import EmpirError
 from empir.experiments import EXPERIMENTS, experiment
 from empir.records import runs
-from empir.report import inference as report
 
 FLAGS = flags.FLAGS
 

@@ -17,12 +17,12 @@ import numpy as np
 from absl import flags
 
 from benchmarks import startup, throughput
+from benchmarks.pages import scale as report
 from empir import runtime
 from empir.commands import commandline, shared_flags
 from empir.errors import EmpirError
 from empir.experiments import experiment
 from empir.records import runs
-from empir.report import scale as report
 
 FLAGS = flags.FLAGS
 log = logging.getLogger("empir")

@@ -15,12 +15,12 @@ import re
 from absl import flags
 
 from benchmarks import comparison, convolution_worker, startup, worker_process
+from benchmarks.pages import speed as report
 from empir import runtime
 from empir.commands import commandline, shared_flags
 from empir.commands.shared_flags import define_count, define_number
 from empir.errors import EmpirError
 from empir.records import locks, runs
-from empir.report import benchmark as report
 
 FLAGS = flags.FLAGS
 log = logging.getLogger("empir")
@@ -87,7 +87,9 @@ def run(_):
                 comparison.measure_attacks(store, model, commands[model], **what)
     print(report.attacks_table(store.record))
     print(report.batches_table(store.record))
-    log.info("%s is complete; empir report puts it into docs/performance.md", store.path)
+    log.info(
+        "%s is complete; python -m benchmarks.pages puts it into docs/performance.md", store.path
+    )
 
 
 if __name__ == "__main__":

@@ -15,12 +15,12 @@ import numpy as np
 from absl import flags
 
 from benchmarks import throughput
+from benchmarks.pages import speed as report
 from empir import runtime
 from empir.commands import commandline, shared_flags
 from empir.commands.shared_flags import define_count
 from empir.experiments import EXPERIMENTS, experiment
 from empir.records import runs
-from empir.report import benchmark as report
 
 FLAGS = flags.FLAGS
 

@@ -13,6 +13,7 @@ import time
 import numpy as np
 from absl import flags
 
+from benchmarks.pages.speed import attack_steps
 from empir import attacks, runtime
 from empir.commands import commandline, shared_flags
 from empir.commands.shared_flags import define_count
@@ -29,7 +30,6 @@ from empir.nn import architecture
 from empir.nn.cost import multiplications
 from empir.nn.precision import per_layer
 from empir.records import provenance, runs
-from empir.report.benchmark import attack_steps
 
 FLAGS = flags.FLAGS
 GEMM_SIZE = 2048

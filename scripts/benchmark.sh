@@ -13,4 +13,4 @@ set -euo pipefail
 "$PYTHON" -m benchmarks.speed "$@" --check_flags # before an environment is made
 scripts/pytorch.sh
 "$PYTHON" -m benchmarks.speed "$@"
-"$PYTHON" -m empir report
+"$PYTHON" -m benchmarks.pages

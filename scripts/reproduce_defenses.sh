@@ -77,4 +77,4 @@ defend fgsm --adv=2 --delay=0 --nb_epochs=1
 defend distill --distill --nb_epochs=2 --student_epochs=2 --teacher_path="$root/cifar10/teacher"
 defend inpgradreg --inpgradreg --l2dbl=1000 --nb_epochs=1
 
-"$PYTHON" -m empir report
+"$PYTHON" -m benchmarks.pages

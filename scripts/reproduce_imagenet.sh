@@ -25,4 +25,4 @@ if [ $# -gt 0 ] && [ "${1#-}" = "$1" ]; then
 fi
 . scripts/python.sh
 "$PYTHON" -m empir reproduce --dataset=imagenet --imagenet_path="$imagenet" --members_dir="$members" "$@"
-"$PYTHON" -m empir report
+"$PYTHON" -m benchmarks.pages

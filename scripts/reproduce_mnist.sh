@@ -11,4 +11,4 @@ set -euo pipefail
 . "$(dirname "$0")/checkout.sh"
 . scripts/python.sh
 "$PYTHON" -m empir reproduce --dataset=mnist "$@"
-"$PYTHON" -m empir report
+"$PYTHON" -m benchmarks.pages

@@ -206,5 +206,5 @@ if [ -z "$made" ]; then
   exit 2
 fi
 if [ -z "$list" ]; then
-  "$PYTHON" -m empir report
+  "$PYTHON" -m benchmarks.pages
 fi

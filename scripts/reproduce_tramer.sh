@@ -29,4 +29,4 @@ attack ensemble "$(IFS=,; echo "${members[*]}")"
 for member in "${members[@]}"; do
   attack "${member##*/}" "$member"
 done
-"$PYTHON" -m empir report
+"$PYTHON" -m benchmarks.pages

@@ -47,10 +47,10 @@ SETUPS = {
 EXAMPLES = {"mnist": "mnist", "cifar10": "cifar10", "alexnet": "imagenet"}
 #: Commands of words: the words that may follow, and flags.
 WORDS = {
+    "benchmarks.pages": r"(--check)?",
     "empir.commands.checkpoints": r"verify [^-].*|manifest",
     "empir.commands.compare": r"[^-]\S* [^-]\S*",
     "empir.commands.merge": r"([^-]\S* )+--out=\S+( --mixed)?",
-    "empir.commands.report": r"(--check)?",
     "empir.data.convert": r"(--(source|split|out|labels)=\S+ ?)+",
 }
 #: Programs that are not this project's.

@@ -134,7 +134,10 @@ def test_a_row_goes_to_runs_and_its_record_to_results(name, told, checkout):
         (folder / file).write_text(file)
     line = f"--only={name} --nb_samples=20"
     status, _, calls, _ = run(checkout, checkout, "reproduce_robustness.sh", line)
-    assert status == 0 and [words[2] for words in calls] == ["robustness", "report"]
+    assert status == 0 and [words[1:3] for words in calls] == [
+        ["empir", "robustness"],
+        ["benchmarks.pages"],
+    ]
     assert told < set(calls[0]) and calls[0][-1] == "--nb_samples=20"
     kept = checkout / "results" / "robustness"
     assert [(kept / (name + end)).read_text() for end in (".npz", ".json")] == [

@@ -168,7 +168,6 @@ REFUSED = {
         "give --members=PRECISION:CHECKPOINT,... or --checkpoint=MODEL.h5, or " + CLONE,
     ),
     "manifest": ("empir checkpoints manifest", CLONE),
-    "report": ("empir report", CLONE),
 }
 
 

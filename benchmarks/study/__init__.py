@@ -3,5 +3,5 @@
     python -m benchmarks.study --part=seeds --data_dir=FOLDER
 
 `plan` says, as data, which networks are trained and how each is attacked; `run` makes what is
-missing. docs/study.md, whose tables and figures `empir.report.study` makes, says what was found.
+missing. docs/study.md says what was found; `benchmarks.pages` makes its tables and figures.
 """

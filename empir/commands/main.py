@@ -82,11 +82,6 @@ COMMANDS = {
         words=True,
         before=("convert",),
     ),
-    "report": Command(
-        "empir.commands.report:main",
-        "write the tables of a clone's README and docs anew",
-        words=True,
-    ),
 }
 
 

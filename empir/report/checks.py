@@ -1,7 +1,7 @@
 """What each check of the attacks means, and what to do about it: the sections of checks.md.
 
 The file is part of the installed package, so that a report contains the explanations that it
-refers to. `empir report` copies it into docs/robustness.md.
+refers to. `benchmarks.pages` copies it into docs/robustness.md.
 """
 
 import os
@@ -12,7 +12,7 @@ import markupsafe
 
 
 def text(*_) -> str:
-    """The sections as Markdown; ignores the arguments that every table of `empir report` takes."""
+    """The sections as Markdown; ignores the arguments that every table of a page takes."""
     path = os.path.join(os.path.dirname(os.path.abspath(__file__)), "checks.md")
     with open(path, encoding="utf8") as file:
         return file.read()

@@ -8,9 +8,9 @@ import sys
 import pytest
 
 from benchmarks import comparison, convolution_worker, speed, startup, worker_process
+from benchmarks.pages import speed as report
 from empir.errors import EmpirError
 from empir.experiments import experiment
-from empir.report import benchmark as report
 from tests.support import ROOT
 from tests.support.kills import killed_runs
 from tests.support.scripts import assert_refused

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from benchmarks import flips
+from benchmarks.pages import flips as report
 from empir.errors import EmpirError
 from empir.experiments import EXPERIMENTS
-from empir.report import flips as report
 from tests.support.scripts import remove_flags
 
 MNIST = EXPERIMENTS["mnist"]

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from benchmarks import scale
-from empir.report import scale as report
-from empir.report.inference import MISSING
+from benchmarks.pages import scale as report
+from benchmarks.pages.inference import MISSING
 from tests.support.scripts import assert_refused, run_module
 
 

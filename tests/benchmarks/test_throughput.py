@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 
 from benchmarks import step_profile, throughput
+from benchmarks.pages import speed as report
 from empir.experiments import EXPERIMENTS
-from empir.report import benchmark as report
 from tests.support import ROOT
 from tests.support.scripts import assert_refused
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
+from benchmarks.pages import radius, speed
 from empir.experiments import EXPERIMENTS
 from empir.records.runs import read_json
-from empir.report import benchmark, radius
 from empir.report.curves import CURVES, HEIGHT, MARGINS, WIDTH
 from empir.report.page import page
 from empir.report.results import RESULTS
@@ -18,7 +18,7 @@ from tests.support.reported import RECORD, record
 
 ROBUSTNESS = os.path.join(RESULTS, "robustness")
 FIGURES = {
-    "attacks": lambda: benchmark.draw(os.path.join(RESULTS, "mnist")),
+    "attacks": lambda: speed.draw(os.path.join(RESULTS, "mnist")),
     "radius": lambda: radius.draw(ROBUSTNESS, [EXPERIMENTS[d] for d in ("mnist", "cifar10")]),
 }
 
@@ -95,7 +95,7 @@ def test_a_comparison_of_little_has_limits_too(tmp_path, attack):
         measured = {"systems": systems, "parameters": {}}
         record["attacks"]["mnist-ensemble/fgsm/100"] = measured
     (tmp_path / "benchmark" / "comparison.json").write_text(json.dumps(record))
-    for axes in benchmark.draw(str(tmp_path / "mnist")).axes:
+    for axes in speed.draw(str(tmp_path / "mnist")).axes:
         low, high = axes.get_ylim()
         assert 0 < low < high < 1e4
 

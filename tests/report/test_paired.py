@@ -3,12 +3,13 @@
 import numpy as np
 import pytest
 
+from benchmarks.pages import prose
 from empir.errors import EmpirError
 from empir.evaluation import per_image
 from empir.evaluation.scores import Paired
 from empir.evaluation.scores import paired as mcnemar
 from empir.experiments import EXPERIMENTS
-from empir.report import paired, prose
+from empir.report import paired
 from tests.report.test_rows import cells, found, keep_suite
 from tests.support.reported import TRIAL
 

@@ -7,11 +7,11 @@ import re
 import numpy as np
 import pytest
 
-from empir.commands import report
+from benchmarks.pages import defenses, render
 from empir.errors import EmpirError
 from empir.evaluation.scores import score
 from empir.experiments import EXPERIMENTS, TABLE_ATTACKS
-from empir.report import defenses, results, tables
+from empir.report import results, tables
 from empir.report.results import RESULTS, ROWS
 from tests.support import ROOT
 
@@ -231,38 +231,38 @@ def page(request, tmp_path, monkeypatch):
         "before\n<!-- results:mnist -->\nold\n<!-- end -->\nbetween\n"
         "<!-- members:mnist -->\n<!-- end -->\nafter\n"
     )
-    monkeypatch.setattr(report, "RESULTS", str(tmp_path))
+    monkeypatch.setattr(render, "RESULTS", str(tmp_path))
     return path
 
 
 def test_the_report_is_written_between_the_markers_and_checked(page, tmp_path, caplog):
     root, old = str(tmp_path), page.read_text()
-    assert report.main(["--check"], root) == 1 and page.read_text() == old
+    assert render.main(["--check"], root) == 1 and page.read_text() == old
     says = "%s is not of the records in results:mnist, members:mnist: run"
     assert says % page.relative_to(tmp_path) in caplog.text
-    assert report.main([], root) == 0
+    assert render.main([], root) == 0
     new = page.read_text()
     table = tables.markdown(str(tmp_path / "mnist"), MNIST)
     assert new.startswith("before\n<!-- results:mnist -->\n%s\n<!-- end -->\nbetween\n" % table)
     assert new.endswith("<!-- end -->\nafter\n") and "old" not in new
-    assert report.main(["--check"], root) == 0 and page.read_text() == new
+    assert render.main(["--check"], root) == 0 and page.read_text() == new
 
 
 def test_the_report_takes_no_other_argument(page, tmp_path):
     old = page.read_text()
     with pytest.raises(EmpirError):
-        report.main(["--chek"], str(tmp_path))
+        render.main(["--chek"], str(tmp_path))
     assert page.read_text() == old
 
 
 def test_the_pages_tables_are_those_of_the_records():
     found = set()
-    for path in report.pages():
+    for path in render.pages():
         with open(path, encoding="utf8") as file:
-            found |= {match.group(1) for match in report.PATTERN.finditer(file.read())}
-    assert found == set(report.TABLES), "a kind of table stands on no page"
+            found |= {match.group(1) for match in render.PATTERN.finditer(file.read())}
+    assert found == set(render.TABLES), "a kind of table stands on no page"
     assert os.path.isdir(os.path.join(RESULTS, "mnist"))
-    assert report.main(["--check"]) == 0
+    assert render.main(["--check"]) == 0
 
 
 CIFAR10 = EXPERIMENTS["cifar10"]

@@ -5,12 +5,12 @@ import json
 import numpy as np
 import pytest
 
-from empir.commands import report
+from benchmarks.pages import autoattack, finding, radius, render
 from empir.errors import EmpirError
 from empir.evaluation import per_image
 from empir.experiments import EXPERIMENTS
 from empir.models.ensemble import DECISION_RULES
-from empir.report import autoattack, finding, radius, robustness, rows
+from empir.report import robustness, rows
 from empir.report.results import RESULTS
 from tests.support.reported import NETWORK, TRIAL, record
 
@@ -158,9 +158,9 @@ def test_each_record_is_computed_again_from_its_images(base, monkeypatch):
     per_image.write(path, found(3, 10))
     assert rows.check(str(base)) == 1
     per_image.write(path, found(4, 10))
-    monkeypatch.setattr(report, "RESULTS", str(base.parent))
+    monkeypatch.setattr(render, "RESULTS", str(base.parent))
     with pytest.raises(EmpirError, match="vote.npz has as its accuracy under attack 0.4, and the"):
-        report.main(["--check"], str(base.parent))
+        render.main(["--check"], str(base.parent))
 
 
 def test_the_kept_records_are_those_of_their_images():

@@ -8,10 +8,10 @@ import shutil
 
 import pytest
 
-from empir.commands import report
+from benchmarks.pages import autoattack, defenses, radius, render, speed
 from empir.errors import EmpirError
 from empir.experiments import EXPERIMENTS
-from empir.report import autoattack, benchmark, defenses, radius, robustness, rows, shapes, tables
+from empir.report import robustness, rows, shapes, tables
 from empir.report.page import page
 from empir.report.results import RESULTS
 from tests.support.reported import RECORD, record
@@ -58,21 +58,21 @@ TABLES = {
         lambda base: autoattack.table(base + "/mnist", MNIST),
     ],
     "benchmark/comparison.json": [
-        lambda base: benchmark.attacks_markdown(base + "/mnist", None),
-        lambda base: benchmark.batches_markdown(base + "/mnist", None),
-        lambda base: benchmark.training_markdown(base + "/mnist", None),
-        lambda base: benchmark.startup_markdown(base + "/mnist", None),
-        lambda base: benchmark.bounds_markdown(base + "/mnist", None),
-        lambda base: [benchmark.times(benchmark.load(base + "/mnist"), "mnist-ensemble")],
+        lambda base: speed.attacks_markdown(base + "/mnist", None),
+        lambda base: speed.batches_markdown(base + "/mnist", None),
+        lambda base: speed.training_markdown(base + "/mnist", None),
+        lambda base: speed.startup_markdown(base + "/mnist", None),
+        lambda base: speed.bounds_markdown(base + "/mnist", None),
+        lambda base: [speed.times(speed.load(base + "/mnist"), "mnist-ensemble")],
     ],
     "benchmark/account-mnist.json": [
-        lambda base: benchmark.account_markdown(base + "/mnist", MNIST),
-        lambda base: benchmark.bounds_markdown(base + "/mnist", None),
+        lambda base: speed.account_markdown(base + "/mnist", MNIST),
+        lambda base: speed.bounds_markdown(base + "/mnist", None),
     ],
     "benchmark/imagenet-fgsm.json": [
         lambda base: tables.speed_markdown(base + "/imagenet", IMAGENET)
     ],
-    "cost.json": [lambda base: report.TABLES["overhead"](base + "/mnist", MNIST)],
+    "cost.json": [lambda base: render.TABLES["overhead"](base + "/mnist", MNIST)],
 }
 #: Of large records a part has values of every kind.
 KEPT = {

@@ -119,10 +119,10 @@ COMMANDS = [
         words=True,
     ),
     Command(
-        "empir report",
-        "empir.commands.report:main",
+        "benchmarks.pages",
+        "benchmarks.pages.render:main",
         "--check",
-        reached="empir.commands.report:render",
+        reached="benchmarks.pages.render:render",
         words=True,
     ),
     Command(

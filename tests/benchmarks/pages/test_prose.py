@@ -6,9 +6,8 @@ import re
 
 import pytest
 
-from empir.commands import report
+from benchmarks.pages import prose, render
 from empir.errors import EmpirError
-from empir.report import prose
 from tests.support import ROOT
 
 RECORDS = {
@@ -71,14 +70,14 @@ def test_a_figure_without_a_record_is_an_error(text, says, results):
 
 
 def test_the_check_names_the_page_and_the_figure(tmp_path, results, monkeypatch, caplog):
-    monkeypatch.setattr(report, "RESULTS", results)
+    monkeypatch.setattr(render, "RESULTS", results)
     page = tmp_path / "README.md"
     page.write_text("It keeps 14.0<!-- a/result.json:accuracy .1% --> %.\n")
-    assert report.main(["--check"], str(tmp_path)) == 1
+    assert render.main(["--check"], str(tmp_path)) == 1
     assert "README.md is not of the records in a/result.json:accuracy .1%: run" in caplog.text
-    assert report.main([], str(tmp_path)) == 0
+    assert render.main([], str(tmp_path)) == 0
     assert page.read_text().startswith("It keeps 15.8<!--")
-    assert report.main(["--check"], str(tmp_path)) == 0
+    assert render.main(["--check"], str(tmp_path)) == 0
 
 
 #: Percentages in the prose of pages on results that no record holds.
@@ -99,7 +98,7 @@ OTHERS = {
 )
 def test_percentages_in_sentences_on_results_are_marked(page):
     with open(os.path.join(ROOT, page), encoding="utf8") as file:
-        text = report.PATTERN.sub("", file.read())
+        text = render.PATTERN.sub("", file.read())
     text = re.sub(r"^```.*?^```|!\[.*?\]", "", text, flags=re.DOTALL | re.MULTILINE)
     number = r"\d+(?:\.\d+)?"
     found = re.findall(rf"(?<![\w.])(?:\d+\.\d+ %|{number} to {number} %|{number} points)", text)

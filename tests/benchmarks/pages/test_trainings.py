@@ -6,11 +6,11 @@ import os
 import numpy as np
 import pytest
 
+from benchmarks.pages import trainings
 from benchmarks.study import plan
 from empir.errors import EmpirError
 from empir.evaluation import per_image
 from empir.experiments import EXPERIMENTS
-from empir.report import trainings
 from tests.report.test_rows import cells, found
 from tests.support.reported import NETWORK, TRIAL, record
 
@@ -139,12 +139,3 @@ def test_defended_members_stand_beside_empir(results):
     kept, p = ["50.0", "20.0", "20.0", "20.0"], "0.031"
     assert rows["PGD, protocol paper"] == rows["suite at 0.3, vote"] == [*kept, p]
     assert rows["clean images, vote"] == ["100.0"] * 4 + ["1"]
-
-
-def test_the_tables_know_the_plan():
-    assert trainings.PICTURES == plan.PICTURES
-    assert trainings.TRAININGS == plan.TRAININGS and trainings.COMPARED == plan.COMPARED
-    assert trainings.BITS == plan.BITS
-    assert trainings.DEFENDED == {name: each[0] for name, each in plan.DEFENDED.items()}
-    for dataset, radii in trainings.RADII.items():
-        assert radii == tuple(name for name, _ in plan.RADII[dataset])

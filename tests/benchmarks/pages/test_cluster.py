@@ -5,8 +5,8 @@ import shutil
 
 import pytest
 
+from benchmarks.pages import cluster
 from empir.experiments import EXPERIMENTS
-from empir.report import cluster
 
 RECORD = {
     "process": {"rate": 20.0, "startup": 3.0},

@@ -7,8 +7,9 @@ from typing import Dict, Tuple
 from matplotlib.figure import Figure
 from matplotlib.transforms import ScaledTranslation
 
+from benchmarks.pages import figures
 from empir.experiments import Experiment
-from empir.report import figures, rows, shapes
+from empir.report import rows, shapes
 
 #: Records of the adaptive suite, by the decision rule of an ensemble or the kind of a network:
 #: title, marker, and on which side of the radius it is drawn and how far, in half markers. Colours

@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from empir.report import inference
+from benchmarks.pages import inference
 
 
 def cell(system, network, precision, milliseconds, threads=1, batch=100):

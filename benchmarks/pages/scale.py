@@ -5,8 +5,8 @@ The record is that of `python -m benchmarks.scale`.
 
 import os
 
+from benchmarks.pages.inference import MISSING
 from empir.report import shapes
-from empir.report.inference import MISSING
 from empir.report.tables import pipe_table
 
 

@@ -5,9 +5,9 @@ import os
 
 import pytest
 
+from benchmarks.pages import study
 from empir.errors import EmpirError
 from empir.experiments import EXPERIMENTS
-from empir.report import study
 from empir.report.results import RESULTS, load_record
 from empir.report.rows import RULES
 

@@ -5,7 +5,8 @@ from typing import Dict, Tuple
 
 import numpy as np
 
-from empir.report import figures, shapes
+from benchmarks.pages import figures
+from empir.report import shapes
 from empir.report.results import paper_overhead
 from empir.report.tables import pipe_table
 

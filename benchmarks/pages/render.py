@@ -1,10 +1,10 @@
-"""Write the tables and figures of README.md and docs/ at their markers: empir report [--check].
+"""Writes the tables and figures of README.md and docs/ at their markers.
 
 Before that each record of a suite with an images.npz beside it is computed again from it, and an
 error says where the two disagree.
 
 With --check nothing is written; the exit status is 1 if a page differs from the records, and
-standard error says which page, and in which tables and figures of its text (`empir.report.prose`).
+standard error says which page, and in which tables and figures of its text (`prose`).
 """
 
 import glob
@@ -12,30 +12,25 @@ import logging
 import os
 import re
 
-from empir import published
-from empir.errors import EmpirError
-from empir.experiments import EXPERIMENTS
-from empir.records.runs import write_atomically
-from empir.report import (
+from benchmarks.pages import (
     autoattack,
-    benchmark,
-    checks,
     cluster,
-    cost,
     defenses,
     finding,
     flips,
     inference,
-    paired,
     prose,
     radius,
-    robustness,
-    rows,
     scale,
+    speed,
     study,
-    tables,
     trainings,
 )
+from empir import published
+from empir.errors import EmpirError
+from empir.experiments import EXPERIMENTS
+from empir.records.runs import write_atomically
+from empir.report import checks, cost, paired, robustness, rows, tables
 from empir.report.results import RESULTS
 from empir.runtime import ROOT
 
@@ -49,13 +44,13 @@ TABLES = {
     "epochs": tables.epochs_markdown,
     "survivors": tables.survivors_markdown,
     "speed": tables.speed_markdown,
-    "attacks": benchmark.attacks_markdown,
-    "batches": benchmark.batches_markdown,
-    "training": benchmark.training_markdown,
-    "startup": benchmark.startup_markdown,
-    "account": benchmark.account_markdown,
-    "one_image": benchmark.one_image_markdown,
-    "bounds": benchmark.bounds_markdown,
+    "attacks": speed.attacks_markdown,
+    "batches": speed.batches_markdown,
+    "training": speed.training_markdown,
+    "startup": speed.startup_markdown,
+    "account": speed.account_markdown,
+    "one_image": speed.one_image_markdown,
+    "bounds": speed.bounds_markdown,
     "overhead": cost.markdown,
     "measured_overhead": inference.overheads,
     "measured_time": inference.milliseconds,
@@ -128,8 +123,8 @@ def main(argv, root: str = ROOT) -> int:
       EmpirError: for other arguments, or a record that is not what its images say (`rows.check`).
     """
     if argv not in ([], ["--check"]):
-        raise EmpirError("usage: empir report [--check]")
-    published.require_clone("empir report")
+        raise EmpirError("usage: python -m benchmarks.pages [--check]")
+    published.require_clone("python -m benchmarks.pages")
     rows.check(os.path.join(RESULTS, "robustness"))
     stale = 0
     for path in pages(root):
@@ -140,7 +135,9 @@ def main(argv, root: str = ROOT) -> int:
             found = ", ".join(differences(before, after))
             if found:
                 name = os.path.relpath(path, root)
-                log.error("%s is not of the records in %s: run empir report", name, found)
+                log.error(
+                    "%s is not of the records in %s: run python -m benchmarks.pages", name, found
+                )
                 stale += 1
         elif after != before:
             write_atomically(path, after)
@@ -155,8 +152,8 @@ def _plot():
     folder = os.path.join(RESULTS, "mnist")
     if inference.load(folder):
         inference.plot(folder, os.path.join(RESULTS, "inference.svg"))
-    if benchmark.load(folder):
-        benchmark.plot(folder, os.path.join(RESULTS, "benchmark", "attacks.svg"))
+    if speed.load(folder):
+        speed.plot(folder, os.path.join(RESULTS, "benchmark", "attacks.svg"))
     folder = os.path.join(RESULTS, "robustness")
     shown = [EXPERIMENTS[dataset] for dataset in ("mnist", "cifar10")]
     if os.path.isdir(folder):

@@ -4,9 +4,10 @@ import os
 
 import numpy as np
 
+from benchmarks.pages import figures
+from benchmarks.pages.inference import MISSING
 from empir.errors import EmpirError
-from empir.report import figures, shapes
-from empir.report.inference import MISSING
+from empir.report import shapes
 from empir.report.tables import pipe_table
 
 SYSTEMS = {

@@ -1,7 +1,7 @@
 """Tables of the study's parts (docs/study.md): several trainings of networks and ensembles.
 
 The records are study/PART/DATASET-SUBJECT-SETTING.json among the results, with what was found on
-each image beside them, as `benchmarks/study/plan.py` names them. A row is shown once all trainings
+each image beside them, as `benchmarks.study.plan` names them. A row is shown once all trainings
 that it compares have their records.
 """
 
@@ -11,6 +11,7 @@ from typing import List, Optional, Tuple
 
 import numpy as np
 
+from benchmarks.study import plan
 from empir.errors import EmpirError
 from empir.evaluation import per_image
 from empir.evaluation.scores import difference, paired, score
@@ -20,23 +21,15 @@ from empir.report.paired import probability
 from empir.report.results import paper_row
 from empir.report.tables import HEADS, pipe_table
 
-#: Trainings of each member in the part `seeds`, and of what is compared with EMPIR in `ensembles`.
-TRAININGS, COMPARED = 5, 3
 #: Radii of the suites, as in the names, and decision rules.
-RADII = {"mnist": ("0.1",), "cifar10": ("2-255", "4-255")}
+RADII = {name: tuple(radius for radius, _ in plan.RADII[name]) for name in plan.PAPERS}
 SUITE_RULES = ("vote", "mean_logits")
-#: Radius of adversarial training, and of the suites after it.
-DEFENDED = {"mnist": "0.3", "cifar10": "8-255"}
 #: Subjects of the part `ensembles` that EMPIR is compared with.
 SUBJECTS = {
     "three-full": "three full-precision members",
     "three-low": "three members of one low precision",
     "wide": "one full-precision network with as many weights",
 }
-#: Name of CIFAR-10's images as JPEGs, on which the part `alexnet` is.
-PICTURES = "cifar10_jpegs"
-#: Weight or activation bits of the part `precisions`; 32 is full precision.
-BITS = ("1", "2", "4", "8", "32")
 MISSING = "No row of it is complete yet."
 CLEAN = "clean"
 
@@ -115,8 +108,8 @@ def _seeds(records, experiment, suffix):
     table = []
     paper = [paper_row(experiment.dataset, model) for model in ("empir", "baseline")]
     for title, ensemble, single, clean in _settings(RADII[experiment.dataset]):
-        first = records.runs(f"empir{suffix}", TRAININGS, ensemble, clean)
-        second = records.runs(f"baseline{suffix}", TRAININGS, single, clean)
+        first = records.runs(f"empir{suffix}", plan.TRAININGS, ensemble, clean)
+        second = records.runs(f"baseline{suffix}", plan.TRAININGS, single, clean)
         if first is not None and second is not None:
             column = CLEAN if clean else ensemble.split("-")[0]
             told = " / ".join("%.1f" % row[column] for row in paper if column in row)
@@ -131,10 +124,10 @@ def ensembles(folder: str, experiment: Experiment) -> str:
     published, others = (_Part(folder, part, experiment.dataset) for part in ("seeds", "ensembles"))
     table = []
     for title, ensemble, single, clean in _settings(RADII[experiment.dataset][:1], ("pgd",)):
-        first = published.runs("empir", COMPARED, ensemble, clean)
+        first = published.runs("empir", plan.COMPARED, ensemble, clean)
         for subject, name in SUBJECTS.items():
             setting = single if subject == "wide" else ensemble
-            second = others.runs(subject, COMPARED, setting, clean)
+            second = others.runs(subject, plan.COMPARED, setting, clean)
             if first is not None and second is not None:
                 compared = _compared(first, second)
                 table.append([title, name, _spread(first), _spread(second), compared])
@@ -173,18 +166,22 @@ def precisions(folder: str, experiment: Experiment) -> str:
     tables = []
     for title, kind, setting, clean in parts:
         grid = [
-            [records.correct(f"{kind}-{_bits(w, a)}", setting, clean) for a in BITS] for w in BITS
+            [records.correct(f"{kind}-{_bits(w, a)}", setting, clean) for a in plan.BITS]
+            for w in plan.BITS
         ]
         if all(one is not None for one in itertools.chain(*grid)):
-            heads = [title, *(f"a{bits}" for bits in BITS)]
-            lines = [[f"w{bits}", *map(_percent, line)] for bits, line in zip(BITS, grid)]
+            heads = [title, *(f"a{bits}" for bits in plan.BITS)]
+            lines = [[f"w{bits}", *map(_percent, line)] for bits, line in zip(plan.BITS, grid)]
             tables.append(pipe_table([heads, *lines]))
     return "\n\n".join(tables) or MISSING
 
 
 def defences(folder: str, experiment: Experiment) -> str:
     """Markdown table: EMPIR and its members after adversarial training, one training of each."""
-    records, radius = _Part(folder, "defences", experiment.dataset), DEFENDED[experiment.dataset]
+    records, radius = (
+        _Part(folder, "defences", experiment.dataset),
+        plan.DEFENDED[experiment.dataset][0],
+    )
     singles = [f"model{number}-{bits}" for number, (_, bits) in enumerate(experiment.members, 1)]
     table = []
     for title, ensemble, single, clean in _settings([radius], ("pgd", "cw")):
@@ -204,7 +201,7 @@ def alexnet(folder: str, experiment: Experiment) -> str:
       folder: any folder beside study/, e.g. results/imagenet.
       experiment: ImageNet's, for the names of the members.
     """
-    records = _Part(folder, "alexnet", PICTURES)
+    records = _Part(folder, "alexnet", plan.PICTURES)
     columns = [(str(bits), name, "whitebox") for name, bits in experiment.members]
     columns += [(f"EMPIR, protocol {each}", "empir", each) for each in ("paper", "whitebox")]
     attacked = [("clean images", "pgd", True)]
@@ -227,7 +224,7 @@ def _with_interval(correct) -> str:
 
 
 def _bits(weights, activations):
-    return "fp" if weights == activations == BITS[-1] else f"w{weights}a{activations}"
+    return "fp" if weights == activations == plan.BITS[-1] else f"w{weights}a{activations}"
 
 
 def _percent(correct) -> str:

@@ -6,9 +6,10 @@ from typing import Callable, List
 import numpy as np
 from matplotlib.figure import Figure
 
+from benchmarks.pages import figures
 from empir.experiments import Experiment
 from empir.nn.precision import Precision
-from empir.report import figures, shapes
+from empir.report import shapes
 from empir.report.results import ROWS, row_records
 from empir.report.rows import RULES, ball
 from empir.report.tables import HEADS, pipe_table
