@@ -2,8 +2,9 @@
 
 import os
 
+from benchmarks.pages.suites import images
 from empir.report import rows
-from empir.report.robustness import images, percent
+from empir.report.robustness import percent
 from empir.report.tables import pipe_table
 
 HEADS = [

@@ -3,6 +3,7 @@
 import math
 import os
 
+from benchmarks.pages.shapes import CLUSTER, THROUGHPUT
 from empir.report import shapes
 from empir.report.tables import pipe_table
 
@@ -34,7 +35,7 @@ def predicted(folder: str, experiment) -> str:
     path = os.path.join(results, "benchmark", f"{experiment.dataset}-pgd.json")
     if record is None or not os.path.exists(path):
         return NONE
-    seconds = 1 / shapes.read(path, shapes.THROUGHPUT)["images_per_second"]
+    seconds = 1 / shapes.read(path, THROUGHPUT)["images_per_second"]
     rows = [["workers"] + [f"hours, {batch} images a chunk" for batch in BATCHES]]
     rows[0] += [f"share of the workers' time, {batch} a chunk" for batch in BATCHES]
     for workers in WORKERS:
@@ -65,4 +66,4 @@ def prediction(record: dict, seconds: float, batch: int, workers: int) -> float:
 
 def _record(folder):
     path = os.path.join(os.path.dirname(folder), "benchmark", "cluster.json")
-    return shapes.read(path, shapes.CLUSTER) if os.path.exists(path) else None
+    return shapes.read(path, CLUSTER) if os.path.exists(path) else None

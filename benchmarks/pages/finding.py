@@ -7,9 +7,10 @@ records too.
 import os
 from dataclasses import replace
 
+from benchmarks.pages.suites import images
 from empir.errors import EmpirError
 from empir.experiments import EXPERIMENTS
-from empir.report.robustness import images, percent
+from empir.report.robustness import percent
 from empir.report.rows import RULES, Row, ball
 from empir.report.tables import pipe_table
 

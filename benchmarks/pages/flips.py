@@ -5,6 +5,7 @@ from typing import Dict, Tuple
 
 import numpy as np
 
+from benchmarks.pages.shapes import FLIPS
 from empir.errors import EmpirError
 from empir.experiments import Experiment
 from empir.records import chunks
@@ -59,7 +60,7 @@ def read(path: str) -> Tuple[shapes.Record, Dict[str, np.ndarray]]:
     Raises:
       EmpirError: if either is missing or damaged, or the counts are not those of the outcomes.
     """
-    record = shapes.read(path, shapes.FLIPS)
+    record = shapes.read(path, FLIPS)
     beside, images = os.path.splitext(path)[0] + ".npz", record["num_examples"]
     try:
         with chunks.opened(beside) as archive:

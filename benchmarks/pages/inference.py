@@ -6,6 +6,7 @@ from typing import Dict, Tuple
 import numpy as np
 
 from benchmarks.pages import figures
+from benchmarks.pages.shapes import INFERENCE
 from empir.report import shapes
 from empir.report.results import paper_overhead
 from empir.report.tables import pipe_table
@@ -33,7 +34,7 @@ Times = Dict[Tuple[str, str, str, int, int], np.ndarray]
 def load(folder: str) -> dict:
     """The record inference.json beside a dataset's folder of results; empty if there is none."""
     path = os.path.join(os.path.dirname(folder), "inference.json")
-    return shapes.read(path, shapes.INFERENCE) if os.path.exists(path) else {}
+    return shapes.read(path, INFERENCE) if os.path.exists(path) else {}
 
 
 def times(network: dict) -> Times:

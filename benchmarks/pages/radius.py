@@ -32,7 +32,7 @@ def points(folder: str, experiment: Experiment) -> dict:
     """The points (L-infinity radius, accuracy in percent) of a dataset, sorted.
 
     Args:
-      folder: robustness/ of the results, see `robustness.summary`.
+      folder: robustness/ of the results, see `suites.markdown`.
       experiment: the dataset's.
 
     Returns:

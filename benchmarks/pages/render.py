@@ -15,22 +15,26 @@ import re
 from benchmarks.pages import (
     autoattack,
     cluster,
+    cost,
     defenses,
     finding,
     flips,
     inference,
+    paired,
+    paper,
     prose,
     radius,
     scale,
     speed,
     study,
+    suites,
     trainings,
 )
 from empir import published
 from empir.errors import EmpirError
 from empir.experiments import EXPERIMENTS
 from empir.records.runs import write_atomically
-from empir.report import checks, cost, paired, robustness, rows, tables
+from empir.report import checks, rows
 from empir.report.results import RESULTS
 from empir.runtime import ROOT
 
@@ -38,12 +42,12 @@ log = logging.getLogger("empir")
 
 TABLES = {
     "finding": finding.table,
-    "results": tables.markdown,
-    "members": tables.member_markdown,
-    "cost": tables.cost_markdown,
-    "epochs": tables.epochs_markdown,
-    "survivors": tables.survivors_markdown,
-    "speed": tables.speed_markdown,
+    "results": paper.markdown,
+    "members": paper.member_markdown,
+    "cost": paper.cost_markdown,
+    "epochs": paper.epochs_markdown,
+    "survivors": paper.survivors_markdown,
+    "speed": speed.throughput_markdown,
     "attacks": speed.attacks_markdown,
     "batches": speed.batches_markdown,
     "training": speed.training_markdown,
@@ -60,12 +64,12 @@ TABLES = {
     "scaling": cluster.predicted,
     "scale": scale.markdown,
     "defenses": defenses.markdown,
-    "robustness": robustness.summary,
+    "robustness": suites.markdown,
     "flips": flips.markdown,
     "paired": paired.suites,
     "paired_attacks": paired.attacks,
     "outside": autoattack.table,
-    "checks": checks.text,
+    "checks": lambda *_: checks.text(),
     "transfer": study.transfer,
     "agreement": study.agreement,
     "zeros": study.zeros,

@@ -6,6 +6,7 @@ The record is that of `python -m benchmarks.scale`.
 import os
 
 from benchmarks.pages.inference import MISSING
+from benchmarks.pages.shapes import SCALE
 from empir.report import shapes
 from empir.report.tables import pipe_table
 
@@ -13,7 +14,7 @@ from empir.report.tables import pipe_table
 def markdown(folder: str, _) -> str:
     """`table` of the record beside a dataset's folder of results."""
     path = os.path.join(os.path.dirname(folder), "benchmark", "scale.json")
-    return table(shapes.read(path, shapes.SCALE)) if os.path.exists(path) else MISSING
+    return table(shapes.read(path, SCALE)) if os.path.exists(path) else MISSING
 
 
 def table(record: dict) -> str:

@@ -1,4 +1,4 @@
-"""The comparison of systems (`python -m benchmarks.speed`) as tables and a plot."""
+"""Speed (`python -m benchmarks.speed`, `throughput`, `step_profile`) as tables and a figure."""
 
 import os
 
@@ -6,9 +6,11 @@ import numpy as np
 
 from benchmarks.pages import figures
 from benchmarks.pages.inference import MISSING
+from benchmarks.pages.shapes import ACCOUNT, COMPARISON, THROUGHPUT
 from empir.errors import EmpirError
+from empir.experiments import TABLE_ATTACKS, Experiment
 from empir.report import shapes
-from empir.report.tables import pipe_table
+from empir.report.tables import HEADS, pipe_table
 
 SYSTEMS = {
     "empir": "this project",
@@ -60,7 +62,7 @@ BOUNDS = (
 def load(folder: str) -> dict:
     """The comparison kept beside a dataset's folder of results; empty if there is none."""
     path = os.path.join(os.path.dirname(folder), "benchmark", "comparison.json")
-    return shapes.read(path, shapes.COMPARISON) if os.path.exists(path) else {}
+    return shapes.read(path, COMPARISON) if os.path.exists(path) else {}
 
 
 def cell(record: dict, model: str, attack: str, batch_size: int) -> dict:
@@ -226,7 +228,7 @@ def load_account(folder: str, dataset: str) -> dict:
     That of a single image is named as of a dataset with "-one" after its name.
     """
     path = os.path.join(os.path.dirname(folder), "benchmark", f"account-{dataset}.json")
-    return shapes.read(path, shapes.ACCOUNT) if os.path.exists(path) else {}
+    return shapes.read(path, ACCOUNT) if os.path.exists(path) else {}
 
 
 def operations(record: dict) -> dict:
@@ -287,6 +289,22 @@ def _bounds(measured, milliseconds):
         ratio = np.median(ratios(measured, system))
         cells += [f"{ratio:.2f}", f"{ratio / share:.2f}"]
     return dict(zip(BOUNDS, cells))
+
+
+def throughput_markdown(folder: str, experiment: Experiment) -> str:
+    """Markdown table of what `python -m benchmarks.throughput` measured, beside `folder`."""
+    heads = ["attack", "batch", "images/s", "minutes per 1,000 images", "GFLOP/s"]
+    rows = [heads + ["matrix products, GFLOP/s", "memory, MB"]]
+    for attack in TABLE_ATTACKS:
+        name = f"{experiment.dataset}-{attack}.json"
+        path = os.path.join(os.path.dirname(folder), "benchmark", name)
+        if os.path.exists(path):
+            record = shapes.read(path, THROUGHPUT)
+            rate = record["images_per_second"]
+            cells = ["%d" % record["batch_size"], "%.2f" % rate, "%.1f" % (1000 / rate / 60)]
+            cells += ["%.0f" % record[key] for key in ("gflops", "gemm_gflops", "peak_memory_mb")]
+            rows.append([HEADS[attack], *cells])
+    return pipe_table(rows)
 
 
 def times(record: dict, model: str) -> dict:

@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from benchmarks.pages import figures
+from benchmarks.pages.shapes import GRADIENTS
 from empir.experiments import Experiment
 from empir.nn.precision import Precision
 from empir.report import shapes
@@ -27,7 +28,7 @@ def names(record: dict) -> List[str]:
 
 def _read(folder, dataset, radius):
     path = os.path.join(folder, f"{dataset}-{radius}.json")
-    return shapes.read(path, shapes.GRADIENTS)
+    return shapes.read(path, GRADIENTS)
 
 
 def transfer(folder: str, experiment: Experiment) -> str:

@@ -17,9 +17,8 @@ from empir.evaluation import per_image
 from empir.evaluation.scores import difference, paired, score
 from empir.experiments import TABLE_ATTACKS, Experiment
 from empir.report import rows, shapes
-from empir.report.paired import probability
 from empir.report.results import paper_row
-from empir.report.tables import HEADS, pipe_table
+from empir.report.tables import HEADS, pipe_table, probability
 
 #: Radii of the suites, as in the names, and decision rules.
 RADII = {name: tuple(radius for radius, _ in plan.RADII[name]) for name in plan.PAPERS}

@@ -15,7 +15,7 @@ from typing import Sequence, Tuple
 from empir.errors import EmpirError
 from empir.evaluation import per_image
 from empir.records.runs import read_json
-from empir.report import paired
+from empir.report.tables import probability
 
 USAGE = "usage: empir compare FIRST SECOND, two folders of runs or two records"
 
@@ -41,7 +41,7 @@ def main(argv: Sequence[str]) -> int:
         f"Of {found.images} images {found.first} are correct in the first only, and "
         f"{found.second} in the second only."
     )
-    print(f"McNemar's exact test: p = {paired.probability(found.p)}")
+    print(f"McNemar's exact test: p = {probability(found.p)}")
     return 0
 
 

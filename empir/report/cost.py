@@ -1,11 +1,9 @@
-"""What ensembles cost (records of `empir cost`), for a terminal and as Markdown."""
+"""What ensembles cost (records of `empir cost`), for a terminal."""
 
-import os
 from typing import List
 
-from empir.report import shapes
 from empir.report.results import paper_overhead
-from empir.report.tables import aligned, pipe_table
+from empir.report.tables import aligned
 
 #: Heads of the columns of a terminal's table, by the name of the number in the record.
 HEADS = {
@@ -71,24 +69,3 @@ def _cell(value):
     if isinstance(value, float):
         return "{:,.0f}".format(value)
     return value if isinstance(value, str) else "{:,d}".format(value)
-
-
-def markdown(folder: str, experiment) -> str:
-    """Markdown table of the overheads in cost.json beside `folder`, over all its ensembles."""
-    heads = ["network", "members", "parameters of one", "of these quantized"]
-    heads += ["memory of the weights", "bit operations (A)", "wider operand (B)"]
-    rows = [heads]
-    path = os.path.join(os.path.dirname(folder), "cost.json")
-    for ensemble in shapes.read(path, shapes.COST)["ensembles"].values():
-        members = ensemble["members"]
-        rows.append(
-            [
-                ensemble["architecture"],
-                ", ".join(member["precision"] for member in members),
-                _cell(ensemble["full_precision"]["parameters"]),
-                _cell(max(member["quantized_parameters"] for member in members)),
-                *("%+.1f %%" % ensemble["overhead_percent"][name] for name in CLAIMED),
-            ]
-        )
-    rows.append(["the paper's claim", "", "", "", *["< %g %%" % paper_overhead()] * len(CLAIMED)])
-    return pipe_table(rows, "ll")

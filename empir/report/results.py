@@ -2,14 +2,11 @@
 
 import os
 from dataclasses import dataclass
-from typing import Dict, List, Optional, Tuple
-
-import numpy as np
+from typing import Dict, Optional
 
 from empir.data import subsets
-from empir.errors import EmpirError
 from empir.evaluation.scores import Score, score
-from empir.experiments import TABLE_ATTACKS, Experiment
+from empir.experiments import TABLE_ATTACKS
 from empir.published import paper
 from empir.report import shapes
 from empir.runtime import ROOT
@@ -72,30 +69,6 @@ def row_scores(records: Dict[str, dict]) -> Dict[str, Score]:
     return scores
 
 
-def still_correct(folder: str, row: Row, attack: str) -> Tuple[np.ndarray, np.ndarray]:
-    """Which images are correct after an attack, and which are correct before it too; bool [n].
-
-    Args:
-      folder: folder of a dataset's records.
-      row, attack: a finished evaluation with its examples.npz.
-
-    Raises:
-      EmpirError: if examples.npz is missing or damaged.
-    """
-    path = os.path.join(folder, row.folder, attack)
-    combine = shapes.read(os.path.join(path, "result.json"), shapes.RESULT)["combine"]
-    path = os.path.join(path, "examples.npz")
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            clean, adversarial = (
-                archive["%s_%s" % (name, combine)] == archive["label"]
-                for name in ("clean", "adversarial")
-            )
-    except Exception as error:  # zipfile, zlib and NumPy raise many kinds for a damaged file
-        raise EmpirError("%s is unreadable: %s" % (path, " ".join(str(error).split())))
-    return adversarial, clean & adversarial
-
-
 def average(scores: Dict[str, Score]) -> Optional[float]:
     """Plain mean of the four attack columns in percent, or None if one is missing.
 
@@ -114,35 +87,3 @@ def paper_row(dataset: str, model: str) -> Dict[str, float]:
 def paper_overhead() -> float:
     """Percent that the paper says the ensemble's compute and memory overhead is below."""
     return paper()["overhead"]["below"]
-
-
-def released_members(dataset: str) -> Dict[str, float]:
-    """Clean accuracy in percent of each released member, by our name of it; {} where unknown."""
-    return paper()["members"].get(dataset, {}).get("clean", {})
-
-
-def epoch_accuracies(folder: str, experiment: Experiment) -> Dict[str, List[float]]:
-    """Test accuracy in percent after each epoch of a long training: member -> list.
-
-    Args:
-      folder: of a dataset's records; its `epochs/<member>.json` are the training.json of trainings
-        with --test.
-      experiment: names the members.
-    """
-    return {
-        name: [
-            100 * epoch["test_accuracy"]
-            for epoch in shapes.read(
-                os.path.join(folder, "epochs", name + ".json"), shapes.TRAINING
-            )["history"]
-        ]
-        for name, _ in experiment.members
-    }
-
-
-def epoch_distances(accuracies: Dict[str, List[float]], released: Dict[str, float]) -> List[float]:
-    """After each epoch, the sum over members of |accuracy - released accuracy|, in points."""
-    return [
-        sum(abs(accuracy - released[name]) for name, accuracy in zip(accuracies, at_epoch))
-        for at_epoch in zip(*accuracies.values())
-    ]

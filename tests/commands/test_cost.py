@@ -209,18 +209,3 @@ def test_the_record_is_what_is_counted_now(paper):
         record = json.load(file)
     assert record["command"].endswith(" --dataset=all --out=results/cost.json")
     assert record["ensembles"] == json.loads(json.dumps(paper))
-
-
-def test_the_pages_table_is_that_of_the_record(tmp_path, paper):
-    (tmp_path / "cost.json").write_text(json.dumps({"ensembles": paper}))
-    table = report.markdown(str(tmp_path / "all"), None)
-    rows = [[cell.strip() for cell in row.strip("|").split("|")] for row in table.split("\n")]
-    assert {len(row) for row in rows} == {7}
-    assert rows[3] == ["CIFARconv", "w4a2, w2a2, fp", "116,704", "79,200"] + [
-        "+77.0 %",
-        "+1.9 %",
-        "+19.4 %",
-    ]
-    assert rows[-1] == ["the paper's claim", "", "", "", "< 25 %", "< 25 %", "< 25 %"]
-    with open(os.path.join(ROOT, "docs", "cost.md"), encoding="utf8") as file:
-        assert "<!-- overhead:all -->\n%s\n<!-- end -->" % table in file.read()

@@ -1,11 +1,11 @@
-"""Differences of accuracies over trainings and images."""
+"""Differences of accuracies over trainings and images, and McNemar's exact test."""
 
 import numpy as np
 import pytest
 from scipy import stats
 
 from empir.errors import EmpirError
-from empir.evaluation.scores import difference
+from empir.evaluation.scores import Paired, difference, paired
 
 
 def cells(random, trainings, images, of_trainings, of_images):
@@ -53,3 +53,16 @@ def test_other_shapes_are_an_error(shapes):
     first, second = (np.zeros(shape, bool) for shape in shapes)
     with pytest.raises(EmpirError, match="give two of .trainings, images."):
         difference(first, second)
+
+
+@pytest.mark.parametrize(
+    "only, p",
+    [((0, 0), 1), ((1, 1), 1), ((0, 5), 2 / 2**5), ((9, 1), 2 * (1 + 10) / 2**10)],
+)
+def test_mcnemars_exact_test_counts_the_images_that_differ(only, p):
+    both = [True, True, False]
+    first = np.array(both + [True] * only[0] + [False] * only[1])
+    second = np.array(both + [False] * only[0] + [True] * only[1])
+    assert paired(first, second) == Paired(3 + sum(only), *only, pytest.approx(p))
+    with pytest.raises(EmpirError, match="not the same"):
+        paired(first, second[1:])

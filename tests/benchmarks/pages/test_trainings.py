@@ -11,7 +11,7 @@ from benchmarks.study import plan
 from empir.errors import EmpirError
 from empir.evaluation import per_image
 from empir.experiments import EXPERIMENTS
-from tests.report.test_rows import cells, found
+from tests.support.kept import cells, found
 from tests.support.reported import NETWORK, TRIAL, record
 
 MNIST, IMAGES = EXPERIMENTS["mnist"], 20

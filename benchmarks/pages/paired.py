@@ -9,11 +9,12 @@ multiple test procedure, 1979).
 import os
 from typing import List, Sequence
 
+from benchmarks.pages.paper import still_correct
 from empir.evaluation.scores import Paired, paired
 from empir.experiments import TABLE_ATTACKS, Experiment
 from empir.report import rows
-from empir.report.results import ROWS, row_records, still_correct
-from empir.report.tables import HEADS, pipe_table
+from empir.report.results import ROWS, row_records
+from empir.report.tables import HEADS, pipe_table, probability
 
 #: Probability of at least one wrong claim in a table.
 LEVEL = 0.05
@@ -96,8 +97,3 @@ def _table(what: str, titles: List[List[str]], found: List[Paired]) -> str:
         cells = [f"{each.images:,}", f"{each.first:,}", f"{each.second:,}", probability(each.p)]
         table.append([*title, *cells, shown])
     return pipe_table(table, "lllrrrrl")
-
-
-def probability(p: float) -> str:
-    """A p-value in words; those that are too small for a float become 0."""
-    return f"{p:.2g}" if p > 1e-300 else "below 1e-300"

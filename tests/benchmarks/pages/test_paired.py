@@ -1,30 +1,15 @@
-"""Paired comparisons of evaluations: McNemar's exact test, and Holm's procedure over a table."""
+"""Tables of paired comparisons, and Holm's procedure over each."""
 
 import numpy as np
 import pytest
 
-from benchmarks.pages import prose
+from benchmarks.pages import paired, prose
 from empir.errors import EmpirError
 from empir.evaluation import per_image
-from empir.evaluation.scores import Paired
-from empir.evaluation.scores import paired as mcnemar
 from empir.experiments import EXPERIMENTS
-from empir.report import paired
-from tests.report.test_rows import cells, found, keep_suite
+from empir.report.tables import probability
+from tests.support.kept import cells, found, keep_suite
 from tests.support.reported import TRIAL
-
-
-@pytest.mark.parametrize(
-    "only, p",
-    [((0, 0), 1), ((1, 1), 1), ((0, 5), 2 / 2**5), ((9, 1), 2 * (1 + 10) / 2**10)],
-)
-def test_mcnemars_exact_test_counts_the_images_that_differ(only, p):
-    both = [True, True, False]
-    first = np.array(both + [True] * only[0] + [False] * only[1])
-    second = np.array(both + [False] * only[0] + [True] * only[1])
-    assert mcnemar(first, second) == Paired(3 + sum(only), *only, pytest.approx(p))
-    with pytest.raises(EmpirError, match="not the same"):
-        mcnemar(first, second[1:])
 
 
 @pytest.mark.parametrize(
@@ -67,7 +52,7 @@ def test_the_table_says_which_keeps_more_where_the_test_allows_it(base):
         + ["full-precision baseline keeps more"],
         ["0.1", "EMPIR, mean_logits", "full-precision baseline", "0", "1", "1", "no difference"],
     ]
-    assert paired.probability(0.0) == "below 1e-300"
+    assert probability(0.0) == "below 1e-300"
 
 
 def test_a_p_value_in_a_sentence_is_of_two_files(base):
