@@ -35,10 +35,11 @@ from empir.errors import EmpirError
 from empir.experiments import EXPERIMENTS
 from empir.records.runs import write_atomically
 from empir.report import checks, rows
-from empir.report.results import RESULTS
 from empir.runtime import ROOT
 
 log = logging.getLogger("empir")
+
+RESULTS = os.path.join(ROOT, "results")
 
 TABLES = {
     "finding": finding.table,

@@ -9,9 +9,6 @@ from empir.evaluation.scores import Score, score
 from empir.experiments import TABLE_ATTACKS
 from empir.published import paper
 from empir.report import shapes
-from empir.runtime import ROOT
-
-RESULTS = os.path.join(ROOT, "results")
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import pytest
 from empir.commands import compare
 from empir.errors import EmpirError
 from empir.evaluation import per_image
-from empir.report.results import RESULTS
+from tests.support import RESULTS
 
 BASE = os.path.join(RESULTS, "robustness")
 VOTE = os.path.join(BASE, "mnist-ensemble-0.1-vote.json")

@@ -9,7 +9,7 @@ from empir.evaluation.specs import AttackSpec
 from empir.evaluation.time_left import seconds_left
 from empir.evaluation.views import ViewSpec
 from empir.records.runs import read_json
-from empir.report.results import RESULTS
+from tests.support import RESULTS
 
 #: An evaluation of 20 images on one core: trial, images, steps x starts, s, images left.
 SMALL = """

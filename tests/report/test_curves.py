@@ -9,7 +9,7 @@ import pytest
 from empir.records.runs import read_json
 from empir.report.curves import CURVES, HEIGHT, MARGINS, WIDTH
 from empir.report.page import page
-from empir.report.results import RESULTS
+from tests.support import RESULTS
 from tests.support.reported import RECORD, record
 
 ROBUSTNESS = os.path.join(RESULTS, "robustness")

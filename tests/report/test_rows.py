@@ -5,7 +5,7 @@ import pytest
 from empir.errors import EmpirError
 from empir.evaluation import per_image
 from empir.report import rows
-from empir.report.results import RESULTS
+from tests.support import RESULTS
 from tests.support.kept import found, keep_suite
 from tests.support.reported import TRIAL
 

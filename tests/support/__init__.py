@@ -11,6 +11,7 @@ MNIST = os.path.join(SHARED, "data", "mnist")
 CIFAR10 = os.path.join(SHARED, "data", "cifar-10-batches-bin")
 IMAGENET = os.path.join(SHARED, "data", "imagenet-sample")
 GOLDEN = os.path.join(ROOT, "tests", "golden")
+RESULTS = os.path.join(ROOT, "results")
 MEMBERS = os.path.join(ROOT, "checkpoints", "mnist")
 
 needs_mnist = pytest.mark.skipif(

@@ -3,8 +3,7 @@
 import os
 
 from benchmarks.pages import cost
-from empir.report.results import RESULTS
-from tests.support import ROOT
+from tests.support import RESULTS, ROOT
 from tests.support.kept import cells
 
 

@@ -9,7 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from benchmarks.pages import radius, speed
 from empir.experiments import EXPERIMENTS
-from empir.report.results import RESULTS
+from tests.support import RESULTS
 
 ROBUSTNESS = os.path.join(RESULTS, "robustness")
 FIGURES = {

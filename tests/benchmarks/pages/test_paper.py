@@ -9,8 +9,8 @@ import pytest
 from benchmarks.pages import paper
 from empir.evaluation.scores import score
 from empir.experiments import EXPERIMENTS
-from empir.report.results import RESULTS, ROWS
-from tests.support import ROOT
+from empir.report.results import ROWS
+from tests.support import RESULTS, ROOT
 from tests.support.kept import BASELINE, PAPER, cells, keep_attacks, result
 
 MNIST, CIFAR10 = EXPERIMENTS["mnist"], EXPERIMENTS["cifar10"]

@@ -8,7 +8,7 @@ from benchmarks.pages import paper, render
 from empir.errors import EmpirError
 from empir.evaluation import per_image
 from empir.experiments import EXPERIMENTS
-from empir.report.results import RESULTS
+from tests.support import RESULTS
 from tests.support.kept import BASELINE, found, keep_attacks, keep_suite
 from tests.support.reported import TRIAL
 

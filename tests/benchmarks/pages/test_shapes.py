@@ -12,7 +12,7 @@ from benchmarks.pages.shapes import ACCOUNT, COMPARISON, COST, SCALE, THROUGHPUT
 from empir.errors import EmpirError
 from empir.experiments import EXPERIMENTS
 from empir.report import rows, shapes, tables
-from empir.report.results import RESULTS
+from tests.support import RESULTS
 from tests.support.damaged import WRONG, changed, places, refusal
 
 MNIST, CIFAR10, IMAGENET = (EXPERIMENTS[name] for name in ("mnist", "cifar10", "imagenet"))

@@ -8,8 +8,9 @@ import pytest
 from benchmarks.pages import study
 from empir.errors import EmpirError
 from empir.experiments import EXPERIMENTS
-from empir.report.results import RESULTS, load_record
+from empir.report.results import load_record
 from empir.report.rows import RULES
+from tests.support import RESULTS
 
 LOW, FULL = (
     dict(path="p", sha256="s", weight_bits=w, activation_bits=a) for w, a in ((2, 4), (None, None))
