@@ -15,7 +15,7 @@ from benchmarks.study import plan
 from empir.errors import EmpirError
 from empir.evaluation import per_image
 from empir.evaluation.scores import difference, paired, score
-from empir.experiments import TABLE_ATTACKS, Experiment
+from empir.experiments import PROTOCOLS, TABLE_ATTACKS, Experiment
 from empir.report import rows, shapes
 from empir.report.results import paper_row
 from empir.report.tables import HEADS, pipe_table, probability
@@ -41,8 +41,10 @@ class _Part:
         self._dataset = dataset
         self._numbers: Optional[np.ndarray] = None
 
-    def correct(self, subject: str, setting: str, clean: bool = False) -> Optional[np.ndarray]:
+    def correct(self, subject: str, setting: str, clean: str = "") -> Optional[np.ndarray]:
         """Which images are correct under an attack or a suite, bool [n]; None without a record.
+
+        `clean`, where it is not empty, is a decision rule, and asks which clean images are correct.
 
         Raises:
           EmpirError: if the record is damaged, or of other images than another one of the part.
@@ -57,7 +59,7 @@ class _Part:
         if not np.array_equal(images.number, self._numbers):
             raise EmpirError(f"{path}.npz is of other images than the records beside it")
         if clean:
-            return images.clean[images.rule] == images.label
+            return images.clean[clean] == images.label
         return images.correct if suite else ~images.succeeded[images.attacks[0]]
 
     def runs(self, subject: str, count: int, *what) -> Optional[np.ndarray]:
@@ -67,14 +69,14 @@ class _Part:
 
 
 def _settings(radii, attacks=TABLE_ATTACKS):
-    """Titles of rows; settings of ensembles and of single networks; whether of clean images."""
-    yield "clean images, vote", "pgd-paper", "pgd-whitebox", True
+    """Titles of rows; settings of ensembles and of single networks; `clean` as above."""
+    yield "clean images, vote", "pgd-whitebox", "pgd-whitebox", "vote"
     for attack, protocol in itertools.product(attacks, ("paper", "whitebox")):
         title = f"{HEADS[attack]}, protocol {protocol}"
-        yield title, f"{attack}-{protocol}", f"{attack}-whitebox", False
+        yield title, f"{attack}-{protocol}", f"{attack}-whitebox", ""
     for radius, rule in itertools.product(radii, SUITE_RULES):
         title = f"suite at {rows.ball(radius)}, {rule}"
-        yield title, f"{radius}-{rule}", radius, False
+        yield title, f"{radius}-{rule}", radius, ""
 
 
 def _spread(correct: np.ndarray) -> str:
@@ -155,12 +157,12 @@ def precisions(folder: str, experiment: Experiment) -> str:
     """Markdown tables: weight bits down, activation bits across; single networks and pairs."""
     records, radius = _Part(folder, "precisions", experiment.dataset), RADII[experiment.dataset][0]
     ball = rows.ball(radius)
-    parts: List[Tuple[str, str, str, bool]] = [
-        ("one network, clean images", "one", "pgd-whitebox", True),
-        ("one network, PGD", "one", "pgd-whitebox", False),
-        (f"one network, suite at {ball}", "one", radius, False),
-        (f"two of three members, vote, suite at {ball}", "two", f"{radius}-vote", False),
-        (f"the same, mean_logits, suite at {ball}", "two", f"{radius}-mean_logits", False),
+    parts: List[Tuple[str, str, str, str]] = [
+        ("one network, clean images", "one", "pgd-whitebox", "vote"),
+        ("one network, PGD", "one", "pgd-whitebox", ""),
+        (f"one network, suite at {ball}", "one", radius, ""),
+        (f"two of three members, vote, suite at {ball}", "two", f"{radius}-vote", ""),
+        (f"the same, mean_logits, suite at {ball}", "two", f"{radius}-mean_logits", ""),
     ]
     tables = []
     for title, kind, setting, clean in parts:
@@ -206,9 +208,11 @@ def alexnet(folder: str, experiment: Experiment) -> str:
     attacked = [("clean images", "pgd", True)]
     attacked += [(HEADS[attack], attack, False) for attack in TABLE_ATTACKS]
     table = []
-    for title, attack, clean in attacked:
+    for title, attack, is_clean in attacked:
         found = [
-            records.correct(subject, f"{attack}-{protocol}", clean)
+            records.correct(
+                subject, f"{attack}-{protocol}", PROTOCOLS[protocol].combine if is_clean else ""
+            )
             for _, subject, protocol in columns
         ]
         if all(one is not None for one in found):

@@ -62,6 +62,15 @@ def test_ensembles_of_one_precision_have_members_of_three_seeds():
             assert len({training.seed for training in one.members}) == 3
 
 
+def test_members_without_full_precision_have_no_protocol_of_the_paper():
+    settings = {
+        one.subject: one.setting
+        for one in plan.evaluations("ensembles")
+        if one.setting.endswith("-paper")
+    }
+    assert {subject.rpartition("-")[0] for subject in settings} == {"three-full"}
+
+
 @pytest.fixture
 def study(monkeypatch, capfd):
     """Run the study's command in this process: its flags -> as of a process."""

@@ -97,6 +97,9 @@ def test_empir_is_compared_with_ensembles_of_one_precision(results):
     found_of = rows["suite at 0.1, vote", "one full-precision network with as many weights"]
     assert found_of[:2] == [ten, wide] and found_of[2].startswith("+30.0 (")
     assert rows["PGD, protocol paper", "three full-precision members"][2].startswith("-10.0 (")
+    low = "three members of one low precision"
+    assert ("clean images, vote", low) in rows and ("PGD, protocol whitebox", low) in rows
+    assert ("PGD, protocol paper", low) not in rows
 
 
 def test_members_and_precisions_are_tables_of_single_evaluations(results):
