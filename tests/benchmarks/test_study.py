@@ -82,6 +82,7 @@ def study(monkeypatch, capfd):
     return made
 
 
+@pytest.mark.slow
 def test_an_evaluation_is_made_once(tmp_path, study):
     words = ["--part=seeds", "--only=mnist-baseline-0-fgsm-whitebox", "--nb_samples=10"]
     words += [f"--runs={tmp_path}/runs", f"--results={tmp_path}/results", "--num_threads=1"]

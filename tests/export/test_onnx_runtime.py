@@ -18,6 +18,7 @@ def ensembles():
     return {name: empir.load_ensemble("mnist", runtime=name) for name in ("tensorflow", "onnx")}
 
 
+@pytest.mark.slow
 def test_predictions_are_those_of_tensorflow(ensembles):
     data = empir.load_dataset("mnist", sample=True).first(60)
     own, theirs = (ensembles[name].predict(data.images[:]) for name in ("onnx", "tensorflow"))

@@ -379,6 +379,7 @@ def look(text, folder):
     return json.loads(found), re.findall(r"CONSOLE.*", done.stderr)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not CHROMIUM, reason="no chromium on the PATH: see scripts/browser.sh")
 class TestInABrowser:
     @pytest.mark.parametrize("name", PAGES)

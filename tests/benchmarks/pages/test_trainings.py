@@ -102,6 +102,7 @@ def test_empir_is_compared_with_ensembles_of_one_precision(results):
     assert ("PGD, protocol paper", low) not in rows
 
 
+@pytest.mark.slow
 def test_members_and_precisions_are_tables_of_single_evaluations(results):
     keep_part(results, "members", lambda subject, _: int(subject[0]))
     assert table(results, trainings.members)[4] == ["3"] + ["15.0"] * 4
