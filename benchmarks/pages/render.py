@@ -1,11 +1,4 @@
-"""Writes the tables and figures of README.md and docs/ at their markers.
-
-Before that each record of a suite with an images.npz beside it is computed again from it, and an
-error says where the two disagree.
-
-With --check nothing is written; the exit status is 1 if a page differs from the records, and
-standard error says which page, and in which tables and figures of its text (`prose`).
-"""
+"""Writes the tables and figures of README.md and docs/ at their markers, or checks them."""
 
 import glob
 import logging

@@ -20,9 +20,8 @@ from empir.report import rows, shapes
 from empir.report.results import paper_row
 from empir.report.tables import HEADS, pipe_table, probability
 
-#: Radii of the suites, as in the names, and decision rules.
+#: Radii of the suites, as in the names.
 RADII = {name: tuple(radius for radius, _ in plan.RADII[name]) for name in plan.PAPERS}
-SUITE_RULES = ("vote", "mean_logits")
 #: Subjects of the part `ensembles` that EMPIR is compared with.
 SUBJECTS = {
     "three-full": "three full-precision members",
@@ -74,7 +73,7 @@ def _settings(radii, attacks=TABLE_ATTACKS):
     for attack, protocol in itertools.product(attacks, ("paper", "whitebox")):
         title = f"{HEADS[attack]}, protocol {protocol}"
         yield title, f"{attack}-{protocol}", f"{attack}-whitebox", ""
-    for radius, rule in itertools.product(radii, SUITE_RULES):
+    for radius, rule in itertools.product(radii, plan.SUITE_RULES):
         title = f"suite at {rows.ball(radius)}, {rule}"
         yield title, f"{radius}-{rule}", radius, ""
 
@@ -139,7 +138,7 @@ def ensembles(folder: str, experiment: Experiment) -> str:
 def members(folder: str, experiment: Experiment) -> str:
     """Markdown table: robust accuracy of ensembles of one to seven members of one precision."""
     records, radius = _Part(folder, "members", experiment.dataset), RADII[experiment.dataset][0]
-    columns = list(itertools.product(("low", "full"), SUITE_RULES))
+    columns = list(itertools.product(("low", "full"), plan.SUITE_RULES))
     table = []
     for count in range(1, 8):
         settings = [radius if count == 1 else f"{radius}-{rule}" for _, rule in columns]

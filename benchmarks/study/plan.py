@@ -35,6 +35,8 @@ RADII: Dict[str, Tuple[Tuple[str, str], ...]] = {
     "mnist": (("0.1", "0.1"),),
     "cifar10": (("2-255", "0.00784314"), ("4-255", "0.0156863")),
 }
+#: Decision rules that the suites of ensembles attack.
+SUITE_RULES = ("vote", "mean_logits")
 #: Radius of adversarial training, by its name in records, and the step of PGD's seven in it.
 DEFENDED = {"mnist": ("0.3", "0.3", "0.1"), "cifar10": ("8-255", "0.0313725", "0.00784314")}
 #: Epochs before the first one of adversarial training.
@@ -186,8 +188,9 @@ def _suites(subject, members, radii=None):
 
 
 def _suite(subject, members, radius):
-    for rule in ("-vote", "-mean_logits") if len(members) > 1 else ("",):
-        yield Evaluation(subject, members, "suite", radius + rule)
+    settings = [f"{radius}-{rule}" for rule in SUITE_RULES] if len(members) > 1 else [radius]
+    for setting in settings:
+        yield Evaluation(subject, members, "suite", setting)
 
 
 def _in_short(subject, members):

@@ -28,7 +28,7 @@ def keep(results, part, one, correct):
     """Keep the records of an evaluation of the plan, after which so many images are correct."""
     folder = results / "study" / part
     folder.mkdir(parents=True, exist_ok=True)
-    rule = next((rule for rule in trainings.SUITE_RULES if one.setting.endswith(rule)), "vote")
+    rule = next((rule for rule in plan.SUITE_RULES if one.setting.endswith(rule)), "vote")
     shares = dict(clean=1.0, adversarial=correct / IMAGES)
     if one.kind == "suite":
         trials = [dict(TRIAL, name="fgsm", attacked=IMAGES, broken=IMAGES - correct)]
