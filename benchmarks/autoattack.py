@@ -3,11 +3,12 @@
     python -m benchmarks.autoattack --run=runs/robustness --data_dir=FOLDER --out=FILE.json
 
 The members' weights go to PyTorch networks, which must compute the same logits. First they classify
-the adversarial images of the run, under its decision rule. Then AutoAttack (Croce and Hein 2020,
-arXiv 2003.01690), which is its authors' package in the standard version, attacks them with the norm
-and radius of the run; `pytorch_model.followed` has the logits that it follows. Each of its attacks
-gets the images that are still classified correctly. FILE.json.partial holds what is done meanwhile,
-and the same command continues there.
+the adversarial images of the run, under its decision rule. --run=results/robustness/NAME.json, the
+record of a run with NAME.npz beside it, has no adversarial images, and this step is left out. Then
+AutoAttack (Croce and Hein 2020, arXiv 2003.01690), which is its authors' package in the standard
+version, attacks the networks with the norm and radius of the run; `pytorch_model.followed` has the
+logits that it follows. Each of its attacks gets the images that are still classified correctly.
+FILE.json.partial holds what is done meanwhile, and the same command continues there.
 """
 
 import os
@@ -41,7 +42,11 @@ ENVIRONMENT = {"GOMP_SPINCOUNT": "30000"}
 
 def setup():
     """Define the flags; returns the main function."""
-    flags.DEFINE_string("run", None, "folder that was --out of empir robustness; no default")
+    flags.DEFINE_string(
+        "run",
+        None,
+        "folder that was --out of empir robustness, or a record in results/; no default",
+    )
     shared_flags.define_data("data_dir")
     shared_flags.define_own_data("data_dir")
     flags.DEFINE_bool("sample", False, "as of the run: images embedded in the repository")
@@ -59,7 +64,10 @@ def main(_):
     Raises:
       EmpirError: for bad input; `process.exit_with` prints it as one line.
     """
-    for name, what in (("run", "the folder of a run"), ("out", "a JSON file for the result")):
+    for name, what in (
+        ("run", "the folder or the record of a run"),
+        ("out", "a JSON file for the result"),
+    ):
         if not FLAGS[name].value:
             raise EmpirError(f"--{name} is missing: name {what}")
     runs.check_file(FLAGS.out)
@@ -107,7 +115,9 @@ def check(
             logits = own.logits[: protocol.MEASURED_IMAGES]
             difference = worker_process.compare_logits(worker, logits)
             environment = worker.ask("environment")
-            transferred = _transferred(worker, attacked, clean, folder)
+            transferred = {}
+            if attacked.adversarial is not None:
+                transferred["transferred"] = _transferred(worker, attacked, clean, folder)
             state = State(f"{out}.partial", _description(attacked, environment, budget))
             auto = AutoAttack(worker, attacked, state, folder, budget or {})
             auto.run(progress)
@@ -120,12 +130,12 @@ def check(
             clean_accuracy=float(clean.mean()),
             suite_accuracy=float(robust.mean()),
             logits=difference,
-            transferred=transferred,
             autoattack=auto.describe(environment, robust),
             stronger_by=100 * (int(robust.sum()) - int(auto.correct.sum())) / len(robust),
             versions={"tensorflow": told["versions"], "pytorch": environment["versions"]},
             git_commit=told["git_commit"],
             command=told["command"],
+            **transferred,
         )
         runs.write_json(out, record)
         state.remove()
@@ -228,11 +238,12 @@ def summary(record: dict) -> str:
         f"{percent(record['suite_accuracy'])} % after the suite."
     )
     lines.append(_stronger(record["stronger_by"], auto))
-    counts = record["transferred"]
-    lines.append(
-        f"The PyTorch networks misclassify {counts['adversarial']} of {counts['images']} "
-        "adversarial images of the suite."
-    )
+    counts = record.get("transferred")
+    if counts:
+        lines.append(
+            f"The PyTorch networks misclassify {counts['adversarial']} of {counts['images']} "
+            "adversarial images of the suite."
+        )
     for attack in auto["attacks"]:
         for text, count in sorted(attack["warnings"].items()):
             lines.append(f"AutoAttack warns, {attack['name']}, {count} times: {text}")

@@ -1,4 +1,8 @@
-"""Reads the record and the adversarial images of a finished run of `empir robustness`."""
+"""Reads what a finished run of `empir robustness` left: its folder, or the two files kept of it.
+
+The folder holds all adversarial images. Of the runs in results/ only the record, NAME.json, and
+what happened to each image, NAME.npz, are kept.
+"""
 
 import os
 from dataclasses import dataclass
@@ -8,6 +12,7 @@ import numpy as np
 
 from empir.data import Dataset
 from empir.errors import EmpirError
+from empir.evaluation import per_image
 from empir.evaluation.threat import Threat
 from empir.records import chunks, runs
 from empir.report import shapes
@@ -35,16 +40,26 @@ RUN = dict(
 )
 
 
-def read_record(folder: str) -> dict:
+def _is_kept(run):
+    return run.endswith(".json")
+
+
+def read_record(run: str) -> dict:
     """The record of a run.
+
+    Args:
+      run: the run's folder, or the file of its record.
 
     Raises:
       EmpirError: if it is missing or damaged, or if there is no such network in PyTorch: another
         architecture, members that draw at random, or bits per layer.
     """
-    path = os.path.join(folder, "result.json")
+    path = run if _is_kept(run) else os.path.join(run, "result.json")
     if not os.path.lexists(path):
-        raise EmpirError(f"no {path}: --run is the folder that was --out of empir robustness")
+        raise EmpirError(
+            f"no {path}: --run is the folder that was --out of empir robustness, or a record of it "
+            "with its NAME.npz beside it"
+        )
     record = shapes.read(path, RUN)
     for key in HEAD + ("trials",):
         record[key]  # a missing key is an error
@@ -80,20 +95,21 @@ class Attacked:
       record: the run's.
       data: clean images and true labels.
       found: bool [n], whether an attack of the run succeeded within the radius.
-      adversarial: float32 [n, h, w, c], the first success on each such image, else the clean image.
+      adversarial: float32 [n, h, w, c], the first success on each such image, else the clean image;
+        None if they were not kept.
     """
 
     record: dict
     data: Dataset
     found: np.ndarray
-    adversarial: np.ndarray
+    adversarial: Optional[np.ndarray]
 
 
-def read_images(folder: str, record: dict, data: Dataset, count: Optional[int] = None) -> Attacked:
+def read_images(run: str, record: dict, data: Dataset, count: Optional[int] = None) -> Attacked:
     """The first images of a run, and what its attacks found on them.
 
     Args:
-      folder, record: of the run; see `read_record`.
+      run, record: see `read_record`.
       data: the split that it attacked.
       count: number of images; None for all of the run.
 
@@ -103,14 +119,19 @@ def read_images(folder: str, record: dict, data: Dataset, count: Optional[int] =
     data = data.described(record["data"], record["num_examples"])
     if data.digest() != record["data"]["sha256"]:
         raise EmpirError(
-            f"{folder} attacked other images than those of {data.source} "
+            f"{run} attacked other images than those of {data.source} "
             f"(sha256 {record['data']['sha256']:.8}..., not {data.digest():.8}...)"
         )
     data = data if count is None else data.first(count)
+    if _is_kept(run):
+        # Of an image that is misclassified without an attack nothing was found, as in a folder.
+        images = per_image.read_of(run[: -len(".json")] + ".npz", record)
+        found = np.any(list(images.counted.values()), 0)
+        return Attacked(record, data, found[: len(data.labels)], None)
     found, adversarial = np.zeros(len(data.labels), bool), data.images.copy()
     threat = Threat(record["norm"], record["eps"])
     for trial in record["trials"]:
-        path = os.path.join(folder, trial["name"], "examples.npz")
+        path = os.path.join(run, trial["name"], "examples.npz")
         row, images = _successes(path, data.images.shape[1:])
         new = row < len(found)
         new[new] = ~found[row[new]]

@@ -11,8 +11,9 @@
 # The record of a row goes to results/robustness as NAME.json, and what the attacks did to each image as NAME.npz.
 # Everything else (reports, adversarial images) goes to runs/robustness, where the same command goes on.
 # 1,000 test images are attacked, drawn with each class's share (--nb_samples=N: another number): several hours on two
-# cores, and as many for `outside`, which needs scripts/pytorch.sh. FLAGs go to all commands, but those about
-# workers (docs/cluster.md) not to AutoAttack, which has none.
+# cores, and as many for `outside`, which needs scripts/pytorch.sh and takes the images of runs/robustness, or else
+# those of the records in results/robustness. FLAGs go to all commands, but those about workers (docs/cluster.md) not
+# to AutoAttack, which has none.
 #
 # Curves and checks are those of the vote, which is the paper's rule, and of the single networks, at the radii that
 # come first below. They take longer than some suites, and the other rules are of the same members.
@@ -102,13 +103,16 @@ pgd() { # DATASET NAME RADIUS PROTOCOL FLAG...: one of the paper's attacks
   fi
 }
 
-outside() { # DATASET NAME: AutoAttack on what a suite attacked
-  local name=$1-$2
+outside() { # DATASET NAME: AutoAttack on what a suite attacked, here or in the records kept
+  local name=$1-$2 attacked=$runs/$1-$2
   if wanted outside "outside/$name"; then
     mkdir -p $runs/outside $results/outside
     if [ ! -e "$runs/outside/$name.json" ]; then
       local flags=(${flags_here[@]+"${flags_here[@]}"})
-      run "$1" -m benchmarks.autoattack --run="$runs/$name" --out="$runs/outside/$name.json"
+      if [ ! -e "$attacked/result.json" ]; then
+        attacked=$results/$name.json
+      fi
+      run "$1" -m benchmarks.autoattack --run="$attacked" --out="$runs/outside/$name.json"
     fi
     cp "$runs/outside/$name.json" "$results/outside/$name.json"
   fi

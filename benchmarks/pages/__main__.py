@@ -7,8 +7,8 @@ With --check standard error names each page that differs, with its tables and fi
 record of a suite that has an images.npz beside it is computed again from that file first.
 """
 
-from benchmarks.pages import render
+from benchmarks.pages.render import main
 from empir.commands import commandline
 
 if __name__ == "__main__":
-    commandline.run_words(render.main, __doc__)
+    commandline.run_words(main, __doc__)

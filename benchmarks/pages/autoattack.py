@@ -37,7 +37,7 @@ def table(folder: str, experiment) -> str:
         known, record = row.figures(), row.autoattack()
         if record is None or known.autoattack is None:
             continue
-        suite, found = known.record, record["transferred"]
+        suite, found = known.record, record.get("transferred")
         cells = [rows.KINDS[row.kind], row.rule or "", rows.ball(row.radius), images(suite)]
         cells += [percent(suite["worst_case_accuracy"]), percent(known.autoattack)]
         cells.append(f"{record['stronger_by']:+.2f}")
@@ -45,6 +45,7 @@ def table(folder: str, experiment) -> str:
         own = [trial for trial in suite["trials"] if trial["part"] == "suite"]
         for attacks in (own, record["autoattack"]["attacks"]):
             cells.append(f"{sum(attack['seconds'] for attack in attacks):,.0f}")
-        cells.append(f"{found['adversarial']:,} of {found['images']:,}")
+        counts = f"{found['adversarial']:,} of {found['images']:,}" if found else "not kept"
+        cells.append(counts)
         made.append(cells)
     return pipe_table(made, "ll")

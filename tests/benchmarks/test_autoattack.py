@@ -14,7 +14,9 @@ from empir import runtime
 from empir.data import Dataset
 from empir.data.mnist import load
 from empir.errors import EmpirError, ResumeError
+from empir.evaluation import per_image
 from empir.evaluation.threat import Threat
+from empir.models import DECISION_RULES
 from empir.models.ensemble import Ensemble, mean_logits
 from empir.nn import architecture
 from empir.nn.precision import FULL, Precision
@@ -87,6 +89,35 @@ def test_the_first_success_inside_the_ball_is_taken(data, tmp_path):
     np.testing.assert_array_equal(kept.adversarial[[0, 3, 4]], data.images[[0, 3, 4]])
     fewer = read_images(folder, kept.record, data, 2)
     assert list(fewer.found) == [False, True] and len(fewer.data.labels) == 2
+
+
+def save_kept(folder, data, found):
+    """Write a record and its NAME.npz, of one attack that succeeds on some images; its path."""
+    zeros, broken = np.zeros(COUNT, np.int64), np.array(found)
+    arrays = {f"clean_{name}": zeros for name in DECISION_RULES}
+    arrays.update(label=data.labels, clean_members=zeros[:, None], l2=zeros, linf=zeros)
+    arrays.update({f"adversarial_{name}": broken.astype(np.int64) for name in DECISION_RULES})
+    arrays["adversarial_members"] = broken[:, None].astype(np.int64)
+    of_attack = per_image.of_attack("first", "mean_logits", np.arange(COUNT), arrays)
+    per_image.write(os.path.join(str(folder), "kept.npz"), of_attack)
+    row = {"name": "first", "attacked": COUNT, "broken": int(broken.sum())}
+    record = record_of(data, clean_accuracy=1.0, trials=[row])
+    path = os.path.join(str(folder), "kept.json")
+    with open(path, "w") as file:
+        json.dump(dict(record, worst_case_accuracy=float(1 - broken.mean())), file)
+    return path
+
+
+def test_a_kept_record_says_what_was_found_without_its_images(data, tmp_path):
+    path = save_kept(tmp_path, data, FOUND)
+    kept = read_images(path, read_record(path), data)
+    assert list(kept.found) == list(FOUND) and kept.adversarial is None
+    fewer = read_images(path, kept.record, data, 2)
+    assert list(fewer.found) == [False, True] and len(fewer.data.labels) == 2
+    with pytest.raises(EmpirError, match="the record says 0.5"):
+        read_images(path, dict(kept.record, worst_case_accuracy=0.5), data)
+    with pytest.raises(EmpirError, match="no .*other.json: --run is the folder .* or a record"):
+        read_record(str(tmp_path / "other.json"))
 
 
 @pytest.mark.parametrize(
@@ -213,12 +244,14 @@ def checked(data, monkeypatch):
     monkeypatch.setattr(autoattack_progress, "BATCH", 2)
     runtime.configure()
 
-    def check(fake, out, found, **changes):
+    def check(fake, out, found, with_images=True, **changes):
         monkeypatch.setattr(
             worker_process, "started", lambda *_: contextlib.nullcontext({"PyTorch": fake})
         )
-        adversarial = data.images.copy()
-        adversarial[found] += np.float32(EPS)
+        adversarial = None
+        if with_images:
+            adversarial = data.images.copy()
+            adversarial[found] += np.float32(EPS)
         kept = Attacked(record_of(data, **changes), data, found, adversarial)
         return autoattack.check(kept, "python", str(out), progress=False)
 
@@ -286,6 +319,14 @@ def test_the_summary_names_who_succeeds_where(data, checked, tmp_path):
     assert "AutoAttack is stronger by 20.00 points." in text
     assert "AutoAttack alone succeeds on 2 images. The suite alone succeeds on 1 images." in text
     assert "AutoAttack warns, apgd-ce, 2 times: N points" in text
+
+
+def test_without_adversarial_images_nothing_is_said_of_them(data, checked, tmp_path):
+    whole = checked(Fake(data, SUCCESSES), tmp_path / "whole.json", FOUND)
+    assert "misclassify 2 of 2 adversarial images of the suite." in autoattack.summary(whole)
+    record = checked(Fake(data, SUCCESSES), tmp_path / "out.json", FOUND, with_images=False)
+    assert set(whole) - set(record) == {"transferred"} and record == {k: whole[k] for k in record}
+    assert "misclassify" not in autoattack.summary(record)
 
 
 @pytest.mark.parametrize(
@@ -385,7 +426,7 @@ def test_the_command_on_shipped_networks(benchmark, tmp_path, random, one_thread
 @pytest.mark.parametrize(
     "line, says",
     [
-        ("--out=o.json", "--run is missing: name the folder of a run"),
+        ("--out=o.json", "--run is missing: name the folder or the record of a run"),
         ("--run=docs", "--out is missing"),
         ("--run=docs --out=empir", "--out=empir is a folder"),
         ("--run=docs --out=o.json --pytorch=nowhere", "nowhere: scripts/pytorch.sh makes it"),

@@ -120,7 +120,7 @@ COMMANDS = [
     ),
     Command(
         "benchmarks.pages",
-        "benchmarks.pages.render:main",
+        "benchmarks.pages.__main__:main",
         "--check",
         reached="benchmarks.pages.render:render",
         words=True,
@@ -158,7 +158,7 @@ def caller(folder, monkeypatch, capfd):
     def run(command, words):
         argv, main = [command.name] + list(words), command.load()
         if command.words:
-            about = sys.modules[main.__module__].__doc__
+            about = sys.modules[command.main.partition(":")[0]].__doc__
             return run_here(lambda: commandline.run_words(main, about, argv), capfd)
         return run_here(lambda: commandline.run_main(main, argv), capfd)
 
