@@ -14,7 +14,7 @@ import numpy as np
 from empir import attacks
 from empir.data import Dataset
 from empir.evaluation import places, runner
-from empir.evaluation.graph import AttackGraph, Networks, Setting
+from empir.evaluation.graph import AttackGraph, Judge, Networks, Setting
 from empir.evaluation.metrics import label_ranks, require_valid
 from empir.evaluation.specs import AttackSpec
 from empir.evaluation.storage import COLUMNS
@@ -51,7 +51,8 @@ class JobAttacker:
             judging_samples=1,
             shares=job.shares,
         )
-        self._graph = AttackGraph(self._setting, networks, self._spec)
+        self._judge = Judge(self._setting, networks)
+        self._graph = AttackGraph(self._setting, networks, self._spec, self._judge)
         self._decisions = None
         self.build_seconds = time.perf_counter() - began
 
@@ -61,7 +62,7 @@ class JobAttacker:
         image_rows = rows // job.per_image
         images, labels = job.data.images[image_rows], job.data.labels[image_rows]
         began = time.perf_counter()
-        clean = self._graph.clean(images)
+        clean = self._judge(images)
         cleaned = time.perf_counter()
         require_valid(job.attack, rows, job.data.clip_range, clean=clean["logits"])
         given = self._with_starts(clean, image_rows)
@@ -91,7 +92,7 @@ class JobAttacker:
         if not attacks.row(self._spec.attack).decision_only:
             return clean
         if self._decisions is None:
-            self._decisions = runner.clean_outputs(self._graph, self._setting)["decision"]
+            self._decisions = runner.clean_outputs(self._judge, self._setting)["decision"]
         starts = runner.starting_images(self._setting, image_rows, self._decisions)
         return dict(clean, starts=starts)
 
@@ -139,7 +140,9 @@ def _checked(open, sha256):
 class SuiteAttacker:
     """Computes the arrays of chunks of a suite's attacks, each in a graph of its own.
 
-    The last graph is kept, and serves the next attack if that has the same operations.
+    The last graph is kept, and serves the next attack if that has the same operations. One graph
+    judges the images of all attacks; only networks that draw at random are judged in each attack's,
+    so that what they draw does not depend on the attacks before it.
 
     Args:
       setting: what is attacked.
@@ -147,20 +150,34 @@ class SuiteAttacker:
 
     def __init__(self, setting: Setting):
         self._setting = setting
+        self._judging, self._judge = contextlib.ExitStack(), None
         self._opened, self._graph, self._key = contextlib.ExitStack(), None, None
 
     def close(self):
-        """Close the last graph."""
+        """Close the graphs."""
+        self._close_last()
+        self._judging.close()
+        self._judge = None
+
+    def _close_last(self):
         self._opened.close()
         self._graph = self._key = None
 
+    def _judge_of_all(self):
+        if self._judge is None:
+            networks = self._judging.enter_context(self._setting.open())
+            self._judge = Judge(self._setting, networks)
+        return self._judge
+
     def _graph_of(self, spec):
-        key = spec and spec.graph_key()
+        key = spec.graph_key()
         if self._graph is None or key != self._key:
-            self.close()
+            self._close_last()
+            judge = self._judge_of_all()  # contexts are left in the order opposite to this
             networks = self._opened.enter_context(self._setting.open())
-            self._graph = AttackGraph(self._setting, networks, spec, clean=spec is None)
-            self._key = key
+            if networks.ensemble.draws:
+                judge = Judge(self._setting, networks)
+            self._graph, self._key = AttackGraph(self._setting, networks, spec, judge), key
         return self._graph
 
     def __call__(self, spec: Optional[AttackSpec], rows: np.ndarray, clean: dict) -> dict:
@@ -173,10 +190,10 @@ class SuiteAttacker:
             "decisions", int64 [all], of all clean images.
         """
         began = time.perf_counter()
-        graph, clean = self._graph_of(spec), dict(clean)
         if spec is None:
-            found = runner.clean_chunk(graph, self._setting, rows)
+            found = runner.clean_chunk(self._judge_of_all(), self._setting, rows)
         else:
+            graph, clean = self._graph_of(spec), dict(clean)
             if "decisions" in clean:
                 decisions = clean.pop("decisions")
                 clean["starts"] = runner.starting_images(self._setting, rows, decisions)

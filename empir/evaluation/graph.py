@@ -96,44 +96,88 @@ class Setting:
         return (high - low) * norm_of_ones(self.bound.norm, self.image_size)
 
 
+class Judge:
+    """What an ensemble makes of images, clean or adversarial.
+
+    Args:
+      setting, networks: who decides.
+    """
+
+    def __init__(self, setting: Setting, networks: Networks) -> None:
+        ensemble, data = networks.ensemble, setting.data
+        self._classes, self._ensemble = data.num_classes, ensemble
+        self._samples, self._session = setting.judging_samples, networks.session
+        if ensemble.runtime is None:
+            self._images = tf.placeholder(tf.float32, (None,) + data.images.shape[1:], "judged")
+            self._found = in_shares(self._outputs, self._images, shares=setting.shares)
+
+    def __call__(self, images: np.ndarray) -> dict:
+        """What the ensemble makes of images [n, h, w, c]: arrays by name.
+
+        Returns:
+          decision under the ensemble's rule and under each of `DECISION_RULES`, int64 [n]; members,
+          int64 [n, members]; logits, float32 [n, members, classes].
+        """
+        if self._ensemble.runtime is not None:
+            found = self._ensemble.runtime(images)
+        else:
+            found = self._session.run(self._found, {self._images: images})
+        return dict(found, decision=found[self._ensemble.combine])
+
+    def decide(self, images: np.ndarray) -> np.ndarray:
+        """Decisions under the ensemble's rule, int64 [n], of images [n, h, w, c]."""
+        return self(images)["decision"]
+
+    def _outputs(self, image):
+        """Decisions under each rule and of the members, and the members' logits, of images."""
+        if not self._ensemble.draws or self._samples == 1:
+            return _one_pass(self._ensemble, image)
+        types = dict.fromkeys(DECISION_RULES + ("members",), tf.int64)
+        passes = tf.map_fn(
+            lambda _: _one_pass(self._ensemble, image),
+            tf.range(self._samples),
+            dtype=dict(types, logits=tf.float32),
+            parallel_iterations=1,
+            back_prop=False,
+        )
+        logits = tf.reduce_mean(passes.pop("logits"), axis=0)
+        found = {name: most_frequent(each, self._classes) for name, each in passes.items()}
+        return dict(found, logits=logits)
+
+
+def _one_pass(ensemble, image):
+    logits = ensemble.member_logits(image)
+    stacked = tf.stack(logits, axis=1)
+    members = tf.argmax(stacked, axis=2)
+    return dict(ensemble.decisions(logits), logits=stacked, members=members)
+
+
 class AttackGraph:
-    """The operations of one attack, and of the clean images.
+    """The operations of one attack.
 
     Args:
       setting, networks: what is attacked.
-      spec: the attack; None: only the clean images.
-      clean: whether the outputs of clean images are needed too.
+      spec: the attack.
+      judge: of the same networks, here or in a graph of its own.
     """
 
     def __init__(
-        self,
-        setting: Setting,
-        networks: Networks,
-        spec: Optional[AttackSpec] = None,
-        clean: bool = True,
+        self, setting: Setting, networks: Networks, spec: AttackSpec, judge: Judge
     ) -> None:
         data = setting.data
         self._classes = data.num_classes
         self._setting, self._networks, self._spec = setting, networks, spec
+        self._judge = judge
         self._images = tf.placeholder(tf.float32, (None,) + data.images.shape[1:], "images")
         self._labels = tf.placeholder(tf.float32, [None, data.num_classes], "labels")
         self._toward = tf.placeholder(tf.float32, [None, data.num_classes], "toward")
         self._index = tf.placeholder(tf.int64, [None], "index")
         self._starts = tf.placeholder(tf.float32, self._images.shape, "starts")
-        self._search = self._eps = self._clean = None
-        self._runtime = networks.ensemble.runtime
-        seen = clean or spec is not None and attacks.row(spec.attack).decision_only
-        if seen and self._runtime is None:
-            self._clean = in_shares(self._outputs, self._images, shares=setting.shares)
-        if spec is not None:
-            self._add_attack()
-
-    def _add_attack(self):
-        setting, networks, spec = self._setting, self._networks, self._spec
-        row = attacks.row(spec.attack)
-        parameters = setting.parameters(spec)
+        self._eps = None
+        row, parameters = attacks.row(spec.attack), setting.parameters(spec)
+        self._search = None
         if row.decision_only:
-            self._search = row.load()(self._decide, self._classes, **parameters).search
+            self._search = row.load()(judge.decide, self._classes, **parameters).search
             return
         ensemble = networks.ensemble
         if row.gradient_free:
@@ -145,12 +189,7 @@ class AttackGraph:
         if setting.threat is not None and row.is_fed("eps"):
             self._eps = feeds["eps"] = tf.placeholder(tf.float32, [], "eps")
         attack = attacks.create(spec.attack, model, networks.session, setting.shares)
-        adversarial = attack.generate(self._images, **dict(parameters, **feeds))
-        adversarial.set_shape(self._images.shape)
-        self._attacked = {"adversarial": adversarial}
-        if self._runtime is None:
-            outputs = in_shares(self._outputs, adversarial, shares=setting.shares)
-            self._attacked.update(outputs)
+        self._adversarial = attack.generate(self._images, **dict(parameters, **feeds))
 
     def _feeds(self, row):
         """Tensors for those of labels, targets and index that the attack takes."""
@@ -167,37 +206,6 @@ class AttackGraph:
             if name in feeds and not row.takes(name):
                 raise EmpirError(f"--targeted: the attack {self._spec.attack} takes no targets")
         return {name: tensor for name, tensor in feeds.items() if row.takes(name)}
-
-    def _outputs(self, image):
-        """Decisions under each rule and of the members, and the members' logits, of images."""
-        ensemble, samples = self._networks.ensemble, self._setting.judging_samples
-        if not ensemble.draws or samples == 1:
-            return _one_pass(ensemble, image)
-        types = dict.fromkeys(DECISION_RULES + ("members",), tf.int64)
-        passes = tf.map_fn(
-            lambda _: _one_pass(ensemble, image),
-            tf.range(samples),
-            dtype=dict(types, logits=tf.float32),
-            parallel_iterations=1,
-            back_prop=False,
-        )
-        logits = tf.reduce_mean(passes.pop("logits"), axis=0)
-        found = {name: most_frequent(each, self._classes) for name, each in passes.items()}
-        return dict(found, logits=logits)
-
-    def _decide(self, images):
-        return self.clean(images)["decision"]
-
-    def clean(self, images: np.ndarray) -> dict:
-        """What the ensemble makes of images: arrays by name.
-
-        Returns:
-          decision under the ensemble's rule and under each of `DECISION_RULES`, int64 [n]; members,
-          int64 [n, members]; logits, float32 [n, members, classes].
-        """
-        if self._runtime is not None:
-            return self._decided(self._runtime(images))
-        return self._decided(self._networks.session.run(self._clean, {self._images: images}))
 
     def attack(
         self,
@@ -221,13 +229,18 @@ class AttackGraph:
             `start`; for attacks that see decisions only they are misclassified ones.
 
         Returns:
-          What `clean` gives of the adversarial images; adversarial, float32 [n, h, w, c]; and the
+          What the judge says of the adversarial images; adversarial, float32 [n, h, w, c]; and the
           distances of `metrics.distances`.
         """
         if self._search is not None:
             adversarial = self._search(images, labels, starts, index)
-            found = dict(self.clean(adversarial), adversarial=adversarial)
-            return dict(found, **distances(images, adversarial))
+        else:
+            adversarial = self._computed(images, labels, index, eps, toward, starts)
+        found = dict(self._judge(adversarial), adversarial=adversarial)
+        return dict(found, **distances(images, adversarial))
+
+    def _computed(self, images, labels, index, eps, toward, starts):
+        """Adversarial images of an attack whose operations are in the graph."""
         eye = np.eye(self._classes, dtype=np.float32)
         feed = {self._images: images, self._labels: eye[labels], self._index: index}
         feed[self._toward] = eye[labels if toward is None else toward]
@@ -235,18 +248,4 @@ class AttackGraph:
             feed[self._eps] = eps
         if starts is not None:
             feed[self._starts] = starts
-        found = self._networks.session.run(self._attacked, feed)
-        if self._runtime is not None:
-            found.update(self._runtime(found["adversarial"]))
-        found = self._decided(found)
-        return dict(found, **distances(images, found["adversarial"]))
-
-    def _decided(self, found):
-        return dict(found, decision=found[self._networks.ensemble.combine])
-
-
-def _one_pass(ensemble, image):
-    logits = ensemble.member_logits(image)
-    stacked = tf.stack(logits, axis=1)
-    members = tf.argmax(stacked, axis=2)
-    return dict(ensemble.decisions(logits), logits=stacked, members=members)
+        return self._networks.session.run(self._adversarial, feed)

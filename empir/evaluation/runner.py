@@ -8,7 +8,7 @@ import numpy as np
 
 from empir import attacks
 from empir.errors import EmpirError
-from empir.evaluation.graph import AttackGraph, Setting
+from empir.evaluation.graph import AttackGraph, Judge, Setting
 from empir.evaluation.metrics import refuse, require_valid
 from empir.evaluation.places import ChunkError, Each
 from empir.evaluation.specs import DECIDED, DRAWN, EVERY, LIKELY, AttackSpec
@@ -37,7 +37,7 @@ def attack_examples(
       setting, spec: what is computed.
       rows: int64 [n], numbers of the examples; the image of example i is i over
         `examples_per_image`.
-      clean: what `AttackGraph.clean` gives of the images of these examples; with targets `LIKELY`
+      clean: what `Judge` gives of the images of these examples; with targets `LIKELY`
         also "ranking" of `rank_wrong_classes`; for attacks that start from given images "starts".
 
     Returns:
@@ -120,7 +120,7 @@ def rank_wrong_classes(logits, labels) -> np.ndarray:
     return wrong.reshape(len(labels), -1)
 
 
-def clean_outputs(graph: AttackGraph, setting: Setting) -> dict:
+def clean_outputs(judge: Judge, setting: Setting) -> dict:
     """What the ensemble makes of all clean images.
 
     Returns:
@@ -130,7 +130,7 @@ def clean_outputs(graph: AttackGraph, setting: Setting) -> dict:
     Raises:
       EmpirError: for logits that are not finite.
     """
-    return joined([clean_chunk(graph, setting, rows) for rows in chunks_of(setting)])
+    return joined([clean_chunk(judge, setting, rows) for rows in chunks_of(setting)])
 
 
 def joined(parts: Sequence[dict]) -> dict:
@@ -144,10 +144,10 @@ def chunks_of(setting: Setting) -> List[np.ndarray]:
     return [np.arange(start, min(start + size, count)) for start in range(0, count, size)]
 
 
-def clean_chunk(graph: AttackGraph, setting: Setting, rows: np.ndarray) -> dict:
+def clean_chunk(judge: Judge, setting: Setting, rows: np.ndarray) -> dict:
     """What `clean_outputs` gives, of some images."""
     data = setting.data
-    found = graph.clean(data.images[rows])
+    found = judge(data.images[rows])
     require_valid("the ensemble", rows, data.clip_range, clean=found["logits"])
     part = {name: found[name] for name in CLEAN[:-1]}
     return dict(part, ranking=rank_wrong_classes(found["logits"], data.labels[rows]))

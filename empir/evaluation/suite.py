@@ -19,7 +19,7 @@ import numpy as np
 from empir import attacks, runtime
 from empir.evaluation import checks, curves, per_image, places, probes, runner, suites, time_left
 from empir.evaluation.attackers import SuiteAttacker, digests, of_suite
-from empir.evaluation.graph import AttackGraph, Networks, Setting
+from empir.evaluation.graph import Judge, Networks, Setting
 from empir.evaluation.scores import score
 from empir.evaluation.specs import AttackSpec
 from empir.evaluation.storage import COLUMNS, Storage, arrays, check_free
@@ -283,7 +283,7 @@ def _run(setting, out, specs, *, progress, analyses, effort, place):
         runs.claim(out, dict(head, trials=[s.describe() for s in specs]), True, "evaluation")
         analyses = analyses or _has_analyses(out)
         sha256 = digests(networks)
-        clean = _clean(AttackGraph(setting, networks), setting, sha256, place)
+        clean = _clean(Judge(setting, networks), setting, sha256, place)
         probe = probes.probe(setting, networks) if analyses else None
     measured = {"left_out": [attack.describe() for attack in missing or ()]}
     measured.update(curves={}, verdicts=[])
@@ -311,10 +311,10 @@ def _run(setting, out, specs, *, progress, analyses, effort, place):
     )
 
 
-def _clean(graph, setting, sha256, place):
+def _clean(judge, setting, sha256, place):
     """What `runner.clean_outputs` gives, computed at a place."""
     each = _computing(
-        setting, sha256, lambda _, rows, clean: runner.clean_chunk(graph, setting, rows), place
+        setting, sha256, lambda _, rows, clean: runner.clean_chunk(judge, setting, rows), place
     )
     calls = [functools.partial(tuple, (None, rows, {})) for rows in runner.chunks_of(setting)]
     parts = dict(each(calls))

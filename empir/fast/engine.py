@@ -16,9 +16,12 @@ have an engine.
 
 from typing import Optional
 
+import numpy as np
+
 from empir import runtime
 from empir.errors import EmpirError
 from empir.fast.convolutions import Axis, Blocked, MatrixProduct, SubPixel
+from empir.nn.cached import computed_once
 from empir.nn.layers import (
     BatchNorm,
     PositionBias,
@@ -43,7 +46,7 @@ class Engine:
 
     def __init__(self, model):
         self.model = model
-        self._cached = []
+        self._rearranging = []
         layers = layers_of(model)
         names = [layer.name for layer in layers]
         layers = layers[: names.index("logits") + 1]
@@ -52,9 +55,8 @@ class Engine:
 
     def prepare(self, session):
         """Rearrange the kernels that the session holds now, after `layers.quantize_once`."""
-        initializers = [variable.initializer for variable in self._cached]
-        if initializers:
-            session.run(initializers)
+        if self._rearranging:
+            session.run(self._rearranging)
 
     def __call__(self, x):
         """Logits, float32 [n, classes], of images [n, height, width, channels]."""
@@ -67,7 +69,7 @@ class Engine:
         if _is_rectifier(layer):
             return _Flow.rectify
         if isinstance(layer, keras.layers.Flatten):
-            return lambda flow: flow.reshape(layer.call)
+            return lambda flow: flow.reshape(_flatten)
         if isinstance(layer, BatchNorm):
             return lambda flow: flow.set(layer.call(flow.take(), training=False))
         if not isinstance(layer, (QuantConv2D, QuantDense)):
@@ -86,22 +88,13 @@ class Engine:
 
     def _rearranged(self, layer, formulation):
         """A function that returns the layer's kernel as its formulation wants it."""
-        tensors = formulation.rearrange(tf.convert_to_tensor(layer.quantized_kernel))
+        kernel = tf.convert_to_tensor(layer.quantized_kernel)
         if layer.trainable:
+            tensors = formulation.rearrange(kernel)
             return lambda: tensors
-        variables = tf.nest.map_structure(self._cache, tensors)
+        variables, step = computed_once(formulation.rearrange, kernel, "rearranged_kernel")
+        self._rearranging.append(step)
         return lambda: variables
-
-    def _cache(self, tensor):
-        self._cached.append(
-            tf.Variable(
-                tensor,
-                trainable=False,
-                collections=[tf.GraphKeys.LOCAL_VARIABLES],
-                name="rearranged_kernel",
-            )
-        )
-        return self._cached[-1]
 
 
 #: Layers that an engine computes as they are, or faster.
@@ -187,6 +180,11 @@ class _Flow:
                 self._x = tf.space_to_depth(self._x, block)
             self.block = block
         return self._x
+
+
+def _flatten(x):
+    """As Keras' layer, whose size of an image is computed in the graph."""
+    return tf.reshape(x, (-1, int(np.prod(x.shape.as_list()[1:]))))
 
 
 def _is_rectifier(layer):

@@ -11,6 +11,7 @@ import contextlib
 import functools
 
 from empir.errors import EmpirError
+from empir.nn.cached import computed_once
 from empir.nn.quantizers import QUANTIZERS, DoReFaActivations
 from empir.runtime import keras, tf
 
@@ -24,7 +25,7 @@ class _QuantizedKernel:
         super().__init__(*args, **kwargs)
         self.input_quantizer = _quantizer(input_quantizer)
         self.kernel_quantizer = _quantizer(kernel_quantizer)
-        self.cached_kernel = None
+        self.cached_kernel = self.quantize = None
         self._derived = {}  # replica of a distribution strategy -> quantized kernel
 
     def build(self, input_shape):
@@ -32,11 +33,8 @@ class _QuantizedKernel:
         super().build(input_shape)
         quantizer = self.kernel_quantizer
         if quantizer is not None and not self.draws_kernel and not self.trainable:
-            self.cached_kernel = tf.Variable(
-                quantizer(self.kernel),
-                trainable=False,
-                collections=[tf.GraphKeys.LOCAL_VARIABLES],
-                name="quantized_kernel",
+            self.cached_kernel, self.quantize = computed_once(
+                quantizer, tf.convert_to_tensor(self.kernel), "quantized_kernel"
             )
 
     @property
@@ -360,10 +358,10 @@ def quantize_once(model, session):
 
     To be called after its weights were initialized or loaded, and again if they change.
     """
-    cached = [getattr(layer, "cached_kernel", None) for layer in layers_within(model)]
-    initializers = [variable.initializer for variable in cached if variable is not None]
-    if initializers:
-        session.run(initializers)
+    steps = [getattr(layer, "quantize", None) for layer in layers_within(model)]
+    steps = [step for step in steps if step is not None]
+    if steps:
+        session.run(steps)
 
 
 #: For `keras.models.load_model(..., custom_objects=CUSTOM_OBJECTS)`.

@@ -8,7 +8,7 @@ import pytest
 
 from empir.data import Dataset
 from empir.evaluation import checks, curves, probes, runner, suite, suites
-from empir.evaluation.graph import AttackGraph, Networks, Setting
+from empir.evaluation.graph import Judge, Networks, Setting
 from empir.evaluation.threat import Threat
 from empir.evaluation.views import ViewSpec
 from empir.models.ensemble import Ensemble
@@ -118,7 +118,7 @@ def judged(logits, eps, folder, names):
     """Checks of a model by name, from the attacks that the named ones need."""
     chosen = setting(logits, eps)
     with chosen.open() as networks:
-        clean = runner.clean_outputs(AttackGraph(chosen, networks), chosen)
+        clean = runner.clean_outputs(Judge(chosen, networks), chosen)
         probe = probes.probe(chosen, networks)
     known = known_specs()
     needed = {name: None for check in names for name in checks.CHECKS[check][1]}
@@ -190,7 +190,7 @@ def test_an_attack_that_was_left_out_counts_against_the_checks(left_out, passed,
 def test_what_is_missing_is_not_judged(tmp_path):
     chosen = setting(lambda x: -evenly(x), 0.1)
     with chosen.open() as networks:
-        clean = runner.clean_outputs(AttackGraph(chosen, networks), chosen)
+        clean = runner.clean_outputs(Judge(chosen, networks), chosen)
         probe = probes.probe(chosen, networks)
     evidence = checks.Evidence.of(suite.Evaluation(chosen, str(tmp_path), clean), probe, {})
     found = {one.name: one for one in checks.judge(evidence)}

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from empir.evaluation import curves, runner, suite, suites
-from empir.evaluation.graph import AttackGraph
+from empir.evaluation.graph import Judge
 from empir.evaluation.specs import AttackSpec
 from empir.evaluation.suites import Effort
 from empir.evaluation.views import ViewSpec
@@ -153,7 +153,7 @@ def test_the_whole_range_is_the_end(evaluated, tmp_path):
     case, _ = evaluated
     setting = case.setting(eps=0.6)
     with setting.open() as networks:
-        clean = runner.clean_outputs(AttackGraph(setting, networks), setting)
+        clean = runner.clean_outputs(Judge(setting, networks), setting)
     evaluation = suite.Evaluation(setting, str(tmp_path), clean, progress=False)
     ran = []
     evaluation.run = lambda trial, seen: ran.append((trial.eps, len(seen))) or {
@@ -170,7 +170,7 @@ def test_the_curve_goes_to_radii_at_which_something_is_left(random, tmp_path, fa
     """However large the radius of the evaluation is, unless every image breaks at next to none."""
     setting = Case(random).setting(eps=0.8)
     with setting.open() as networks:
-        clean = runner.clean_outputs(AttackGraph(setting, networks), setting)
+        clean = runner.clean_outputs(Judge(setting, networks), setting)
     evaluation = suite.Evaluation(setting, str(tmp_path), clean, progress=False)
     correct = clean["decision"] == setting.data.labels
     breaks_at = np.where(correct, far * np.linspace(0.5, 1.5, COUNT), 0)

@@ -14,7 +14,7 @@ import pytest
 from empir.attacks import pgd
 from empir.errors import EmpirError, ResumeError
 from empir.evaluation import runner, suite
-from empir.evaluation.graph import AttackGraph, Networks
+from empir.evaluation.graph import Judge, Networks
 from empir.evaluation.specs import LIKELY, AttackSpec
 from empir.evaluation.suites import Effort, adaptive, controls, left_out
 from empir.evaluation.threat import Threat
@@ -128,8 +128,8 @@ def test_kept_images_are_in_the_ball_and_decided_as_kept(case, whole, tmp_path, 
 def test_targeted_rounds_go_from_the_runner_up_on(case):
     logits = case.logits(case.data.images)
     with case.open() as networks:
-        graph = AttackGraph(case.setting(), networks)
-        clean = runner.clean_outputs(graph, case.setting())
+        judge = Judge(case.setting(), networks)
+        clean = runner.clean_outputs(judge, case.setting())
     np.testing.assert_array_equal(clean["decision"], case.decided)
     ranking = clean["ranking"]
     assert ranking.shape == (COUNT, 3)

@@ -8,7 +8,7 @@ import pytest
 import empir
 from empir import export
 from empir.errors import EmpirError
-from empir.evaluation.graph import AttackGraph, Networks, Setting
+from empir.evaluation.graph import AttackGraph, Judge, Networks, Setting
 from empir.evaluation.specs import AttackSpec
 
 
@@ -33,9 +33,9 @@ def test_gradients_are_tensorflows_and_it_judges(ensembles):
     ensemble = ensembles["onnx"]
     setting = Setting(open=None, data=data, threat=empir.Threat("linf", 0.2))
     with ensemble.session.graph.as_default(), ensemble.session.as_default():
-        graph = AttackGraph(
-            setting, Networks(ensemble.session, ensemble), AttackSpec("fgsm", "fgsm")
-        )
+        networks = Networks(ensemble.session, ensemble)
+        judge = Judge(setting, networks)
+        graph = AttackGraph(setting, networks, AttackSpec("fgsm", "fgsm"), judge)
         found = graph.attack(data.images[:], data.labels, np.arange(8), eps=0.2)
     own, theirs = (ensembles[name].predict(found["adversarial"]) for name in ("onnx", "tensorflow"))
     np.testing.assert_array_equal(found["decision"], own.decision)

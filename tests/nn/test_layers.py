@@ -177,6 +177,20 @@ def test_cached_kernels_are_no_weights(session):
     assert tf.local_variables() == [layer.cached_kernel]
 
 
+def test_kernels_are_quantized_by_one_operation_of_the_graph(session):
+    """For each other operation intel-tensorflow would look for oneDNN's kernels, which is slow."""
+    layer = QuantDense(3, use_bias=False, kernel_quantizer=DoReFaWeights(2), trainable=False)
+    built(layer, VECTORS)
+    initialize(session)
+    metadata = tf.RunMetadata()
+    options = tf.RunOptions(output_partition_graphs=True)
+    session.run(layer.quantize, options=options, run_metadata=metadata)
+    nodes = [node.op for graph in metadata.partition_graphs for node in graph.node]
+    assert len(nodes) <= 6 and "Tanh" not in nodes, nodes
+    expected = session.run(layer.kernel_quantizer(layer.kernel))
+    np.testing.assert_array_equal(session.run(layer.cached_kernel), expected)
+
+
 # Stochastic kernels
 
 
