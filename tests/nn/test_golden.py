@@ -53,7 +53,8 @@ class Allowed(NamedTuple):
 EXACT = {
     ("mnist", "ensemble", "fgsm"): Allowed(pixels=0.997),
     ("mnist", "ensemble", "pgd"): Allowed(),
-    ("mnist", "model1", "fgsm"): Allowed(decisions=1, pixels=0.997),
+    # Of 24 images, one with oneDNN's AVX-512 kernels and three with those of AVX2.
+    ("mnist", "model1", "fgsm"): Allowed(decisions=3, pixels=0.996),
     ("mnist", "model1", "bim"): Allowed(decisions=1),
     ("mnist", "model1", "pgd"): Allowed(decisions=1),
     ("mnist", "model1", "cw"): Allowed(pixels=0.992),
@@ -69,7 +70,7 @@ EXACT = {
 #: With the original's division. MNIST's PGD: see the last test here.
 RECIPROCAL = {
     ("mnist", "ensemble", "pgd"): Allowed(pixels=0.6),
-    ("mnist", "model1", "bim"): Allowed(pixels=0.95),
+    ("mnist", "model1", "bim"): Allowed(pixels=0.92),  # found: 0.94 with AVX2's kernels
     ("mnist", "model1", "pgd"): Allowed(),
 }
 RECIPROCAL_PIXELS = {"fgsm": 0.999, "bim": 0.999, "pgd": 0.93, "cw": 0.992}
