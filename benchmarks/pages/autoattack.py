@@ -14,6 +14,7 @@ HEADS = [
     "images",
     "suite, %",
     "AutoAttack, %",
+    "both, %",
     "difference, points",
     "suite, s",
     "AutoAttack, s",
@@ -40,6 +41,8 @@ def table(folder: str, experiment) -> str:
         suite, found = known.record, record.get("transferred")
         cells = [rows.KINDS[row.kind], row.rule or "", rows.ball(row.radius), images(suite)]
         cells += [percent(suite["worst_case_accuracy"]), percent(known.autoattack)]
+        alone = record["autoattack"]["broken_by_it_alone"] / record["images"]
+        cells.append(percent(suite["worst_case_accuracy"] - alone))
         cells.append(f"{record['stronger_by']:+.2f}")
         # Of the attacks that the suite's accuracy is of: the curves' and controls' are not.
         own = [trial for trial in suite["trials"] if trial["part"] == "suite"]

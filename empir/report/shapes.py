@@ -174,7 +174,11 @@ OUTSIDE = dict(
     stronger_by=NUMBER,
     members=Some(dict(MEMBER, path=TEXT)),
     transferred={"images": COUNT, "adversarial": COUNT},
-    autoattack={"accuracy": FRACTION, "attacks": [{"seconds": NUMBER}]},
+    autoattack={
+        "accuracy": FRACTION,
+        "attacks": [{"seconds": NUMBER}],
+        "broken_by_it_alone": COUNT,
+    },
 )
 
 

@@ -57,8 +57,12 @@ def test_the_suite_and_autoattack_stand_side_by_side_where_both_attacked_the_sam
     keep_suite(base, "cifar10-baseline-4-255", 4 / 255, 0.04)
     keep_outside(base, "cifar10-ensemble-8-255-vote", 0.09)
     _, _, *found = cells(autoattack.table(str(base.parent / "cifar10"), EXPERIMENTS["cifar10"]))
-    told = ["1.00", "6.00", "-5.00", "10", "1,300", "989 of 990"]
-    assert found == [["EMPIR", "vote", "2/255", "1,000, drawn"] + told]
+    told = ["1.00", "6.00", "0.70", "-5.00", "10", "1,300"]
+    first = ["EMPIR", "vote", "2/255", "1,000, drawn"] + told
+    assert found == [first + ["989 of 990"]]
+    keep_outside(base, "cifar10-ensemble-2-255-vote", 0.06, transferred=False)
+    _, _, *found = cells(autoattack.table(str(base.parent / "cifar10"), EXPERIMENTS["cifar10"]))
+    assert found == [first + ["not kept"]]
 
 
 def test_the_readmes_table_leaves_cells_without_a_record_empty(base):
