@@ -37,6 +37,16 @@ def test_wrong_versions_are_named_with_the_fix(monkeypatch, name, module, messag
     assert isinstance(caught.value, EmpirError) and isinstance(caught.value, ImportError)
 
 
+@pytest.mark.parametrize("module", ["empir.nn.cached", "empir.nn.layers", "empir.fast.engine"])
+def test_networks_load_tensorflow_by_the_runtime(module):
+    """It sets what oneDNN and OpenMP read when they are loaded, and says what is wrong."""
+    script = "import importlib, sys; sys.modules['tensorflow'] = None; importlib.import_module(%r)"
+    environment = dict(os.environ, PYTHONPATH=runtime.ROOT)
+    command = [sys.executable, "-c", script % module]
+    process = subprocess.run(command, env=environment, stderr=subprocess.PIPE, timeout=120)
+    assert b"UnsupportedEnvironment: cannot import TensorFlow and Keras" in process.stderr
+
+
 def test_another_python_is_named_with_the_fix(monkeypatch):
     monkeypatch.setattr(sys, "version_info", (3, 11, 7))
     with pytest.raises(runtime.UnsupportedEnvironment, match="3.7, .* is Python 3.11: run scripts"):

@@ -173,9 +173,8 @@ class AttackGraph:
         self._toward = tf.placeholder(tf.float32, [None, data.num_classes], "toward")
         self._index = tf.placeholder(tf.int64, [None], "index")
         self._starts = tf.placeholder(tf.float32, self._images.shape, "starts")
-        self._eps = None
+        self._search = self._eps = None
         row, parameters = attacks.row(spec.attack), setting.parameters(spec)
-        self._search = None
         if row.decision_only:
             self._search = row.load()(judge.decide, self._classes, **parameters).search
             return

@@ -1,7 +1,5 @@
 """Variables that keep what is computed of other variables, once per session."""
 
-from tensorflow.python.framework.function import Defun
-
 from empir.runtime import tf
 
 
@@ -20,6 +18,8 @@ def computed_once(compute, given, name: str):
     Returns:
       The variables, in the structure that `compute` returns, and the operation.
     """
+    from tensorflow.python.framework.function import Defun  # loaded by empir.runtime, configured
+
     structure = []
 
     @Defun(given.dtype, noinline=True)
