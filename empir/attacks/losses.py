@@ -16,7 +16,17 @@ def cross_entropy(logits, labels):
       logits: float32 [n, classes].
       labels: one-hot float32 [n, classes].
     """
-    return tf.nn.softmax_cross_entropy_with_logits_v2(labels=labels, logits=logits)
+    return cross_entropy_and_gradient(logits, labels)[0]
+
+
+def cross_entropy_and_gradient(logits, labels):
+    """The cross-entropy, float32 [n], and its gradient at the logits, float32 [n, classes].
+
+    This is the operation inside of `tf.nn.softmax_cross_entropy_with_logits_v2`, without the
+    thirty others which that puts around it for tensors of other ranks.
+    """
+    found = tf.raw_ops.SoftmaxCrossEntropyWithLogits(features=logits, labels=labels)
+    return found.loss, found.backprop
 
 
 def margin(logits, labels):

@@ -7,6 +7,7 @@ Madry et al. 2017, arXiv 1706.06083. Other attacks take projections and random n
 import numpy as np
 
 from empir.attacks.base import Attack, ModelWithLoss, as_function, in_shares
+from empir.attacks.losses import cross_entropy_and_gradient
 from empir.errors import EmpirError
 from empir.runtime import DEFAULT_SEED, tf
 
@@ -124,8 +125,8 @@ class GradientAttack(Attack):
         if isinstance(self.model, ModelWithLoss):
             return self.model.assess(image, labels).gradient
         logits = self._logits_for(image, labels)
-        loss = tf.nn.softmax_cross_entropy_with_logits_v2(labels=labels, logits=logits)
-        (gradient,) = tf.gradients(loss, image)
+        _, at_logits = cross_entropy_and_gradient(logits, labels)
+        (gradient,) = tf.gradients(logits, image, grad_ys=at_logits)
         if gradient is None:
             raise EmpirError("the model's logits do not depend on the image: nothing to attack")
         return gradient

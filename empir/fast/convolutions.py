@@ -186,9 +186,7 @@ class SubPixel:
                     first = axis.kernel - 1 - axis.before
                     pads.append((first, axis.size + axis.before - axis.outputs))
                 blocks = _convolve(dy, backward, (self.block, self.block), pads)
-                dx = tf.depth_to_space(blocks[..., :used], self.block)
-                dk = tf.nn.conv2d_backprop_filter(x, tf.shape(forward), dy, ones, padding)
-                return dx, dk, None
+                return tf.depth_to_space(blocks[..., :used], self.block), None, None
 
             return tf.nn.conv2d(x, forward, ones, padding), gradient
 

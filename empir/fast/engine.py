@@ -61,9 +61,10 @@ class Engine:
     def __call__(self, x):
         """Logits, float32 [n, classes], of images [n, height, width, channels]."""
         flow = _Flow(x)
-        for step in self._steps:
-            step(flow)
-        return flow.take()
+        with tf.get_default_graph().gradient_override_map(_INPUT_GRADIENTS):
+            for step in self._steps:
+                step(flow)
+            return flow.take()
 
     def _step(self, layer, formulation):
         if _is_rectifier(layer):
@@ -182,9 +183,37 @@ class _Flow:
         return self._x
 
 
+#: Gradients of operations between what depends on the image, their first input, and a kernel:
+#: TensorFlow's own add an operation for the kernel's gradient, which a function's graph keeps.
+_INPUT_GRADIENTS = {"Conv2D": "EmpirConv2DInput", "MatMul": "EmpirMatMulInput"}
+
+
+@tf.RegisterGradient(_INPUT_GRADIENTS["Conv2D"])
+def _convolution_input_gradient(op, gradient):
+    image, kernel = op.inputs
+    given = {
+        name: op.get_attr(name)
+        for name in ("strides", "padding", "data_format", "dilations", "explicit_paddings")
+    }
+    at_image = tf.raw_ops.Conv2DBackpropInput(
+        input_sizes=tf.shape(image), filter=kernel, out_backprop=gradient, **given
+    )
+    return at_image, None
+
+
+@tf.RegisterGradient(_INPUT_GRADIENTS["MatMul"])
+def _product_input_gradient(op, gradient):
+    if op.get_attr("transpose_a") or op.get_attr("transpose_b"):
+        raise NotImplementedError("no layer's product is of transposed matrices")
+    return tf.matmul(gradient, op.inputs[1], transpose_b=True), None
+
+
 def _flatten(x):
     """As Keras' layer, whose size of an image is computed in the graph."""
-    return tf.reshape(x, (-1, int(np.prod(x.shape.as_list()[1:]))))
+    size = int(np.prod(x.shape.as_list()[1:]))
+    if x.op.type == "Reshape" and x.op.inputs[0].shape.as_list()[1:] == [size]:
+        return x.op.inputs[0]  # it was flat, as the output of a `MatrixProduct`
+    return tf.reshape(x, (-1, size))
 
 
 def _is_rectifier(layer):

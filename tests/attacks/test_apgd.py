@@ -50,6 +50,19 @@ def test_there_is_a_table_for_any_number_of_steps(nb_iter):
     assert len(table) == nb_iter and max(table) >= 1
 
 
+def test_the_cross_entropy_and_its_gradient_are_tensorflows(session, random):
+    logits = tf.constant(random.normal(size=(5, 4)).astype(np.float32))
+    labels = one_hot(np.array([0, 3, 1, 1, 2]), 4)
+    plain = tf.nn.softmax_cross_entropy_with_logits_v2(labels=labels, logits=logits)
+    found = losses.cross_entropy_and_gradient(logits, labels)
+    own = losses.cross_entropy(logits, labels)
+    expected, found, own, at_logits = session.run(
+        [(plain, tf.gradients(plain, logits)[0]), found, own, tf.gradients(own, logits)[0]]
+    )
+    for each, other in zip(found + (own, at_logits), expected + expected):
+        np.testing.assert_array_equal(each, other)
+
+
 def test_margins(session):
     logits = tf.constant([[1.0, 4.0, 2.0, 0.0], [5.0, 1.0, 3.0, 3.0]])
     labels = tf.constant(one_hot([1, 3], 4))

@@ -104,17 +104,6 @@ def test_sub_pixel_gradients_equal_plain_ones(size, kernel, channels, padding, s
     assert_equal(both(session, axes, channels, 6, padding, SubPixel(axes, channels)))
 
 
-def test_sub_pixel_convolutions_have_the_kernels_gradient_too(session, random):
-    axes = (Axis.of(8, 3, 1, "same"),) * 2
-    how = SubPixel(axes, 3)
-    kernel = tf.Variable(random.normal(size=(3, 3, 3, 6)).astype(np.float32))
-    x = tf.constant(random.normal(size=(2, 8, 8, 3)).astype(np.float32))
-    session.run(kernel.initializer)
-    outputs = [tf.nn.conv2d(x, kernel, 1, "SAME"), how(x, how.rearrange(kernel))]
-    plain, other = session.run([tf.gradients(y * y, kernel)[0] for y in outputs])
-    np.testing.assert_allclose(other, plain, rtol=1e-4, atol=1e-3)
-
-
 @pytest.mark.parametrize("size, channels", [(32, 32), (32, 5), (31, 3)])
 def test_many_channels_and_odd_sizes_keep_the_plain_gradient(size, channels):
     assert not SubPixel.fits((Axis.of(size, 5, 1, "same"),) * 2, channels)

@@ -80,6 +80,21 @@ def test_mnist_stays_in_blocks_from_one_convolution_to_the_next(session, random)
     assert not {"Tanh", "GatherV2"} & set(added)  # kernels are prepared
 
 
+@pytest.mark.parametrize("name", ["MNISTconv", "CIFARconv"])
+def test_no_operation_is_there_for_gradients_of_kernels(name, session):
+    _, member = build(name, Precision(2, 4), session)
+    x = tf.placeholder(tf.float32, (None,) + architecture(name).input_shape)
+
+    def added(build):
+        before = len(tf.get_default_graph().get_operations())
+        return build(), [op.type for op in tf.get_default_graph().get_operations()[before:]]
+
+    logits, forward = added(lambda: member.get_logits(x))
+    _, backward = added(lambda: tf.gradients(logits, x))
+    assert backward.count("MatMul") == forward.count("MatMul") > 0
+    assert "Conv2DBackpropFilter" not in backward and "Conv2DBackpropInput" in backward
+
+
 @pytest.mark.parametrize("attack", ["fgsm", "bim", "pgd", "cw"])
 def test_attacks_through_the_engine_find_the_same(attack, session, random):
     plain, fast = build("MNISTconv", FULL, session)

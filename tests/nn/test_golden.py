@@ -22,6 +22,7 @@ import numpy as np
 import pytest
 
 from empir import attacks
+from empir.attacks import pgd
 from empir.attacks.pgd import ProjectedGradientDescent
 from empir.models.ensemble import Ensemble, majority_probs
 from empir.models.member import ready_member
@@ -253,11 +254,15 @@ def test_pgd_differs_from_the_original_by_the_scale_of_its_loss_only(
         return np.mean(np.abs(found - stored) < 1e-4)
 
     summed = agreement()
-    cross_entropy = tf.nn.softmax_cross_entropy_with_logits_v2
-    monkeypatch.setattr(
-        tf.nn,
-        "softmax_cross_entropy_with_logits_v2",
-        lambda **arguments: tf.reduce_mean(cross_entropy(**arguments)),
-    )
+    gradient = pgd.cross_entropy_and_gradient
+    divisors = []
+
+    def averaged_gradient(logits, labels):
+        loss, at_logits = gradient(logits, labels)
+        divisors.append(len(images))
+        return loss / len(images), at_logits / len(images)
+
+    monkeypatch.setattr(pgd, "cross_entropy_and_gradient", averaged_gradient)
     averaged = agreement()
+    assert divisors == [24]
     assert averaged >= summed > 0.6
