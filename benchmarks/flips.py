@@ -1,7 +1,8 @@
 """Count the images whose outcome changes when only the computation of an attack does.
 
     python -m benchmarks.flips --dataset=mnist --data_dir=FOLDER --out=results/flips/mnist.json
-    python -m benchmarks.flips --dataset=mnist --data_dir=FOLDER --against=results/flips/mnist.json
+    python -m benchmarks.flips --dataset=mnist --data_dir=FOLDER \
+        --against=results/flips/mnist.json --out=runs/machine.json
 
 PGD attacks the shipped ensemble with the paper's parameters, under both protocols: once as the
 records do, and once after each change of `CHANGES`. The outcome of an image is whether the
@@ -12,7 +13,7 @@ that no parameter has to do with. Another seed changes outcomes on purpose, whic
 Each attack is a run of `empir attack` in a process of its own, in a folder below --runs: the same
 command goes on where a killed one stopped. --out gets the counts, and beside it, as .npz, the
 outcomes. With --against the attacks are run as the record's reference was, here and now, and
-compared with its outcomes: that is what another machine changes.
+compared with its outcomes: that is what another machine changes. --out is not needed then.
 """
 
 import os
@@ -49,6 +50,8 @@ CHANGES: Dict[str, dict] = {
     "seed": {"seed": DEFAULT_SEED + 1},
 }
 NONE = "none"
+#: What --against counts.
+MACHINE = "machine"
 
 
 class Outcomes(NamedTuple):
@@ -83,7 +86,7 @@ def main(_):
     Raises:
       EmpirError: for bad input, or an attack that fails.
     """
-    if bool(FLAGS.out) == bool(FLAGS.against):
+    if not FLAGS.out and not FLAGS.against:
         raise EmpirError(
             "give --out, a JSON file for the result, or --against, one to compare with"
         )
@@ -97,22 +100,24 @@ def main(_):
             least = f"--nb_samples={size} or more"
             raise EmpirError(f"{change} needs {least}: leave it out of --changes")
     folder = FLAGS.runs or os.path.join("runs", "flips", chosen.dataset)
+    if FLAGS.out:
+        runs.check_file(FLAGS.out)
     if FLAGS.against:
-        print(report.terminal(_against(chosen, folder, FLAGS.against)))
-        return
-    runs.check_file(FLAGS.out)
-    found = {
-        protocol: {
-            change: attack(chosen, protocol, change, folder, FLAGS.nb_samples)
-            for change in (NONE, *FLAGS.changes)
+        record, outcomes = _against(chosen, folder, FLAGS.against)
+    else:
+        found = {
+            protocol: {
+                change: attack(chosen, protocol, change, folder, FLAGS.nb_samples)
+                for change in (NONE, *FLAGS.changes)
+            }
+            for protocol in PROTOCOLS
         }
-        for protocol in PROTOCOLS
-    }
-    record = make_record(chosen.dataset, found)
-    arrays = {report.key(p, c): one.success for p in found for c, one in found[p].items()}
-    packed = {name: [np.packbits(success)] for name, success in arrays.items()}
-    chunks.write_npz(os.path.splitext(FLAGS.out)[0] + ".npz", list(packed), packed.__getitem__)
-    runs.write_json(FLAGS.out, record)
+        record = make_record(chosen.dataset, found)
+        outcomes = {report.key(p, c): one.success for p in found for c, one in found[p].items()}
+    if FLAGS.out:
+        packed = {name: [np.packbits(success)] for name, success in outcomes.items()}
+        chunks.write_npz(os.path.splitext(FLAGS.out)[0] + ".npz", list(packed), packed.__getitem__)
+        runs.write_json(FLAGS.out, record)
     print(report.terminal(record))
 
 
@@ -175,6 +180,25 @@ def make_record(dataset: str, found: Dict[str, Dict[str, Outcomes]]) -> dict:
     first = next(iter(found.values()))[NONE].record
     if len({one.record["data"]["sha256"] for by in found.values() for one in by.values()}) > 1:
         raise EmpirError("the attacks are not of the same images: remove the folder --runs")
+    changes = [
+        dict(
+            report.count(by[NONE].success, by[change].success),
+            protocol=protocol,
+            change=change,
+            settings=CHANGES[change],
+        )
+        for protocol, by in found.items()
+        for change in by
+        if change != NONE
+    ]
+    return _record(dataset, first, changes)
+
+
+def _record(dataset, first, changes, against=None, **more):
+    """What was attacked, as the first attack's record says, and how outcomes change.
+
+    `against` is the processor that another machine's outcomes are of.
+    """
     return dict(
         schema=SCHEMA,
         dataset=dataset,
@@ -183,35 +207,34 @@ def make_record(dataset: str, found: Dict[str, Dict[str, Outcomes]]) -> dict:
         num_examples=first["num_examples"],
         data={name: value for name, value in first["data"].items() if name != "source"},
         reference=REFERENCE,
-        changes=[
-            dict(
-                report.count(by[NONE].success, by[change].success),
-                protocol=protocol,
-                change=change,
-                settings=CHANGES[change],
-            )
-            for protocol, by in found.items()
-            for change in by
-            if change != NONE
-        ],
+        changes=changes,
         processor=provenance.processor(),
+        against=against,
         versions=first["versions"],
         git_commit=first["git_commit"],
         command=provenance.command(),
+        **more,
     )
 
 
 def _against(chosen, folder, path):
-    """The record of what this machine changes of a record's reference."""
+    """The record of what this machine changes of a record's reference, and the outcomes of both."""
     told, kept = report.read(path)
-    rows = []
+    changes, outcomes = [], {}
     for protocol in PROTOCOLS:
         here = attack(chosen, protocol, NONE, folder, told["num_examples"])
         if here.record["data"]["sha256"] != told["data"]["sha256"]:
             raise EmpirError(f"{path} is of other images than those of --data_dir")
-        counted = report.count(kept[report.key(protocol, NONE)], here.success)
-        rows.append(dict(counted, protocol=protocol, change="machine", settings={}))
-    return dict(told, changes=rows)
+        before = kept[report.key(protocol, NONE)]
+        counted = report.count(before, here.success)
+        changes.append(dict(counted, protocol=protocol, change=MACHINE, settings={}))
+        outcomes.update({report.key(protocol, NONE): before})
+        outcomes.update({report.key(protocol, MACHINE): here.success})
+    there = {name: told[name] for name in ("versions", "git_commit")}
+    record = _record(
+        chosen.dataset, here.record, changes, against=told["processor"], compared_with=there
+    )
+    return record, outcomes
 
 
 if __name__ == "__main__":

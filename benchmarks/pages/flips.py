@@ -20,7 +20,7 @@ TITLES = {
     "batch-1": "one image of a batch, not 100",
     "threads": "two threads, not one",
     "seed": "another seed of the random start",
-    "machine": "another machine, or other versions",
+    "machine": "another machine",
 }
 HEADS = [
     "change",
@@ -79,7 +79,10 @@ def read(path: str) -> Tuple[shapes.Record, Dict[str, np.ndarray]]:
 
 def _rows(record):
     for row in record["changes"]:
-        cells = [TITLES[row["change"]], row["protocol"], f"{row['images']:,}"]
+        title = TITLES[row["change"]]
+        if record["against"] is not None:
+            title += f": {record['processor']}, not {record['against']}"
+        cells = [title, row["protocol"], f"{row['images']:,}"]
         cells += ["%.2f" % (100 * row[name]) for name in ("accuracy", "changed_accuracy")]
         yield [*cells, str(row["flips"]), str(row["now_correct"])]
 
@@ -90,11 +93,15 @@ def terminal(record: dict) -> str:
 
 
 def markdown(folder: str, experiment: Experiment) -> str:
-    """Markdown table of the record flips/DATASET.json beside `folder`, a dataset's records.
+    """Markdown table of the records of a dataset in flips, beside `folder`, a dataset's records.
+
+    They are DATASET.json and, if there is one, DATASET-machine.json, which --against made.
 
     Raises:
       EmpirError: see `read`.
     """
-    path = os.path.join(os.path.dirname(folder), "flips", f"{experiment.dataset}.json")
-    record, _ = read(path)
-    return pipe_table([HEADS, *_rows(record)], "ll")
+    path = os.path.join(os.path.dirname(folder), "flips", experiment.dataset)
+    rows = list(_rows(read(path + ".json")[0]))
+    if os.path.exists(path + "-machine.json"):
+        rows += _rows(read(path + "-machine.json")[0])
+    return pipe_table([HEADS, *rows], "ll")

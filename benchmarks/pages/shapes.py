@@ -19,6 +19,8 @@ from empir.report.shapes import (
 FLIPS = {
     "num_examples": IMAGES,
     "data": DATA,
+    "processor": TEXT,
+    "against": maybe(TEXT),
     "changes": Some(
         {
             "protocol": TEXT,
