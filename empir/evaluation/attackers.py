@@ -199,6 +199,7 @@ class SuiteAttacker:
                 clean["starts"] = runner.starting_images(self._setting, rows, decisions)
             found = runner.attack_examples(graph, self._setting, spec, rows, clean)
             found.update(row=rows, rounds=found["restarts"])
+            found["margin"] = graph.margins(found["logits"], self._setting.data.labels[rows])
             found = {name: found[name] for name in COLUMNS}
         return dict(found, seconds=np.array([time.perf_counter() - began]))
 

@@ -9,7 +9,7 @@ from empir import attacks, runtime
 from empir.attacks.base import in_shares
 from empir.data import Dataset
 from empir.errors import EmpirError
-from empir.evaluation.metrics import distances
+from empir.evaluation.metrics import distances, margins
 from empir.evaluation.specs import DRAWN, EVERY, LIKELY, AttackSpec
 from empir.evaluation.threat import NORMS, Threat, norm_of_ones
 from empir.evaluation.views import JUDGING_SAMPLES, AttackedEnsemble, most_frequent
@@ -237,6 +237,11 @@ class AttackGraph:
             adversarial = self._computed(images, labels, index, eps, toward, starts)
         found = dict(self._judge(adversarial), adversarial=adversarial)
         return dict(found, **distances(images, adversarial))
+
+    def margins(self, logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        """`metrics.margins` of the ensemble's decision rule."""
+        ensemble = self._networks.ensemble
+        return margins(logits, labels, ensemble.combine, ensemble.temperature)
 
     def _computed(self, images, labels, index, eps, toward, starts):
         """Adversarial images of an attack whose operations are in the graph."""

@@ -22,10 +22,9 @@ def label_ranks(logits, labels, temperature: float = 1.0) -> dict:
     Returns:
       int16 [n], of the members [n, members]; the label is among the top five where it is below 5.
     """
-    exponents = np.exp(temperature * (logits - logits.max(axis=2, keepdims=True)))
     scores = {
         "mean_logits": logits.mean(axis=1),
-        "mean_probs": (exponents / exponents.sum(axis=2, keepdims=True)).mean(axis=1),
+        "mean_probs": _mean_probabilities(logits, temperature),
         "members": logits,
     }
     ranks = {}
@@ -35,6 +34,38 @@ def label_ranks(logits, labels, temperature: float = 1.0) -> dict:
         before = (score > true) | ((score == true) & (np.arange(score.shape[-1]) < index))
         ranks[rule] = before.sum(axis=-1).astype(np.int16)
     return ranks
+
+
+def _mean_probabilities(logits, temperature):
+    exponents = np.exp(temperature * (logits - logits.max(axis=2, keepdims=True)))
+    return (exponents / exponents.sum(axis=2, keepdims=True)).mean(axis=1)
+
+
+def margins(logits, labels, rule: str, temperature: float = 1.0):
+    """Lead of the best wrong class over the true one where a rule decides, float32 [n].
+
+    It is that of the mean logits, of the logarithm of the mean probabilities, or, for a vote, of
+    the member with which a majority is wrong. It is positive where the decision is wrong, but for
+    votes of members that all differ.
+
+    Args:
+      logits: float32 [n, members, classes].
+      labels: int64 [n].
+      rule: of `DECISION_RULES`.
+      temperature: factor on the logits inside the softmax.
+    """
+    scores = np.asarray(logits, np.float64)
+    if rule == "mean_logits":
+        scores = scores.mean(axis=1, keepdims=True)
+    elif rule == "mean_probs":
+        probabilities = _mean_probabilities(scores, temperature)[:, np.newaxis]
+        scores = np.log(np.maximum(probabilities, np.finfo(np.float64).tiny))
+    index = np.broadcast_to(np.reshape(labels, (-1, 1, 1)), scores.shape[:2] + (1,))
+    true = np.take_along_axis(scores, index, axis=2)[:, :, 0]
+    others = scores.copy()
+    np.put_along_axis(others, index, -np.inf, axis=2)
+    each = np.sort(others.max(axis=2) - true, axis=1)
+    return each[:, (each.shape[1] - 1) // 2].astype(np.float32)
 
 
 def distances(images, adversarial) -> dict:

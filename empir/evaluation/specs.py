@@ -28,8 +28,10 @@ class AttackSpec:
       targets: `NONE`, `LIKELY`, `EVERY` or `DRAWN`.
       labels: `TRUE` or `DECIDED`.
       everyone: attack every image, not only those that no attack before has misclassified.
-      images: attack only so many of them, the first; None: all.
-      pilot: if the attack succeeds on one of those `images`, attack the others too (`rest`).
+      images: attack only so many of them; None: all. They are the first, or, of a pilot, those that
+        the attacks before it brought closest to a misclassification.
+      pilot: if the attack succeeds on one of those `images`, attack as many more (`wave`), until it
+        succeeds on none.
       at_most: attack only if no more than so many images remain; None: always.
       start: name of an attack before this one; the images that it led to are where this one starts,
         instead of a random point.
@@ -89,10 +91,9 @@ class AttackSpec:
             found["ord"] = threat.order
         return dict(found, **self.parameters)
 
-    @property
-    def rest(self) -> "AttackSpec":
-        """The attack on those images that the pilot left out."""
-        return replace(self, name=f"{self.name}-rest", images=None, pilot=False, at_most=None)
+    def wave(self, number: int) -> "AttackSpec":
+        """The attack on a number of those images that the pilot left out; numbers are from 2 on."""
+        return replace(self, name=f"{self.name}-{number}", pilot=False)
 
     def graph_key(self) -> tuple:
         """What attacks share that have the same operations, to which the radius may be fed."""

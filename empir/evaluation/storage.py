@@ -17,7 +17,7 @@ from empir.records import chunks, runs
 log = logging.getLogger(__name__)
 
 #: What examples.npz of an attack holds, per attacked image.
-COLUMNS = ("row", "rounds", "success", "decision", "members", "l2", "linf", "adversarial")
+COLUMNS = ("row", "rounds", "success", "decision", "members", "margin", "l2", "linf", "adversarial")
 #: Key of an attack's result.json: what tells whose it is. It is no part of the evaluation's record.
 STATE = "state"
 #: Key of the state: who computed it, see `places.workers`.

@@ -104,6 +104,7 @@ class Evaluation:
         self.correct = clean["decision"] == setting.data.labels
         self.first_success = np.full(len(self.correct), -1)
         self.l2 = np.zeros(len(self.correct), np.float32)
+        self._margin = np.full(len(self.correct), -np.inf, np.float32)
         self.rows: List[dict] = []
         self._progress = progress
         self._storage = Storage(out, run, runtime.parallelism())
@@ -131,6 +132,8 @@ class Evaluation:
         reach = setting.bound.reach(setting.data.clip_range, setting.image_size)
         close = found[setting.bound.norm] <= reach
         hit = found["success"] & close & self.correct[found["row"]]
+        if spec.part == "suite":
+            np.maximum.at(self._margin, found["row"][close], found["margin"][close])
         new = found["row"][hit]
         self.correct[new] = False
         self.first_success[new] = len(self.rows)
@@ -153,18 +156,27 @@ class Evaluation:
         return found
 
     def run_with_pilot(self, spec: AttackSpec) -> None:
-        """Run an attack; if it is a pilot and succeeds, also on the images that it left out."""
-        found = self.run(spec)
-        if spec.pilot and found["success"].any():
-            rest = np.setdiff1d(np.flatnonzero(self.correct), found["row"])
-            if len(rest):
-                self.run(spec.rest, rest)
+        """Run an attack; a pilot also on more images, as many at a time, while it succeeds."""
+        found, tried, number = self.run(spec), np.zeros(0, np.int64), 1
+        while spec.pilot and found["success"].any():
+            tried, number = np.union1d(tried, found["row"]), number + 1
+            others = np.setdiff1d(np.flatnonzero(self.correct), tried)
+            if not len(others):
+                break
+            found = self.run(spec.wave(number), self._nearest(others, spec.images))
+
+    def _nearest(self, images, count):
+        """Those of `images` that attacks brought closest to a misclassification, in order."""
+        order = np.argsort(-self._margin[images], kind="stable")
+        return np.sort(images[order[:count]])
 
     def _images(self, spec):
         """Images that an attack would attack now."""
         remaining = np.flatnonzero(self.correct)
         if spec.at_most is not None and len(remaining) > spec.at_most:
             return remaining[:0]
+        if spec.pilot:
+            return self._nearest(remaining, spec.images)
         return (np.arange(len(self.correct)) if spec.everyone else remaining)[: spec.images]
 
     def _outlook(self):

@@ -14,8 +14,8 @@ from empir.models.ensemble import Ensemble
 #: Number of images that the controls and the curves attack: the first of those evaluated. The
 #: curve of iterations, by which convergence is judged, has more; that of CW's distances a quarter.
 SAMPLE, CONVERGENCE_SAMPLE = 200, 500
-#: Number of images on which an attack is tried that seldom finds anything more
-#: (`AttackSpec.pilot`).
+#: Number of images on which an attack is tried that seldom finds anything more, and by which it
+#: goes on as long as it does (`AttackSpec.pilot`).
 PILOT = 50
 #: Steps of the long attacks. The first has so many restarts; the second one, which has more,
 #: attacks only if at most so many images are left.

@@ -10,7 +10,7 @@ from empir import attacks
 from empir.data import Dataset, mnist
 from empir.errors import EmpirError, ResumeError
 from empir.evaluation import runner, single
-from empir.evaluation.metrics import label_ranks
+from empir.evaluation.metrics import label_ranks, margins
 from empir.evaluation.single import Job
 from empir.evaluation.single import evaluate as evaluate_job
 from empir.experiments import PROTOCOLS, experiment
@@ -323,6 +323,30 @@ def test_the_rank_of_a_label_is_the_number_of_higher_scores(random):
         for member in range(3):
             order = list(np.argsort(-logits[i, member]))
             assert ranks["members"][i, member] == order.index(label)
+
+
+@pytest.mark.parametrize("members", [1, 3, 4, 5])
+@pytest.mark.parametrize("rule", ["mean_logits", "mean_probs", "vote"])
+def test_a_rules_margin_is_positive_where_it_decides_for_another_class(rule, members, random):
+    logits = random.normal(size=(400, members, 3)).astype(np.float32)
+    labels = random.randint(0, 3, 400)
+    if rule == "vote":
+        wrong = (logits.argmax(axis=2) != labels[:, np.newaxis]).sum(axis=1) > members / 2
+    elif rule == "mean_probs":
+        exponents = np.exp(5 * logits)
+        probabilities = exponents / exponents.sum(axis=2, keepdims=True)
+        wrong = probabilities.mean(axis=1).argmax(axis=1) != labels
+    else:
+        wrong = logits.mean(axis=1).argmax(axis=1) != labels
+    found = margins(logits, labels, rule, temperature=5.0)
+    np.testing.assert_array_equal(found > 0, wrong)
+    assert found.dtype == np.float32 and 0.2 < wrong.mean() < 0.9
+
+
+def test_margins_are_finite_where_probabilities_are_not_representable():
+    logits = np.array([[[0, 9000, 0]], [[9000, 0, 0]]], np.float32)
+    found = margins(logits, np.array([1, 1]), "mean_probs")
+    assert np.isfinite(found).all() and found[0] < 0 < found[1]
 
 
 @pytest.mark.parametrize("attack", ["fgsm", "cw"])

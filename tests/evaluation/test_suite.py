@@ -331,17 +331,37 @@ def test_every_decision_rule_is_attacked_by_its_own_margin(case, rule, outputs, 
     assert not {"vote", "mean_probs"} & {spec.view.outputs for spec in alone if spec.view}
 
 
-@pytest.mark.parametrize("radius, tried, others", [(0.001, 4, None), (0.5, 4, 26)])
-def test_a_pilot_that_succeeds_is_followed_by_the_rest(case, tmp_path, radius, tried, others):
+@pytest.mark.parametrize("radius, waves", [(0.001, [4]), (0.5, [4] * 7 + [2])])
+def test_a_pilot_goes_on_while_it_succeeds(case, tmp_path, radius, waves):
     pilot = AttackSpec("pilot", "apgd", ViewSpec(), steps=5, images=4, pilot=True)
     setting = case.setting(eps=radius)
     found = suite.run(setting, str(tmp_path), [pilot], progress=False, analyses=False)
-    rows = {row["name"]: row["attacked"] for row in found.record["trials"]}
-    assert rows == {"pilot": tried, **({"pilot-rest": others} if others else {})}
-    whole = replace(pilot, name="whole", images=None, pilot=False)
-    again = suite.run(setting, str(tmp_path / "2"), [whole], progress=False, analyses=False)
-    if others:
-        assert found.record["worst_case_accuracy"] == again.record["worst_case_accuracy"]
+    rows = [(row["name"], row["attacked"]) for row in found.record["trials"]]
+    names = ["pilot"] + ["pilot-%d" % number for number in range(2, len(waves) + 1)]
+    assert rows == list(zip(names, waves))
+    assert found.record["worst_case_accuracy"] == (0 if len(waves) > 1 else 0.75)
+
+
+def test_a_pilot_attacks_the_images_that_are_closest_to_a_misclassification(case, tmp_path):
+    noise = AttackSpec("noise", "noise", everyone=True)
+    pilot = AttackSpec("pilot", "apgd", ViewSpec(), steps=5, images=5, pilot=True)
+    setting = case.setting(eps=0.02)
+    record = suite.run(
+        setting, str(tmp_path), [noise, pilot], progress=False, analyses=False
+    ).record
+    labels, first = case.data.labels, arrays(str(tmp_path), "noise")
+    logits = case.logits(first["adversarial"])
+    true = logits[np.arange(COUNT), labels]
+    margin = np.where(np.eye(4)[labels] > 0, -np.inf, logits).max(axis=1) - true
+    np.testing.assert_allclose(first["margin"], margin, atol=1e-5)
+    left = (case.decided == labels) & ~first["success"]
+    waves = [arrays(str(tmp_path), row["name"]) for row in record["trials"][1:]]
+    # It ends at a wave that finds nothing, before it has attacked all.
+    assert [wave["success"].any() for wave in waves] == [True] * (len(waves) - 1) + [False]
+    assert len(waves) > 2 and 5 * len(waves) < left.sum()
+    order = sorted(np.flatnonzero(left), key=lambda image: -margin[image])
+    for number, wave in enumerate(waves):
+        assert list(wave["row"]) == sorted(order[5 * number : 5 * (number + 1)])
 
 
 def test_a_final_stage_is_for_few_images(case, tmp_path):
