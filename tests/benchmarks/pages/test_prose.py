@@ -85,7 +85,6 @@ OTHERS = {
     "1.5 %": "of the literature",
     "1.41 %": "of the literature",
     "3.1 points": "half of the widest interval of 1,000 images",
-    "4.4 points": "that of 500 images",
     "2 points": "a limit of a check",
     "0.1 points": "one image of 1,000",
 }
