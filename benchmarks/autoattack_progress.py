@@ -151,7 +151,7 @@ class AutoAttack:
             entry["warnings"][text] = entry["warnings"].get(text, 0) + count
 
     def describe(self, environment: dict, robust: np.ndarray) -> dict:
-        """The record's part about AutoAttack.
+        """The record's part about AutoAttack; "correct" is a bit per image, packed, as hexadecimal.
 
         Args:
           environment: the worker's answer to that command.
@@ -174,6 +174,7 @@ class AutoAttack:
             "batch_size": BATCH,
             "attacks": attacks,
             "accuracy": float(self.correct.mean()),
+            "correct": np.packbits(self.correct).tobytes().hex(),
             "broken_by_it_alone": int((robust & ~self.correct).sum()),
             "broken_by_suite_alone": int((self.correct & ~robust).sum()),
         }

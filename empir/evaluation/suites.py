@@ -17,6 +17,8 @@ SAMPLE, CONVERGENCE_SAMPLE = 200, 500
 #: Number of images on which an attack is tried that seldom finds anything more, and by which it
 #: goes on as long as it does (`AttackSpec.pilot`).
 PILOT = 50
+#: Queries of the square attack: those of AutoAttack.
+QUERIES = 5000
 #: Steps of the long attacks. The first has so many restarts; the second one, which has more,
 #: attacks only if at most so many images are left.
 LONG_STEPS, LONG_RESTARTS = 1000, 3
@@ -102,7 +104,7 @@ def adaptive(
     specs = _with_starts_of_their_own(specs)
     if norm == "linf":
         specs += [
-            AttackSpec("square", "square", own, steps=2000, images=PILOT, pilot=True),
+            AttackSpec("square", "square", own, steps=QUERIES, images=PILOT, pilot=True),
             AttackSpec("rays", "rays", steps=1000, images=PILOT, pilot=True),
         ]
     specs.append(AttackSpec("hopskipjump", "hopskipjump", steps=10, images=20, pilot=True))

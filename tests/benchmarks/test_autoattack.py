@@ -287,6 +287,8 @@ def test_each_attack_gets_the_images_that_are_still_correct(data, checked, tmp_p
     # Correct are 0, 2 and 4 after the suite, 3 and 4 after AutoAttack.
     assert (auto["broken_by_it_alone"], auto["broken_by_suite_alone"]) == (2, 1)
     assert record["stronger_by"] == pytest.approx(20)
+    bits = np.unpackbits(np.frombuffer(bytes.fromhex(auto["correct"]), np.uint8))
+    assert bits[: record["images"]].mean() == pytest.approx(auto["accuracy"])
     assert record["transferred"] == {"images": 2, "adversarial": 2}
     with open(str(tmp_path / "out.json")) as file:
         assert json.load(file) == json.loads(json.dumps(record))
