@@ -228,8 +228,8 @@ def _against(chosen, folder, path):
         before = kept[report.key(protocol, NONE)]
         counted = report.count(before, here.success)
         changes.append(dict(counted, protocol=protocol, change=MACHINE, settings={}))
-        outcomes.update({report.key(protocol, NONE): before})
-        outcomes.update({report.key(protocol, MACHINE): here.success})
+        outcomes[report.key(protocol, NONE)] = before
+        outcomes[report.key(protocol, MACHINE)] = here.success
     there = {name: told[name] for name in ("versions", "git_commit")}
     record = _record(
         chosen.dataset, here.record, changes, against=told["processor"], compared_with=there

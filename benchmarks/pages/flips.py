@@ -20,7 +20,7 @@ TITLES = {
     "batch-1": "one image of a batch, not 100",
     "threads": "two threads, not one",
     "seed": "another seed of the random start",
-    "machine": "another machine",
+    "machine": "another machine, or other versions",
 }
 HEADS = [
     "change",

@@ -132,8 +132,7 @@ class Evaluation:
         reach = setting.bound.reach(setting.data.clip_range, setting.image_size)
         close = found[setting.bound.norm] <= reach
         hit = found["success"] & close & self.correct[found["row"]]
-        if spec.part == "suite":
-            np.maximum.at(self._margin, found["row"][close], found["margin"][close])
+        np.maximum.at(self._margin, found["row"][close], found["margin"][close])
         new = found["row"][hit]
         self.correct[new] = False
         self.first_success[new] = len(self.rows)
