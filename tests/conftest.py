@@ -19,7 +19,7 @@ from tests.support.in_process import logging_as_before, run_here
 #: the arithmetic of networks, the engine and whole programs. Single tests elsewhere are marked.
 ONEDNN = re.compile(
     r"tests/(nn/test_(golden|alexnet|random_weights)|fast|export/test_pytorch"
-    r"|benchmarks/test_(workers|throughput)"
+    r"|benchmarks/test_throughput"
     r"|commands/test_(cifar10_)?script|test_(aborts|original|runtime))"
 )
 

@@ -74,6 +74,7 @@ TABLES = {
     "study_precisions": trainings.precisions,
     "study_defences": trainings.defences,
     "study_alexnet": trainings.alexnet,
+    "study_progress": trainings.progress,
 }
 #: A table on a page: its kind, and its dataset.
 PATTERN = re.compile(rf"<!-- ({'|'.join(TABLES)}):(\w+) -->.*?<!-- end -->", re.DOTALL)

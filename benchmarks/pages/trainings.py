@@ -15,7 +15,7 @@ from benchmarks.study import plan
 from empir.errors import EmpirError
 from empir.evaluation import per_image
 from empir.evaluation.scores import difference, paired, score
-from empir.experiments import PROTOCOLS, TABLE_ATTACKS, Experiment
+from empir.experiments import EXPERIMENTS, PROTOCOLS, TABLE_ATTACKS, Experiment
 from empir.report import rows, shapes
 from empir.report.results import paper_row
 from empir.report.tables import HEADS, pipe_table, probability
@@ -218,6 +218,23 @@ def alexnet(folder: str, experiment: Experiment) -> str:
             table.append([title, *map(_with_interval, found)])
     heads = ["", *(title for title, _, _ in columns)]
     return pipe_table([heads, *table]) if table else MISSING
+
+
+def progress(folder: str, *_) -> str:
+    """Markdown table: how many of each part's planned evaluations have a record.
+
+    Args:
+      folder: any folder beside study/, e.g. results/all.
+    """
+    table = []
+    for part, (_, datasets) in plan.PARTS.items():
+        for dataset in datasets:
+            names = [one.name for one in plan.evaluations(part) if one.dataset == dataset]
+            base = os.path.join(os.path.dirname(folder), "study", part)
+            made = sum(os.path.exists(os.path.join(base, f"{name}.json")) for name in names)
+            shown = EXPERIMENTS[dataset].title if dataset in EXPERIMENTS else "CIFAR-10 as JPEGs"
+            table.append([f"`{part}`", shown, str(made), str(len(names))])
+    return pipe_table([["part", "dataset", "evaluations made", "planned"], *table], "ll")
 
 
 def _with_interval(correct) -> str:

@@ -79,6 +79,14 @@ def test_a_row_waits_for_all_its_trainings(results):
     assert "suite at 0.1, vote" not in {line[0] for line in table(results)}
 
 
+def test_the_evaluations_that_are_planned_and_made_are_counted(results):
+    keep_part(results, "seeds", of_seeds)
+    os.remove(results / "study" / "seeds" / "mnist-empir-3-0.1-vote.json")
+    lines = {tuple(line[:2]): line[2:] for line in cells(trainings.progress(str(results / "all")))}
+    assert lines["`seeds`", "MNIST"] == ["74", "75"] and lines["`seeds`", "CIFAR-10"] == ["0", "90"]
+    assert lines["`alexnet`", "CIFAR-10 as JPEGs"] == ["0", "20"]
+
+
 def test_records_of_other_images_are_refused(results):
     keep_part(results, "seeds", of_seeds)
     path = str(results / "study" / "seeds" / "mnist-empir-1-pgd-paper.npz")
