@@ -220,11 +220,12 @@ def alexnet(folder: str, experiment: Experiment) -> str:
     return pipe_table([heads, *table]) if table else MISSING
 
 
-def progress(folder: str, *_) -> str:
+def progress(folder: str, experiment: Optional[Experiment] = None) -> str:
     """Markdown table: how many of each part's planned evaluations have a record.
 
     Args:
       folder: any folder beside study/, e.g. results/all.
+      experiment: not used; the table is of all datasets.
     """
     table = []
     for part, (_, datasets) in plan.PARTS.items():
