@@ -34,6 +34,10 @@ SIGNALS = {
 #: Seconds after which a signal that came during an import is tried again.
 AGAIN = 0.05
 
+#: Seconds that a signal waits for the interpreter, which hears of it only once a call of TensorFlow
+#: has returned. That may take ten minutes.
+PATIENCE = 2.0
+
 #: What would break a line, or make a terminal do something: controls, line separators, and marks of
 #: the writing direction.
 _CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
@@ -60,7 +64,9 @@ def exit_with(run):
     Bad input (`EmpirError`), a file or a disk that refuses, and too little memory end in one line
     on standard error and status 2. A signal that ends the process ends it in order: `run` is left
     by an exception, so that what it has finished is kept, one line says how to go on, and the
-    status is 128 and the signal's number. Output that nobody reads ends it silently with the status
+    status is 128 and the signal's number. If that cannot be because TensorFlow is computing, the
+    process ends where it is, with the same line and status: what it has finished is in its files.
+    Output that nobody reads ends it silently with the status
     of SIGPIPE, 141; output that cannot be written is an error.
     """
     stdout = sys.stdout
@@ -163,8 +169,10 @@ def _signals():
         yield
         return
     before = {}
+    heard = threading.Event()
 
     def interrupt(number, frame):
+        heard.set()
         if number == signal.SIGALRM:
             number = waiting.pop()
         if _is_import(frame):
@@ -179,11 +187,42 @@ def _signals():
         if signal.getsignal(number) not in (signal.SIG_IGN, None):
             before[number] = signal.signal(number, interrupt)
     try:
-        yield
+        with _ended_if_unheard(set(before) - {signal.SIGALRM}, heard):
+            yield
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _ended_if_unheard(numbers, heard):
+    """End the process if it gets one of these signals and `heard` is not set `PATIENCE` later.
+
+    A thread waits for the bytes that Python writes to a pipe as soon as a signal comes.
+    """
+    read, write = os.pipe()
+    os.set_blocking(write, False)
+
+    def watch():
+        while True:
+            number = os.read(read, 1)[0]
+            if number == 0:
+                return
+            if number in numbers and not heard.wait(PATIENCE):
+                os._exit(complain(str(Signalled(number)), 128 + number))
+
+    watching = threading.Thread(target=watch, daemon=True)
+    watching.start()
+    former = signal.set_wakeup_fd(write, warn_on_full_buffer=False)
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(former)
+        os.write(write, b"\0")
+        watching.join()
+        os.close(read)
+        os.close(write)
 
 
 def _is_import(frame):

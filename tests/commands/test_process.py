@@ -89,6 +89,28 @@ def test_each_signal_says_how_to_go_on(end, name):
     assert signal.getsignal(number) == before
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_a_signal_ends_a_call_that_does_not_return(name):
+    """As TensorFlow's may not for minutes: hashing stands for it, which asks for no signals."""
+    code = (
+        "import hashlib\n"
+        "from empir.commands import process\n"
+        "def run():\n"
+        "    print('ready', flush=True)\n"
+        "    hashlib.pbkdf2_hmac('sha256', b'', b'', 2 ** 31 - 1)\n"
+        "process.exit_with(run)\n"
+    )
+    streams = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True)
+    running = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, **streams)
+    assert running.stdout.readline() == "ready\n"
+    number = getattr(signal, name)
+    running.send_signal(number)
+    told = running.communicate(timeout=process.PATIENCE + 20)[1]
+    assert running.returncode == 128 + number
+    assert told == "error: %s; %s\n" % (SIGNALS[name], process.GO_ON)
+
+
 def test_what_is_ignored_stays_ignored_as_under_nohup(end):
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
