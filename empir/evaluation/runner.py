@@ -42,39 +42,47 @@ def attack_examples(
 
     Returns:
       Per example what `AttackGraph.attack` gives; "success", bool [n], whether the image is
-      misclassified and inside the ball; "restarts", int16 [n], how many were made; and "target",
-      int64 [n], the class to lead to if there is one. Of several restarts it is the last one's.
+      misclassified and inside the ball; "restarts", int16 [n], how many there were up to the first
+      success; and "target", int64 [n], the class to lead to if there is one. Of several restarts it
+      is that of the last of these.
 
     Raises:
       EmpirError: for an adversarial image that is not finite, not in range or not inside the ball,
         or logits that are not finite.
     """
     found = {"restarts": np.zeros(len(rows), np.int16)}
-    remaining = np.arange(len(rows))
-    for number in range(spec.restarts):
-        part = {name: values[remaining] for name, values in clean.items()}
-        made = _attack_once(graph, setting, spec, rows[remaining], number, part)
+    remaining, done = np.arange(len(rows)), 0
+    while done < spec.restarts and len(remaining):
+        # Where few examples remain, several restarts fill the batch: a network takes little longer
+        # for ten images than for one.
+        at_once = min(spec.restarts - done, max(1, setting.batch_size // len(remaining)))
+        numbers = np.repeat(np.arange(done, done + at_once), len(remaining))
+        examples = np.tile(remaining, at_once)
+        part = {name: values[examples] for name, values in clean.items()}
+        made = _attack_once(graph, setting, spec, rows[examples], numbers, part)
+        success = made["success"].reshape(at_once, len(remaining))
+        last = np.where(success.any(axis=0), success.argmax(axis=0), at_once - 1)
+        kept = last * len(remaining) + np.arange(len(remaining))
         for name, values in made.items():
             found.setdefault(name, np.zeros((len(rows),) + values.shape[1:], values.dtype))
-            found[name][remaining] = values
-        found["restarts"][remaining] = number + 1
+            found[name][remaining] = values[kept]
+        found["restarts"][remaining] = done + last + 1
         remaining = remaining[~found["success"][remaining]]
-        if not len(remaining):
-            break
+        done += at_once
     return found
 
 
-def _attack_once(graph, setting, spec, rows, number, clean):
-    """One restart on the examples `rows`."""
+def _attack_once(graph, setting, spec, rows, numbers, clean):
+    """The restarts `numbers`, int64 [n], of the examples `rows`."""
     data, threat = setting.data, setting.threat_of(spec)
     image_rows = rows // examples_per_image(spec, data.num_classes)
     images, true = data.images[image_rows], np.asarray(data.labels[image_rows])
-    target = _targets(setting, spec, rows, number, true, clean)
+    target = _targets(setting, spec, rows, numbers, true, clean)
     labels = clean["decision"] if spec.labels == DECIDED else true
     found = graph.attack(
         images,
         target if spec.targets in (EVERY, DRAWN) else labels,
-        rows + number * len(data.labels),
+        rows + numbers * len(data.labels),
         eps=threat and threat.eps,
         toward=target if spec.targets == LIKELY else None,
         starts=clean.get("starts"),
@@ -93,11 +101,11 @@ def _attack_once(graph, setting, spec, rows, number, clean):
     return found if target is None else dict(found, target=target)
 
 
-def _targets(setting, spec, rows, number, true, clean) -> Optional[np.ndarray]:
+def _targets(setting, spec, rows, numbers, true, clean) -> Optional[np.ndarray]:
     """Classes that examples are led to, int64 [n]; None if there are none."""
     classes = setting.data.num_classes
     if spec.targets == LIKELY:
-        return clean["ranking"][:, number]
+        return clean["ranking"][np.arange(len(rows)), numbers]
     if spec.targets == EVERY:
         target = rows % (classes - 1)  # every class but the true one, in order
         return target + (target >= true)
