@@ -171,7 +171,6 @@ OUTSIDE = dict(
     images=IMAGES,
     clean_accuracy=FRACTION,
     suite_accuracy=FRACTION,
-    stronger_by=NUMBER,
     members=Some(dict(MEMBER, path=TEXT)),
     transferred={"images": COUNT, "adversarial": COUNT},
     autoattack={

@@ -1,10 +1,13 @@
 """Tables and the figure of the records of robustness/: by rule, and of equal images only."""
 
+import numpy as np
 import pytest
 
 from benchmarks.pages import autoattack, finding, radius, suites
+from empir.evaluation import per_image
 from empir.experiments import EXPERIMENTS
-from tests.support.kept import FIRST, cells, keep_outside, keep_pgd, keep_suite
+from tests.support.kept import FIRST, cells, found, keep_outside, keep_pgd, keep_suite
+from tests.support.reported import TRIAL
 
 
 @pytest.fixture
@@ -63,6 +66,26 @@ def test_the_suite_and_autoattack_stand_side_by_side_where_both_attacked_the_sam
     keep_outside(base, "cifar10-ensemble-2-255-vote", 0.06, transferred=False)
     _, _, *found = cells(autoattack.table(str(base.parent / "cifar10"), EXPERIMENTS["cifar10"]))
     assert found == [first + ["not kept"]]
+
+
+def test_both_is_of_the_images_that_each_record_left(base):
+    """Or of AutoAttack's count, if that is beside the suite's record that is there."""
+    name = "cifar10-ensemble-2-255-vote"
+    trials = [dict(TRIAL, name="fgsm", attacked=1000, broken=700)]
+    keep_suite(base, name, 2 / 255, 0.3, trials=trials, clean_accuracy=1.0)
+    keep_outside(base, name, 0.21, suite=0.4)
+
+    def both():
+        return cells(autoattack.table(str(base.parent / "cifar10"), EXPERIMENTS["cifar10"]))[2][6:8]
+
+    assert both() == ["", "+9.00"]
+    per_image.write(str(base / f"{name}.npz"), found(300, 1000))
+    keep_outside(base, name, 0.21, suite=0.4)
+    assert both() == ["", "+9.00"]
+    numbers = np.arange(1000)
+    correct = np.packbits((numbers < 200) | (numbers >= 990)).tobytes().hex()
+    keep_outside(base, name, 0.21, suite=0.4, correct=correct)
+    assert both() == ["20.00", "+9.00"]
 
 
 def test_the_readmes_table_leaves_cells_without_a_record_empty(base):
