@@ -64,13 +64,11 @@ class Model:
     Attributes:
       name: e.g. "mnist-ensemble"; `report.benchmark.MODELS` has its title.
       dataset: name of the experiment that it belongs to.
-      folder: name of the folder below --data_dir that holds the data.
       baseline: whether it is the full-precision network alone.
     """
 
     name: str
     dataset: str
-    folder: str
     baseline: bool
 
     @property
@@ -81,9 +79,9 @@ class Model:
 
 
 MODELS = (
-    Model("mnist-baseline", "mnist", "mnist", baseline=True),
-    Model("mnist-ensemble", "mnist", "mnist", baseline=False),
-    Model("cifar10-ensemble", "cifar10", "cifar-10-batches-bin", baseline=False),
+    Model("mnist-baseline", "mnist", baseline=True),
+    Model("mnist-ensemble", "mnist", baseline=False),
+    Model("cifar10-ensemble", "cifar10", baseline=False),
 )
 
 #: Name in the record -> (attack, parameters that differ from the paper's).
@@ -171,7 +169,7 @@ def export(model: Model, data_dir, path: str):
     from empir.runtime import tf
 
     chosen = experiment(model.dataset)
-    data_dir = data_dir and os.path.join(data_dir, model.folder)
+    data_dir = data_dir and os.path.join(data_dir, workloads.FOLDERS[model.dataset])
     data = chosen.data.open("test", data_dir)
     data = data.first(min(IMAGES, len(data.labels)))
     network = architecture(chosen.architecture)

@@ -20,6 +20,7 @@ from benchmarks.pages import (
     scale,
     speed,
     study,
+    suite_time,
     suites,
     trainings,
 )
@@ -57,6 +58,7 @@ TABLES = {
     "workers": cluster.measured,
     "scaling": cluster.predicted,
     "scale": scale.markdown,
+    "suite_time": suite_time.markdown,
     "defenses": defenses.markdown,
     "robustness": suites.markdown,
     "flips": flips.markdown,

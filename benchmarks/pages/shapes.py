@@ -92,6 +92,13 @@ SCALE = {
         }
     ),
 }
+_LEFT = {"seconds": POSITIVE, "accuracy": FRACTION}
+#: benchmark/suite_time.json.
+SUITE_TIME = {
+    "processor": TEXT,
+    "images": IMAGES,
+    "rows": Every({"suite": _LEFT, "autoattack": _LEFT}),
+}
 #: cost.json.
 COST = {
     "ensembles": Every(

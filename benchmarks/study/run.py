@@ -9,6 +9,7 @@ import sys
 from absl import flags
 
 from benchmarks.study import adversarial, plan
+from benchmarks.workloads import FOLDERS
 from empir import load_dataset, published
 from empir.commands import shared_flags
 from empir.data import convert
@@ -21,8 +22,6 @@ from empir.runtime import ROOT
 log = logging.getLogger("empir")
 FLAGS = flags.FLAGS
 
-#: Folder of each dataset's files below --data_dir; those of `plan.PICTURES` are made of CIFAR-10's.
-DATA = {"mnist": "mnist", "cifar10": "cifar-10-batches-bin"}
 #: Of pictures: each split, as `empir convert` calls it, and the number of its TFRecord files.
 SPLITS = {"train": 8, "val": 1}
 KINDS = ("all", "table", "suite", "trainings")
@@ -132,7 +131,7 @@ def _held_out(dataset):
     """The file of `adversarial.hold_out`, made unless it is there."""
     path = os.path.join(FLAGS.runs, f"{dataset}-held-out.npz")
     if not os.path.exists(path):
-        folder = os.path.join(FLAGS.data_dir, DATA[dataset]) if FLAGS.data_dir else None
+        folder = os.path.join(FLAGS.data_dir, FOLDERS[dataset]) if FLAGS.data_dir else None
         adversarial.hold_out(load_dataset(dataset, folder, "train"), path)
     return path
 
@@ -186,7 +185,9 @@ def _threads():
 def _files(dataset):
     if dataset == plan.PICTURES:
         return [f"--data_dir={make_pictures()}"]
-    return [f"--data_dir={os.path.join(FLAGS.data_dir, DATA[dataset])}"] if FLAGS.data_dir else []
+    if not FLAGS.data_dir:
+        return []
+    return [f"--data_dir={os.path.join(FLAGS.data_dir, FOLDERS[dataset])}"]
 
 
 def _run(module, *words):

@@ -94,6 +94,13 @@ COMMANDS = [
         "benchmarks.exported:compare",
     ),
     Command("benchmarks.speed", "benchmarks.speed:setup", "--out={out}", "folder"),
+    Command(
+        "benchmarks.suite_time",
+        "benchmarks.suite_time:setup",
+        "--out={out}",
+        "file",
+        reached="benchmarks.suite_time:measure",
+    ),
     Command("benchmarks.throughput", "benchmarks.throughput:setup", "", "file"),
     Command(
         "benchmarks.cluster",
