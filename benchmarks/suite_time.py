@@ -44,7 +44,9 @@ SAME = ("processor", "versions", "images")
 
 def setup():
     """Define the flags; returns the main function."""
-    flags.DEFINE_list("rows", ROWS, "Names of records in results/robustness.")
+    flags.DEFINE_list(
+        "rows", None, "Names of records in results/robustness. By default, " + ", ".join(ROWS) + "."
+    )
     flags.DEFINE_string(
         "data_dir",
         None,
@@ -64,7 +66,7 @@ def main(_):
       EmpirError: for a row without a record, a record of another machine, or a command that fails.
     """
     published.require_clone("benchmarks.suite_time")
-    networks = {name: _networks(name) for name in FLAGS.rows}
+    networks = {name: _networks(name) for name in FLAGS.rows or ROWS}
     record = dict(throughput.made(), images=FLAGS.nb_samples, rows={})
     if FLAGS.out is not None:
         runs.check_file(FLAGS.out)
