@@ -9,7 +9,7 @@ from typing import Dict, Sequence
 
 import numpy as np
 
-from benchmarks import convolution_worker, protocol, worker_process, workloads
+from benchmarks import commands, convolution_worker, protocol, worker_process, workloads
 from benchmarks.pages import speed as report
 from empir import runtime
 from empir.errors import EmpirError
@@ -169,8 +169,7 @@ def export(model: Model, data_dir, path: str):
     from empir.runtime import tf
 
     chosen = experiment(model.dataset)
-    data_dir = data_dir and os.path.join(data_dir, workloads.FOLDERS[model.dataset])
-    data = chosen.data.open("test", data_dir)
+    data = chosen.data.open("test", commands.data_folder(data_dir, model.dataset))
     data = data.first(min(IMAGES, len(data.labels)))
     network = architecture(chosen.architecture)
     folder = os.path.join(ROOT, "checkpoints", model.dataset)

@@ -9,26 +9,21 @@ its own. The seconds are those of the attacks, without imports. Nothing else sho
 The same command goes on where it was stopped, and measures no row again that --out holds.
 """
 
-import logging
 import os
-import subprocess
-import sys
 
 from absl import flags
 
-from benchmarks import throughput, workloads
+from benchmarks import commands, throughput
 from benchmarks.pages import suite_time as report
 from benchmarks.pages.shapes import SUITE_TIME
-from empir import published
+from empir import published, runtime
 from empir.commands import commandline, shared_flags
 from empir.errors import EmpirError
 from empir.nn.precision import Precision
 from empir.records import runs
 from empir.report import shapes
-from empir.runtime import ROOT
 
 FLAGS = flags.FLAGS
-log = logging.getLogger("empir")
 
 #: Networks of which much and of which little is left, and of each kind.
 ROWS = [
@@ -66,6 +61,7 @@ def main(_):
       EmpirError: for a row without a record, a record of another machine, or a command that fails.
     """
     published.require_clone("benchmarks.suite_time")
+    runtime.configure(FLAGS.num_threads)
     networks = {name: _networks(name) for name in FLAGS.rows or ROWS}
     record = dict(throughput.made(), images=FLAGS.nb_samples, rows={})
     if FLAGS.out is not None:
@@ -77,7 +73,7 @@ def main(_):
             record["rows"][name] = measure(name, words)
             if FLAGS.out is not None:
                 runs.write_json(FLAGS.out, record)
-    print(report.table(record, os.path.join(ROOT, "results", "robustness")))
+    print(report.table(record, os.path.join(runtime.ROOT, "results", "robustness")))
 
 
 def measure(name: str, words: list) -> dict:
@@ -90,15 +86,15 @@ def measure(name: str, words: list) -> dict:
     Returns:
       "suite" and "autoattack", each with the "seconds" of its attacks and the "accuracy" left.
     """
-    out, common = os.path.join(FLAGS.runs, name), []
-    if FLAGS.data_dir is not None:
-        folder = os.path.join(FLAGS.data_dir, workloads.FOLDERS[name.split("-")[0]])
+    out, common = os.path.join(FLAGS.runs, name), ["--noprogress"]
+    folder = commands.data_folder(FLAGS.data_dir, name.split("-")[0])
+    if folder:
         common.append(f"--data_dir={folder}")
     if FLAGS.num_threads:
         common.append(f"--num_threads={FLAGS.num_threads}")
     own = [f"--nb_samples={FLAGS.nb_samples}", "--subset=stratified", "--noanalyses"]
-    _run("empir", "robustness", *words, *own, *common, f"--out={out}")
-    _run("benchmarks.autoattack", f"--run={out}", *common, f"--out={out}.json")
+    commands.run("empir", "robustness", *words, *own, *common, f"--out={out}")
+    commands.run("benchmarks.autoattack", f"--run={out}", *common, f"--out={out}.json")
     suite = shapes.read(os.path.join(out, "result.json"), shapes.ROBUSTNESS)
     other = shapes.read(f"{out}.json", shapes.OUTSIDE)["autoattack"]
     return {
@@ -115,7 +111,7 @@ def measure(name: str, words: list) -> dict:
 
 def _networks(name):
     """The flags that say what a record in results/robustness attacked."""
-    path = os.path.join(ROOT, "results", "robustness", f"{name}.json")
+    path = os.path.join(runtime.ROOT, "results", "robustness", f"{name}.json")
     if not os.path.exists(path):
         raise EmpirError(f"--rows={name}: results/robustness has no such record")
     record = shapes.read(path, shapes.ROBUSTNESS)
@@ -131,22 +127,13 @@ def _networks(name):
 def _rows(path, now):
     """The rows of a record, which must be of this machine and of as many images."""
     before = shapes.read(path, SUITE_TIME)
-    for key in SAME:
-        if before.get(key) != now[key]:
-            raise EmpirError(
-                f"{path} is of {key} {before.get(key)}, not {now[key]}: remove it to measure anew"
-            )
+    found = ({key: record.get(key) for key in SAME} for record in (before, now))
+    changed = runs.differences(*found)
+    if changed:
+        raise EmpirError(
+            f"{path} is of another kind ({'; '.join(changed)}): remove it to measure anew"
+        )
     return dict(before["rows"])
-
-
-def _run(module, *words):
-    """Run a command, whose messages go on to standard error."""
-    log.info("%s %s", module, " ".join(words))
-    status = subprocess.call(
-        [sys.executable, "-m", module, *words, "--noprogress"], cwd=ROOT, stdout=sys.stderr
-    )
-    if status:
-        raise EmpirError(f"{module} ended with status {status}: see its message above")
 
 
 if __name__ == "__main__":

@@ -6,8 +6,6 @@ from empir.errors import EmpirError
 from empir.nn import Architecture, weights
 
 BITS = ("weight_bits", "activation_bits")
-#: Folder of each dataset's files in a folder that holds both.
-FOLDERS = {"mnist": "mnist", "cifar10": "cifar-10-batches-bin"}
 
 
 def load_members(network: Architecture, specs, session, **options) -> list:

@@ -7,7 +7,7 @@ that it compares have their records.
 
 import itertools
 import os
-from typing import List, Optional, Tuple
+from typing import Dict, List, Optional, Tuple
 
 import numpy as np
 
@@ -220,21 +220,21 @@ def alexnet(folder: str, experiment: Experiment) -> str:
     return pipe_table([heads, *table]) if table else MISSING
 
 
-def progress(folder: str, experiment: Optional[Experiment] = None) -> str:
+def progress(folder: str, _) -> str:
     """Markdown table: how many of each part's planned evaluations have a record.
 
     Args:
       folder: any folder beside study/, e.g. results/all.
-      experiment: not used; the table is of all datasets.
     """
-    table = []
-    for part, (_, datasets) in plan.PARTS.items():
-        for dataset in datasets:
-            names = [one.name for one in plan.evaluations(part) if one.dataset == dataset]
-            base = os.path.join(os.path.dirname(folder), "study", part)
-            made = sum(os.path.exists(os.path.join(base, f"{name}.json")) for name in names)
+    base, table = os.path.join(os.path.dirname(folder), "study"), []
+    for part in plan.PARTS:
+        made: Dict[str, List[bool]] = {}
+        for one in plan.evaluations(part):
+            is_there = os.path.exists(os.path.join(base, part, f"{one.name}.json"))
+            made.setdefault(one.dataset, []).append(is_there)
+        for dataset, there in made.items():
             shown = EXPERIMENTS[dataset].title if dataset in EXPERIMENTS else "CIFAR-10 as JPEGs"
-            table.append([f"`{part}`", shown, str(made), str(len(names))])
+            table.append([f"`{part}`", shown, str(sum(there)), str(len(there))])
     return pipe_table([["part", "dataset", "evaluations made", "planned"], *table], "ll")
 
 

@@ -3,13 +3,11 @@
 import fnmatch
 import logging
 import os
-import subprocess
-import sys
 
 from absl import flags
 
+from benchmarks import commands
 from benchmarks.study import adversarial, plan
-from benchmarks.workloads import FOLDERS
 from empir import load_dataset, published
 from empir.commands import shared_flags
 from empir.data import convert
@@ -17,7 +15,6 @@ from empir.errors import EmpirError
 from empir.evaluation import per_image
 from empir.models import checkpoint_files
 from empir.records import runs
-from empir.runtime import ROOT
 
 log = logging.getLogger("empir")
 FLAGS = flags.FLAGS
@@ -114,10 +111,10 @@ def train(training: plan.Training) -> str:
     if not _is_trained(training):
         runs.make_folder(folder)
         if training.defended:
-            adversarial.train(training, folder, _held_out(dataset), _threads(), _run)
+            adversarial.train(training, folder, _held_out(dataset), _threads(), commands.run)
         else:
             command = ["train", "--resume", f"--model_path={folder}", *training.flags()]
-            _run("empir", *command, *_where(dataset))
+            commands.run("empir", *command, *_where(dataset))
     if not training.shipped:
         kept = os.path.join(FLAGS.results, "trainings", f"{dataset}-{training.name}.json")
         record = runs.read_json(os.path.join(folder, "training.json"))
@@ -131,7 +128,7 @@ def _held_out(dataset):
     """The file of `adversarial.hold_out`, made unless it is there."""
     path = os.path.join(FLAGS.runs, f"{dataset}-held-out.npz")
     if not os.path.exists(path):
-        folder = os.path.join(FLAGS.data_dir, FOLDERS[dataset]) if FLAGS.data_dir else None
+        folder = commands.data_folder(FLAGS.data_dir, dataset)
         adversarial.hold_out(load_dataset(dataset, folder, "train"), path)
     return path
 
@@ -147,7 +144,7 @@ def evaluate(part: str, one: plan.Evaluation):
     command = [*one.command(folders, FLAGS.nb_samples), f"--out={out}", *_where(one.dataset)]
     if FLAGS.scheduler:
         command.append(f"--scheduler={FLAGS.scheduler}")
-    _run("empir", *command)
+    commands.run("empir", *command)
     record = _record(part, one.name)
     runs.make_folder(os.path.dirname(record))
     with open(os.path.join(out, per_image.NAME), "rb") as file:
@@ -166,10 +163,10 @@ def make_pictures() -> str:
     if missing:
         counts = f"--train_images={plan.PICTURES_TRAINED}", f"--test_images={plan.IMAGES}"
         words = [f"--out={jpegs}", *counts, "--noprogress", *_files("cifar10")]
-        _run("benchmarks.study.pictures", *words)
+        commands.run("benchmarks.study.pictures", *words)
     for split in missing:
         words = [f"--source={os.path.join(jpegs, split)}", f"--split={split}", f"--out={records}"]
-        _run("empir", "convert", *words, f"--shards={SPLITS[split]}", "--noprogress")
+        commands.run("empir", "convert", *words, f"--shards={SPLITS[split]}", "--noprogress")
     return records
 
 
@@ -185,14 +182,5 @@ def _threads():
 def _files(dataset):
     if dataset == plan.PICTURES:
         return [f"--data_dir={make_pictures()}"]
-    if not FLAGS.data_dir:
-        return []
-    return [f"--data_dir={os.path.join(FLAGS.data_dir, FOLDERS[dataset])}"]
-
-
-def _run(module, *words):
-    """Run a command, whose messages go on to standard error."""
-    log.info("%s %s", module, " ".join(words))
-    status = subprocess.call([sys.executable, "-m", module, *words], cwd=ROOT, stdout=sys.stderr)
-    if status:
-        raise EmpirError(f"{module} {words[0]} ended with status {status}: see its message above")
+    folder = commands.data_folder(FLAGS.data_dir, dataset)
+    return [f"--data_dir={folder}"] if folder else []

@@ -82,7 +82,9 @@ def test_a_row_waits_for_all_its_trainings(results):
 def test_the_evaluations_that_are_planned_and_made_are_counted(results):
     keep_part(results, "seeds", of_seeds)
     os.remove(results / "study" / "seeds" / "mnist-empir-3-0.1-vote.json")
-    lines = {tuple(line[:2]): line[2:] for line in cells(trainings.progress(str(results / "all")))}
+    lines = {
+        tuple(line[:2]): line[2:] for line in cells(trainings.progress(str(results / "all"), None))
+    }
     assert lines["`seeds`", "MNIST"] == ["74", "75"] and lines["`seeds`", "CIFAR-10"] == ["0", "90"]
     assert lines["`alexnet`", "CIFAR-10 as JPEGs"] == ["0", "20"]
 
