@@ -1,24 +1,26 @@
 """How long a user waits for an example script, from the start of the process to its result."""
 
+import functools
+import itertools
 import os
 import subprocess
 import sys
-import time
 from typing import Dict, Optional
 
 import numpy as np
 
+from benchmarks.throughput import median_seconds_in_turns
 from empir.errors import EmpirError
 from empir.experiments import experiment
 from empir.records import runs
 from empir.runtime import ROOT
 
-#: What a process does before it reads data, each stage including those before it.
+#: What a process does before it reads data, stage after stage.
 STAGES = {
     "python": "pass",
     "import numpy": "import numpy",
-    "import tensorflow and keras": "from empir.runtime import keras, tf",
-    "import cleverhans": "from empir.runtime import keras, tf; import cleverhans.attacks",
+    "import tensorflow, keras and cleverhans": "from empir.runtime import keras, tf; "
+    "import cleverhans.attacks",
     "import empir": "import empir.evaluation.runner, empir.models.member",
 }
 
@@ -26,23 +28,31 @@ STAGES = {
 def measure(data_dir: Optional[str], repeats: int) -> dict:
     """Median seconds of FGSM on 100 MNIST images by examples/mnist_attack.py, and of its parts.
 
+    The processes that end after a stage and the whole command take turns, so that load on the
+    machine slows all of them.
+
     Args:
       data_dir: folder that holds the folder mnist, or None.
-      repeats: timed runs of each; one more, which is not timed, fills the file cache.
+      repeats: timed turns; one more, which is not timed, fills the file cache.
 
     Returns:
       {"total": seconds of the process, "parts": {part: seconds}}; the parts sum to the total.
+
+    Raises:
+      EmpirError: for a process that fails, with its last line.
     """
-    stages = {
-        name: _median_seconds([sys.executable, "-c", statement], repeats)
-        for name, statement in STAGES.items()
-    }
+    statements = itertools.accumulate(STAGES.values(), "{}; {}".format)
+    stages = [functools.partial(_run, [sys.executable, "-c", text]) for text in statements]
+    command = example("fgsm") + ["--nb_samples=100"]
+    command += [f"--data_dir={os.path.join(data_dir, 'mnist')}"] if data_dir else []
     with runs.temporary_folder() as folder:
-        command = example("fgsm") + ["--nb_samples=100"]
-        command += [f"--data_dir={os.path.join(data_dir, 'mnist')}"] if data_dir else []
-        total = _median_seconds(command, repeats, folder)
-        record = runs.read_json(os.path.join(folder, str(repeats), "result.json"))
-    return {"total": total, "parts": parts(stages, record["seconds"], total)}
+        outs = [os.path.join(folder, str(turn)) for turn in range(repeats + 1)]
+        waiting = iter(outs)
+        whole = [lambda: _run(command + [f"--out={next(waiting)}"])]
+        *seconds, total = median_seconds_in_turns(stages + whole, repeats)
+        records = [runs.read_json(os.path.join(out, "result.json"))["seconds"] for out in outs[1:]]
+    told = {name: float(np.median([record[name] for record in records])) for name in records[0]}
+    return {"total": total, "parts": parts(dict(zip(STAGES, seconds)), told, total)}
 
 
 def parts(stages: Dict[str, float], seconds: Dict[str, float], total: float) -> Dict[str, float]:
@@ -74,14 +84,8 @@ def example(attack: str) -> list:
     return command
 
 
-def _median_seconds(command, repeats, out=None):
-    """Median seconds of a process; with `out`, run i writes its result to the folder out/i."""
-    seconds = []
-    for number in range(repeats + 1):
-        own = command + ([f"--out={os.path.join(out, str(number))}"] if out else [])
-        began = time.perf_counter()
-        process = subprocess.run(own, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        seconds.append(time.perf_counter() - began)
-        if process.returncode:
-            raise EmpirError(process.stderr.decode().strip().split("\n")[-1])
-    return float(np.median(seconds[1:]))
+def _run(command):
+    """Run a process in the repository's root; a failure raises EmpirError with its last line."""
+    process = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    if process.returncode:
+        raise EmpirError(process.stderr.decode().strip().split("\n")[-1])

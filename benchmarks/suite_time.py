@@ -6,7 +6,8 @@ FOLDER holds mnist and cifar-10-batches-bin. A row is the name of a record in re
 its networks are attacked at its radius under its decision rule, first by `empir robustness`,
 without curves and controls, and then by AutoAttack (`benchmarks.autoattack`), each in a process of
 its own. The seconds are those of the attacks, without imports. Nothing else should run meanwhile.
-The same command goes on where it was stopped, and measures no row again that --out holds.
+The same command goes on where it was stopped, and measures no row again that --out holds or --runs
+has finished; remove both to measure on another machine.
 """
 
 import os
@@ -84,7 +85,8 @@ def measure(name: str, words: list) -> dict:
       words: flags that say what is attacked.
 
     Returns:
-      "suite" and "autoattack", each with the "seconds" of its attacks and the "accuracy" left.
+      "suite" and "autoattack", each with the "seconds" of its attacks and the "accuracy" left, and
+      "equal", the seconds after which the suite left no more than AutoAttack; None if it never did.
     """
     out, common = os.path.join(FLAGS.runs, name), ["--noprogress"]
     folder = commands.data_folder(FLAGS.data_dir, name.split("-")[0])
@@ -94,7 +96,8 @@ def measure(name: str, words: list) -> dict:
         common.append(f"--num_threads={FLAGS.num_threads}")
     own = [f"--nb_samples={FLAGS.nb_samples}", "--subset=stratified", "--noanalyses"]
     commands.run("empir", "robustness", *words, *own, *common, f"--out={out}")
-    commands.run("benchmarks.autoattack", f"--run={out}", *common, f"--out={out}.json")
+    if not os.path.exists(f"{out}.json"):
+        commands.run("benchmarks.autoattack", f"--run={out}", *common, f"--out={out}.json")
     suite = shapes.read(os.path.join(out, "result.json"), shapes.ROBUSTNESS)
     other = shapes.read(f"{out}.json", shapes.OUTSIDE)["autoattack"]
     return {
@@ -106,7 +109,26 @@ def measure(name: str, words: list) -> dict:
             "seconds": sum(attack["seconds"] for attack in other["attacks"]),
             "accuracy": other["accuracy"],
         },
+        "equal": seconds_until(suite["trials"], other["accuracy"]),
     }
+
+
+def seconds_until(trials: list, accuracy: float):
+    """Seconds of a suite's attacks up to the one after which no more than an accuracy is left.
+
+    Args:
+      trials: the attacks in order, with their "seconds" and the "worst_case" after them.
+      accuracy: what is asked for.
+
+    Returns:
+      The seconds, or None where the suite leaves more.
+    """
+    passed = 0.0
+    for trial in trials:
+        passed += trial["seconds"]
+        if trial["worst_case"] <= accuracy:
+            return passed
+    return None
 
 
 def _networks(name):

@@ -58,6 +58,8 @@ COMPARISON = {
     "training": Every(Every(Some(POSITIVE))),
     "startup": {"parts": Every(NUMBER), "total": NUMBER},
 }
+#: What is asked of any record in benchmark/ that a page names the machine of.
+MEASURED = {"processor": TEXT}
 #: benchmark/account-DATASET.json.
 ACCOUNT = {
     "batch_size": COUNT,
@@ -97,7 +99,7 @@ _LEFT = {"seconds": POSITIVE, "accuracy": FRACTION}
 SUITE_TIME = {
     "processor": TEXT,
     "images": IMAGES,
-    "rows": Every({"suite": _LEFT, "autoattack": _LEFT}),
+    "rows": Every({"suite": _LEFT, "autoattack": _LEFT, "equal": maybe(AMOUNT)}),
 }
 #: cost.json.
 COST = {

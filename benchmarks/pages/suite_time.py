@@ -12,8 +12,11 @@ from empir.report import rows, shapes
 from empir.report.robustness import percent
 from empir.report.tables import pipe_table
 
-HEADS = ["network", "dataset, radius", "suite, s", "AutoAttack, s", "suite / AutoAttack"]
-HEADS += ["suite leaves, %", "AutoAttack leaves, %"]
+HEADS = ["network", "dataset, radius", "suite leaves, %", "AutoAttack leaves, %"]
+HEADS += ["suite, s", "until equal, s", "AutoAttack, s"]
+HEADS += ["suite / AutoAttack", "until equal / AutoAttack"]
+#: Where the suite leaves more than AutoAttack.
+NEVER = "never"
 
 
 def markdown(folder: str, _) -> str:
@@ -26,7 +29,7 @@ def markdown(folder: str, _) -> str:
 
 
 def table(record: dict, base: str) -> str:
-    """Seconds of either, and what is left.
+    """What either leaves, its seconds, and those until the suite leaves no more than AutoAttack.
 
     Args:
       record: of `benchmarks.suite_time`.
@@ -36,13 +39,12 @@ def table(record: dict, base: str) -> str:
     for name, found in record["rows"].items():
         row, (suite, other) = named[name], (found["suite"], found["autoattack"])
         rule = f", {row.rule}" if row.rule else ""
-        made.append(
-            [
-                rows.KINDS[row.kind] + rule,
-                f"{EXPERIMENTS[row.dataset].title}, {rows.ball(row.radius)}",
-                *(f"{each['seconds']:,.0f}" for each in (suite, other)),
-                "%.2f" % (suite["seconds"] / other["seconds"]),
-                *(percent(each["accuracy"]) for each in (suite, other)),
-            ]
-        )
+        cells = [rows.KINDS[row.kind] + rule]
+        cells.append(f"{EXPERIMENTS[row.dataset].title}, {rows.ball(row.radius)}")
+        cells += [percent(each["accuracy"]) for each in (suite, other)]
+        seconds = [suite["seconds"], found["equal"], other["seconds"]]
+        cells += [NEVER if spent is None else f"{spent:,.0f}" for spent in seconds]
+        shares = [None if spent is None else spent / other["seconds"] for spent in seconds[:2]]
+        cells += [NEVER if share is None else f"{share:.2f}" for share in shares]
+        made.append(cells)
     return pipe_table(made, "ll")

@@ -14,6 +14,7 @@ from tests.support.scripts import assert_refused, run_module
 FOUND = {
     "suite": {"seconds": 30.0, "accuracy": 0.1},
     "autoattack": {"seconds": 120.0, "accuracy": 0.11},
+    "equal": 12.0,
 }
 
 
@@ -49,7 +50,18 @@ def test_the_table_is_of_the_record_or_says_that_there_is_none(tmp_path):
     record = dict(processor="this one", images=200, rows={"mnist-ensemble-0.1-vote": FOUND})
     (tmp_path / "benchmark" / "suite_time.json").write_text(json.dumps(record))
     _, _, row = cells(report.markdown(str(tmp_path / "all"), None))
-    assert row == ["EMPIR, vote", "MNIST, 0.1", "30", "120", "0.25", "10.00", "11.00"]
+    told = ["EMPIR, vote", "MNIST, 0.1", "10.00", "11.00", "30", "12", "120", "0.25", "0.10"]
+    assert row == told
+    record["rows"]["mnist-ensemble-0.1-vote"] = dict(FOUND, equal=None)
+    _, _, row = cells(report.table(record, str(tmp_path / "robustness")))
+    assert row == told[:5] + ["never", "120", "0.25", "never"]
+
+
+@pytest.mark.parametrize("accuracy, seconds", [(0.5, 3.0), (0.2, 7.0), (0.25, 7.0), (0.1, None)])
+def test_the_seconds_until_equal_end_with_the_attack_that_leaves_as_little(accuracy, seconds):
+    left = [(3.0, 0.4), (4.0, 0.2), (5.0, 0.2)]
+    trials = [{"seconds": spent, "worst_case": worst} for spent, worst in left]
+    assert suite_time.seconds_until(trials, accuracy) == seconds
 
 
 @pytest.mark.slow
