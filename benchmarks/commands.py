@@ -20,6 +20,17 @@ def data_folder(data_dir: Optional[str], dataset: str) -> Optional[str]:
     return os.path.join(data_dir, FOLDERS[dataset]) if data_dir else None
 
 
+def run_quietly(command: list):
+    """Run a command from the clone's root without showing what it prints.
+
+    Raises:
+      EmpirError: if it fails, with its last line.
+    """
+    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    if done.returncode:
+        raise EmpirError(done.stderr.decode().strip().split("\n")[-1])
+
+
 def run(module: str, *words: str):
     """Run a module from the clone's root; its messages and output go to standard error.
 

@@ -10,15 +10,13 @@ repeated as often as needed, each time with other noise. Nothing else should run
 import logging
 import os
 import re
-import subprocess
 import time
 
 import numpy as np
 from absl import flags
 
-from benchmarks import startup, throughput
+from benchmarks import commands, startup, throughput
 from benchmarks.pages import scale as report
-from empir import runtime
 from empir.commands import commandline, shared_flags
 from empir.errors import EmpirError
 from empir.experiments import experiment
@@ -104,12 +102,8 @@ def measure(path: str, attack: str, folder: str) -> dict:
     command = startup.example(attack) + [f"--data={path}", f"--nb_samples={shape[0]}"]
     command += [f"--out={os.path.join(folder, 'out')}"]
     began = time.perf_counter()
-    process = subprocess.run(
-        command, cwd=runtime.ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
+    commands.run_quietly(command)
     wall = time.perf_counter() - began
-    if process.returncode:
-        raise EmpirError(process.stderr.decode().strip().split("\n")[-1])
     record = runs.read_json(os.path.join(folder, "out", "result.json"))
     return {
         "wall": wall,

@@ -3,17 +3,15 @@
 import functools
 import itertools
 import os
-import subprocess
 import sys
 from typing import Dict, Optional
 
 import numpy as np
 
+from benchmarks import commands
 from benchmarks.throughput import median_seconds_in_turns
-from empir.errors import EmpirError
 from empir.experiments import experiment
 from empir.records import runs
-from empir.runtime import ROOT
 
 #: What a process does before it reads data, stage after stage.
 STAGES = {
@@ -42,13 +40,16 @@ def measure(data_dir: Optional[str], repeats: int) -> dict:
       EmpirError: for a process that fails, with its last line.
     """
     statements = itertools.accumulate(STAGES.values(), "{}; {}".format)
-    stages = [functools.partial(_run, [sys.executable, "-c", text]) for text in statements]
+    stages = [
+        functools.partial(commands.run_quietly, [sys.executable, "-c", text]) for text in statements
+    ]
     command = example("fgsm") + ["--nb_samples=100"]
-    command += [f"--data_dir={os.path.join(data_dir, 'mnist')}"] if data_dir else []
+    folder_of_data = commands.data_folder(data_dir, "mnist")
+    command += [f"--data_dir={folder_of_data}"] if folder_of_data else []
     with runs.temporary_folder() as folder:
         outs = [os.path.join(folder, str(turn)) for turn in range(repeats + 1)]
         waiting = iter(outs)
-        whole = [lambda: _run(command + [f"--out={next(waiting)}"])]
+        whole = [lambda: commands.run_quietly(command + [f"--out={next(waiting)}"])]
         *seconds, total = median_seconds_in_turns(stages + whole, repeats)
         records = [runs.read_json(os.path.join(out, "result.json"))["seconds"] for out in outs[1:]]
     told = {name: float(np.median([record[name] for record in records])) for name in records[0]}
@@ -82,10 +83,3 @@ def example(attack: str) -> list:
     for number, (name, _) in enumerate(chosen.members, 1):
         command.append(f"--model_path{number}={os.path.join('checkpoints', 'mnist', name)}")
     return command
-
-
-def _run(command):
-    """Run a process in the repository's root; a failure raises EmpirError with its last line."""
-    process = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    if process.returncode:
-        raise EmpirError(process.stderr.decode().strip().split("\n")[-1])

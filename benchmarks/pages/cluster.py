@@ -1,10 +1,9 @@
 """What workers gain (`python -m benchmarks.cluster`), measured and predicted, as Markdown."""
 
 import math
-import os
 
+from benchmarks.pages import records
 from benchmarks.pages.shapes import CLUSTER, THROUGHPUT
-from empir.report import shapes
 from empir.report.tables import pipe_table
 
 #: The attack that is predicted: images, images of a chunk, numbers of workers.
@@ -31,11 +30,11 @@ def measured(folder: str, _) -> str:
 
 def predicted(folder: str, experiment) -> str:
     """Hours of PGD on all of ImageNet's validation images, by the number of workers."""
-    record, results = _record(folder), os.path.dirname(folder)
-    path = os.path.join(results, "benchmark", f"{experiment.dataset}-pgd.json")
-    if record is None or not os.path.exists(path):
+    record = _record(folder)
+    alone = records.read(folder, f"benchmark/{experiment.dataset}-pgd.json", THROUGHPUT)
+    if record is None or alone is None:
         return NONE
-    seconds = 1 / shapes.read(path, THROUGHPUT)["images_per_second"]
+    seconds = 1 / alone["images_per_second"]
     rows = [["workers"] + [f"hours, {batch} images a chunk" for batch in BATCHES]]
     rows[0] += [f"share of the workers' time, {batch} a chunk" for batch in BATCHES]
     for workers in WORKERS:
@@ -65,5 +64,4 @@ def prediction(record: dict, seconds: float, batch: int, workers: int) -> float:
 
 
 def _record(folder):
-    path = os.path.join(os.path.dirname(folder), "benchmark", "cluster.json")
-    return shapes.read(path, CLUSTER) if os.path.exists(path) else None
+    return records.read(folder, "benchmark/cluster.json", CLUSTER)

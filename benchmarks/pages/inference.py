@@ -1,13 +1,11 @@
 """What ensembles take beside one network (benchmarks/inference.py): tables and a figure."""
 
-import os
 from typing import Dict, Tuple
 
 import numpy as np
 
-from benchmarks.pages import figures
+from benchmarks.pages import figures, records
 from benchmarks.pages.shapes import INFERENCE
-from empir.report import shapes
 from empir.report.results import paper_overhead
 from empir.report.tables import pipe_table
 
@@ -33,8 +31,8 @@ Times = Dict[Tuple[str, str, str, int, int], np.ndarray]
 
 def load(folder: str) -> dict:
     """The record inference.json beside a dataset's folder of results; empty if there is none."""
-    path = os.path.join(os.path.dirname(folder), "inference.json")
-    return shapes.read(path, INFERENCE) if os.path.exists(path) else {}
+    record = records.read(folder, "inference.json", INFERENCE)
+    return {} if record is None else record
 
 
 def times(network: dict) -> Times:

@@ -1,31 +1,30 @@
 """The processors that the records of docs/performance.md were measured on, as a sentence."""
 
-import os
 from typing import Dict, List
 
+from benchmarks.pages import records
 from benchmarks.pages.inference import MISSING
 from benchmarks.pages.shapes import MEASURED
-from empir.report import shapes
 
 #: File of the record -> what it is of.
 RECORDS = {
-    "comparison.json": "attacks, training and start",
-    "account-mnist.json": "operations of a step on MNIST",
-    "account-mnist-one.json": "operations of a step on one MNIST image",
-    "account-cifar10.json": "operations of a step on CIFAR-10",
-    "account-cifar10-one.json": "operations of a step on one CIFAR-10 image",
-    "suite_time.json": "suite beside AutoAttack",
-    "scale.json": "many images",
+    "benchmark/comparison.json": "attacks, training and start",
+    "benchmark/account-mnist.json": "operations of a step on MNIST",
+    "benchmark/account-mnist-one.json": "operations of a step on one MNIST image",
+    "benchmark/account-cifar10.json": "operations of a step on CIFAR-10",
+    "benchmark/account-cifar10-one.json": "operations of a step on one CIFAR-10 image",
+    "benchmark/suite_time.json": "suite beside AutoAttack",
+    "benchmark/scale.json": "many images",
 }
 
 
 def markdown(folder: str, _) -> str:
     """`sentence` of the records beside a dataset's folder of results."""
-    base, found = os.path.join(os.path.dirname(folder), "benchmark"), {}
+    found = {}
     for name, title in RECORDS.items():
-        path = os.path.join(base, name)
-        if os.path.exists(path):
-            found[title] = shapes.read(path, MEASURED)["processor"]
+        record = records.read(folder, name, MEASURED)
+        if record is not None:
+            found[title] = record["processor"]
     return sentence(found)
 
 

@@ -3,18 +3,16 @@
 The record is that of `python -m benchmarks.scale`.
 """
 
-import os
-
+from benchmarks.pages import records
 from benchmarks.pages.inference import MISSING
 from benchmarks.pages.shapes import SCALE
-from empir.report import shapes
 from empir.report.tables import pipe_table
 
 
 def markdown(folder: str, _) -> str:
     """`table` of the record beside a dataset's folder of results."""
-    path = os.path.join(os.path.dirname(folder), "benchmark", "scale.json")
-    return table(shapes.read(path, SCALE)) if os.path.exists(path) else MISSING
+    record = records.read(folder, "benchmark/scale.json", SCALE)
+    return MISSING if record is None else table(record)
 
 
 def table(record: dict) -> str:

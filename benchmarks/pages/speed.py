@@ -1,10 +1,8 @@
 """Speed (`python -m benchmarks.speed`, `throughput`, `step_profile`) as tables and a figure."""
 
-import os
-
 import numpy as np
 
-from benchmarks.pages import figures
+from benchmarks.pages import figures, records
 from benchmarks.pages.inference import MISSING
 from benchmarks.pages.shapes import ACCOUNT, COMPARISON, THROUGHPUT
 from empir.errors import EmpirError
@@ -61,8 +59,8 @@ BOUNDS = (
 
 def load(folder: str) -> dict:
     """The comparison kept beside a dataset's folder of results; empty if there is none."""
-    path = os.path.join(os.path.dirname(folder), "benchmark", "comparison.json")
-    return shapes.read(path, COMPARISON) if os.path.exists(path) else {}
+    record = records.read(folder, "benchmark/comparison.json", COMPARISON)
+    return {} if record is None else record
 
 
 def cell(record: dict, model: str, attack: str, batch_size: int) -> dict:
@@ -227,8 +225,8 @@ def load_account(folder: str, dataset: str) -> dict:
 
     That of a single image is named as of a dataset with "-one" after its name.
     """
-    path = os.path.join(os.path.dirname(folder), "benchmark", f"account-{dataset}.json")
-    return shapes.read(path, ACCOUNT) if os.path.exists(path) else {}
+    record = records.read(folder, f"benchmark/account-{dataset}.json", ACCOUNT)
+    return {} if record is None else record
 
 
 def operations(record: dict) -> dict:
@@ -296,10 +294,9 @@ def throughput_markdown(folder: str, experiment: Experiment) -> str:
     heads = ["attack", "batch", "images/s", "minutes per 1,000 images", "GFLOP/s"]
     rows = [heads + ["matrix products, GFLOP/s", "memory, MB"]]
     for attack in TABLE_ATTACKS:
-        name = f"{experiment.dataset}-{attack}.json"
-        path = os.path.join(os.path.dirname(folder), "benchmark", name)
-        if os.path.exists(path):
-            record = shapes.read(path, THROUGHPUT)
+        name = f"benchmark/{experiment.dataset}-{attack}.json"
+        record = records.read(folder, name, THROUGHPUT)
+        if record is not None:
             rate = record["images_per_second"]
             cells = ["%d" % record["batch_size"], "%.2f" % rate, "%.1f" % (1000 / rate / 60)]
             cells += ["%.0f" % record[key] for key in ("gflops", "gemm_gflops", "peak_memory_mb")]

@@ -5,10 +5,11 @@ The record is that of `python -m benchmarks.suite_time`.
 
 import os
 
+from benchmarks.pages import records
 from benchmarks.pages.inference import MISSING
 from benchmarks.pages.shapes import SUITE_TIME
 from empir.experiments import EXPERIMENTS
-from empir.report import rows, shapes
+from empir.report import rows
 from empir.report.robustness import percent
 from empir.report.tables import pipe_table
 
@@ -21,11 +22,10 @@ NEVER = "never"
 
 def markdown(folder: str, _) -> str:
     """`table` of the record beside a dataset's folder of results."""
-    base = os.path.dirname(folder)
-    path = os.path.join(base, "benchmark", "suite_time.json")
-    if not os.path.exists(path):
+    record = records.read(folder, "benchmark/suite_time.json", SUITE_TIME)
+    if record is None:
         return MISSING
-    return table(shapes.read(path, SUITE_TIME), os.path.join(base, "robustness"))
+    return table(record, os.path.join(os.path.dirname(folder), "robustness"))
 
 
 def table(record: dict, base: str) -> str:
