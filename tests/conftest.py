@@ -24,6 +24,21 @@ ONEDNN = re.compile(
 )
 
 
+def pytest_configure():
+    """Let signals end processes, also where the tests run in the background or under nohup.
+
+    xdist's workers inherit it. They may run tests in a thread, where no signal can be set.
+    """
+    usual = {
+        signal.SIGINT: signal.default_int_handler,
+        signal.SIGHUP: signal.SIG_DFL,
+        signal.SIGQUIT: signal.SIG_DFL,
+    }
+    for number, handler in usual.items():
+        if signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, handler)
+
+
 def pytest_collection_modifyitems(items):
     """Mark the tests that need oneDNN."""
     gc.freeze()  # the modules and tests that are there stay: collections need not look at them
@@ -40,22 +55,6 @@ def process_as_before():
         yield
     os.environ.clear()
     os.environ.update(environment)
-
-
-@pytest.fixture(autouse=True)
-def signals_as_usual():
-    """Let signals end processes, also where the tests run in the background or under nohup."""
-    usual = {
-        signal.SIGINT: signal.default_int_handler,
-        signal.SIGHUP: signal.SIG_DFL,
-        signal.SIGQUIT: signal.SIG_DFL,
-    }
-    ignored = [number for number in usual if signal.getsignal(number) == signal.SIG_IGN]
-    for number in ignored:
-        signal.signal(number, usual[number])
-    yield
-    for number in ignored:
-        signal.signal(number, signal.SIG_IGN)
 
 
 @pytest.fixture
