@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 from typing import NamedTuple
 
@@ -119,6 +120,7 @@ def softmax(logits):
     return powers / powers.sum(-1, keepdims=True)
 
 
+@pytest.mark.skipif(not shutil.which("nvidia-smi"), reason="No GPU is here.")
 def test_logits_on_a_gpu_are_those_on_the_processor(exported):
     for _, _, outputs in exported.values():
         if "on a GPU" not in outputs.files:

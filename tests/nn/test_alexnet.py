@@ -22,6 +22,7 @@ from empir.records import provenance
 from empir.runtime import tf
 from tests.golden import recipe
 from tests.support import GOLDEN, resident_megabytes
+from tests.support.released import NAMES, SHAPES
 
 pytestmark = pytest.mark.slow  # AlexNet is large
 
@@ -49,28 +50,40 @@ def images(golden):
     return images
 
 
-def build_member(number, session, engine=None):
-    """The recipe's member, its weights quantized."""
+@pytest.fixture(scope="module")
+def released():
+    """The recipe's weights of each member, by number and released name: they take long to draw."""
+    shapes = SHAPES["AlexNet"](ALEXNET.nb_filters)
+    return {
+        number: {
+            name: recipe.weight("alexnet", number, name, shape)
+            for name, shape in zip(NAMES["AlexNet"][family(per_layer(precision, 6))], shapes)
+        }
+        for number, precision in enumerate(PRECISIONS, 1)
+    }
+
+
+def build_member(number, arrays, session, engine=None):
+    """The recipe's member of the released arrays, its weights quantized."""
     precisions = per_layer(PRECISIONS[number - 1], 6)
     model = ALEXNET.build(precisions, trainable=False)
     variables = weights(model)
-    for own, released in ALEXNET.released_names[family(precisions)].items():
-        shape = variables[own].shape.as_list()
-        variables[own].load(recipe.weight("alexnet", number, released, shape), session)
+    for own, name in ALEXNET.released_names[family(precisions)].items():
+        variables[own].load(arrays[name], session)
     return ready_member(model, precisions, session, engine)
 
 
 @pytest.fixture(scope="module")
-def resident_before():
+def resident_before(released):
     """Memory that the process holds before these networks, as other tests ran in it."""
     return resident_megabytes() if os.path.exists("/proc/self/statm") else 0
 
 
 @pytest.fixture(scope="module")
-def network(resident_before):
+def network(resident_before, released):
     """(session, members): the recipe's three members at full size."""
     with tf.Graph().as_default(), runtime.session() as session:
-        yield session, [build_member(number, session) for number in (1, 2, 3)]
+        yield session, [build_member(n, arrays, session) for n, arrays in released.items()]
 
 
 def logits(member, session, images):
@@ -88,11 +101,12 @@ def test_logits(network, golden, images, number, most):
 
 @pytest.mark.parametrize("number, agreeing", [(1, 3), (2, 1)])
 def test_images_without_a_flip_agree_with_the_originals_division(
-    monkeypatch, golden, images, number, agreeing
+    monkeypatch, released, golden, images, number, agreeing
 ):
     monkeypatch.setattr(quantizers, "divide", lambda x, steps: x / steps)
     with tf.Graph().as_default(), runtime.session() as session:
-        found = logits(build_member(number, session, engine=False), session, images)
+        member = build_member(number, released[number], session, engine=False)
+        found = logits(member, session, images)
     stored = golden["logits%d" % number]
     np.testing.assert_array_equal(found.argmax(1), stored.argmax(1))
     assert np.sum(np.abs(found - stored).max(axis=1) < 1e-3) >= agreeing
