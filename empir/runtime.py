@@ -167,7 +167,11 @@ def load_tensorflow():
             f"{', '.join(KERAS_SETTINGS)}: import keras from empir.runtime first, or change "
             "KERAS_BACKEND and keras.json"
         )
+    from tensorflow.python.util import deprecation
+
     tf.compat.v1.logging.set_verbosity(tf.compat.v1.logging.ERROR)
+    # At that level no deprecation is told; looking for them takes a tenth of a graph's building.
+    deprecation._PRINT_DEPRECATION_WARNINGS = False
     return tf, keras
 
 
