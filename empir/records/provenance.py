@@ -74,11 +74,9 @@ def git_commit() -> Optional[str]:
     commits say nothing of this package.
     """
     try:
-        if os.path.realpath(_git("rev-parse", "--show-toplevel").strip()) != os.path.realpath(
-            runtime.ROOT
-        ):
+        folder, commit = _git("rev-parse", "--show-toplevel", "HEAD").splitlines()
+        if os.path.realpath(folder) != os.path.realpath(runtime.ROOT):
             return None
-        commit = _git("rev-parse", "HEAD").strip()
         dirty = _git("status", "--porcelain", "--untracked-files=no").strip()
     except (OSError, subprocess.CalledProcessError):
         return None
