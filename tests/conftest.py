@@ -42,6 +42,7 @@ def pytest_configure():
 def pytest_collection_modifyitems(items):
     """Mark the tests that need oneDNN."""
     gc.freeze()  # the modules and tests that are there stay: collections need not look at them
+    gc.set_threshold(20000, 20)  # rarer than by default: graphs make many objects, and keep them
     for item in items:
         if ONEDNN.match(item.nodeid):
             item.add_marker(pytest.mark.onednn)
