@@ -11,6 +11,7 @@ import pytest
 
 from empir import runtime
 from empir.commands import main
+from empir.commands.process import GARBAGE
 from empir.runtime import tf
 from tests.support import ROOT
 from tests.support.in_process import logging_as_before, run_here
@@ -42,7 +43,7 @@ def pytest_configure():
 def pytest_collection_modifyitems(items):
     """Mark the tests that need oneDNN."""
     gc.freeze()  # the modules and tests that are there stay: collections need not look at them
-    gc.set_threshold(20000, 20)  # rarer than by default: graphs make many objects, and keep them
+    gc.set_threshold(*GARBAGE)  # as of a command
     for item in items:
         if ONEDNN.match(item.nodeid):
             item.add_marker(pytest.mark.onednn)

@@ -5,6 +5,7 @@ Imports neither TensorFlow nor NumPy, so that a wrong environment is told in one
 
 import contextlib
 import errno
+import gc
 import logging
 import os
 import re
@@ -139,8 +140,14 @@ class _Plain(logging.Formatter):
         return "\n".join("\t".join(map(one_line, s.split("\t"))) for s in text.split("\n"))
 
 
+#: Between collections of garbage. Modules and graphs are a million objects that stay: looking among
+#: them for garbage as often as Python does by default takes a tenth of a short run.
+GARBAGE = (50000, 20)
+
+
 def _prepare():
-    """Standard streams that take everything, and the log on standard error."""
+    """Standard streams that take everything, the log on standard error, and rare collections."""
+    gc.set_threshold(*GARBAGE)
     # A missing stream's number would be given to the next file that is opened.
     for number in (0, 1, 2):
         try:
