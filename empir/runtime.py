@@ -260,6 +260,17 @@ def session_config(operations: int = 2):
     return config
 
 
+def assign(values, session):
+    """Give variables their values in one session call: TensorFlow prepares a graph for each call.
+
+    Args:
+      values: variable -> array of its shape.
+      session: holds the variables.
+    """
+    feed = {variable.initializer.inputs[1]: array for variable, array in values.items()}
+    session.run([variable.initializer for variable in values], feed)
+
+
 def cpu_session(graph):
     """A `tf.Session` for the CPU alone whose operations take one thread each, for thread pools."""
     tf, _ = _loaded()

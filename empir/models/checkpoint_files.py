@@ -15,6 +15,7 @@ from typing import Dict
 
 import numpy as np
 
+from empir import runtime
 from empir.errors import CheckpointError
 
 STAGING = ".saving-"  # beginning of the name of the folder in which `save` prepares the files
@@ -178,8 +179,7 @@ def save(path: str, arrays: Dict[str, np.ndarray], name: str = "model"):
 def _save(tf, folder, arrays, name):
     with tf.Graph().as_default(), tf.Session() as session:
         variables = {n: tf.Variable(tf.zeros(a.shape), name=n) for n, a in sorted(arrays.items())}
-        for variable_name, variable in variables.items():
-            variable.load(arrays[variable_name], session)
+        runtime.assign({variables[n]: a for n, a in arrays.items()}, session)
         tf.train.Saver(variables).save(session, os.path.join(folder, name))
     # TensorFlow's own file holds the absolute path of the staging folder.
     with open(os.path.join(folder, "checkpoint"), "w") as file:

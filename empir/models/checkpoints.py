@@ -13,6 +13,7 @@ from typing import Dict, Optional, Tuple, Union
 
 import numpy as np
 
+from empir import runtime
 from empir.errors import CheckpointError, EmpirError, ResumeError
 from empir.models.checkpoint_files import (  # noqa: F401 - those of the files are here too
     digest,
@@ -275,8 +276,7 @@ def assign(
             )
         )
     check_weights(network, family(precisions), arrays, path)
-    for own, released in names.items():
-        variables[own].load(arrays[released], session)
+    runtime.assign({variables[own]: arrays[name] for own, name in names.items()}, session)
     return digest(arrays)
 
 
