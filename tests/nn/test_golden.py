@@ -16,7 +16,7 @@ change; and "engine", the same with the convolutions of `empir.fast.engine`.
 """
 
 import os
-from typing import NamedTuple
+from typing import Callable, NamedTuple
 
 import numpy as np
 import pytest
@@ -29,6 +29,7 @@ from empir.models.member import ready_member
 from empir.nn import architecture, family, quantizers, weights
 from empir.nn.precision import FULL, Precision, per_layer
 from empir.nn.quantizers import DoReFaActivations, DoReFaWeights
+from empir.runtime import assign
 from empir.runtime import session as new_session
 from empir.runtime import tf
 from tests.golden import recipe
@@ -148,20 +149,49 @@ def network(dataset, levels):
             precisions = per_layer(precision, len(chosen.quantized_layers))
             model = chosen.build(precisions, trainable=False)
             variables = weights(model)
+            drawn = {}
             for own, released in chosen.released_names[family(precisions)].items():
                 shape = variables[own].shape.as_list()
-                variables[own].load(recipe.weight(dataset, number, released, shape), session)
+                drawn[variables[own]] = recipe.weight(dataset, number, released, shape)
+            assign(drawn, session)
             members.append(ready_member(model, precisions, session, levels == "engine"))
         yield session, members
 
 
-def ensembles(members):
-    """What the original attacked: prefix of the keys, key of decisions, model."""
-    return {
+class Attacked(NamedTuple):
+    """A model that the original attacked.
+
+    Attributes:
+      prefix: of the golden keys.
+      decided: name of the golden decisions.
+      ensemble: the model.
+      decide: images [n, h, w, c] -> decisions; its operations serve all attacks.
+    """
+
+    prefix: str
+    decided: str
+    ensemble: Ensemble
+    decide: Callable
+
+
+@pytest.fixture(scope="module")
+def attacked(network, levels, images):
+    """What the original attacked, by name."""
+    session, members = network
+    found = {
         "ensemble": ("", "vote", Ensemble(members, "vote", "released")),
         "model1": ("model1_", "pred", Ensemble(members[:1])),
         "model3": ("model3_", "pred", Ensemble(members[2:])),
     }
+    if levels == "reciprocal":
+        del found["model3"]  # it has no quantizer: the same as with exact levels
+    x = tf.placeholder(tf.float32, images.shape)
+
+    def decider(ensemble):
+        decision = ensemble.decision(x)
+        return lambda images: session.run(decision, {x: images})
+
+    return {name: Attacked(*told, decider(told[2])) for name, told in found.items()}
 
 
 def test_recipe_makes_the_images_that_were_attacked(golden, images):
@@ -214,19 +244,14 @@ def test_vote_and_probabilities(network, golden, images):
 
 
 @pytest.mark.parametrize("attack", ["fgsm", "bim", "pgd", "cw"])
-def test_attack(network, dataset, levels, golden, images, attack):
-    session, members = network
-    attacked = ensembles(members)
-    if levels == "reciprocal":
-        del attacked["model3"]  # it has no quantizer: the same as with exact levels
-    for name, (prefix, decided, ensemble) in attacked.items():
-        found = attacks.create(attack, ensemble.target(attack), session).generate_np(
+def test_attack(network, attacked, dataset, levels, golden, images, attack):
+    for name, (prefix, decided, ensemble, decide) in attacked.items():
+        found = attacks.create(attack, ensemble.target(attack), network[0]).generate_np(
             images, **parameters(dataset, attack)
         )
         stored = golden[prefix + attack + "_adv"]
         bound = allowed(dataset, levels, name, attack)
-        decisions = session.run(ensemble.decision(tf.constant(found)))
-        wrong = np.sum(decisions != golden["%s%s_%s" % (prefix, attack, decided)])
+        wrong = np.sum(decide(found) != golden["%s%s_%s" % (prefix, attack, decided)])
         assert wrong <= bound.decisions, name
         assert np.mean(np.abs(found - stored) < 1e-4) >= bound.pixels, name
         norm = np.linalg.norm(found - images) / np.linalg.norm(stored - images)
