@@ -23,7 +23,7 @@ from empir.models.ensemble import Ensemble
 from empir.report import robustness as report
 from empir.runtime import tf
 from tests.support import ROOT
-from tests.support.known import COUNT, Case, Known, arrays
+from tests.support.known import COUNT, UNOPTIMIZED, Case, Known, arrays
 from tests.support.pinned import assert_pinned
 from tests.support.released import save_members
 from tests.support.scripts import assert_refused
@@ -210,7 +210,7 @@ def test_logits_that_are_not_finite_are_an_error(case, tmp_path, kind, weights, 
 
     @contextlib.contextmanager
     def opened():
-        with tf.Graph().as_default(), tf.Session() as session:
+        with tf.Graph().as_default(), tf.Session(config=UNOPTIMIZED) as session:
             first = case.w[0] if weights is None else np.full_like(case.w[0], weights)
             members = [kind(first), Known(case.w[1])]
             yield Networks(session, Ensemble(members, "vote"), [])
@@ -238,7 +238,7 @@ def test_a_random_network_is_judged_by_most_of_its_passes(case, tmp_path):
 
     @contextlib.contextmanager
     def opened():
-        with tf.Graph().as_default(), tf.Session() as session:
+        with tf.Graph().as_default(), tf.Session(config=UNOPTIMIZED) as session:
             tf.set_random_seed(1)
             yield Networks(session, Ensemble([Wavering(case.w[0] + case.w[1])]))
 

@@ -10,7 +10,7 @@ import pytest
 from empir.data import mnist
 from empir.errors import CheckpointError, EmpirError, ResumeError
 from empir.models import checkpoints
-from empir.records import locks, runs
+from empir.records import locks, provenance, runs
 from empir.training import loop, train, training_folder
 from tests.support.kills import killed_runs, limited_files
 from tests.support.trainings import killed_after, linear
@@ -24,6 +24,12 @@ FILES = ["checkpoint", "model.data-00000-of-00001", "model.index", "model.meta",
 def data():
     """Forty images."""
     return mnist.load(sample=True).first(40)
+
+
+@pytest.fixture(autouse=True)
+def no_provenance(monkeypatch):
+    """Records without the commit, for which git is asked in processes."""
+    monkeypatch.setattr(provenance, "of_run", dict)
 
 
 def folder_digest(folder):
