@@ -186,8 +186,8 @@ def folder(tmp_path_factory):
 
 
 #: Runs commands, given as a JSON list of (place, words) on standard input, until one fails. Those
-#: of Python run in forks of one process that has imported TensorFlow and Matplotlib: each is as if in
-#: a process of its own, without the time of these imports.
+#: of Python run in forks of one process that has imported TensorFlow and Matplotlib: each is as if
+#: in a process of its own, without the time of these imports.
 RUNNER = """
 import json, os, runpy, subprocess, sys, traceback
 import matplotlib.figure
