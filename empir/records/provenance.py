@@ -73,22 +73,16 @@ def git_commit() -> Optional[str]:
     An environment that an installed package is in may lie inside somebody else's repository, whose
     commits say nothing of this package.
     """
+    if not os.path.exists(os.path.join(runtime.ROOT, ".git")):
+        return None
+    # Matching no tag, it says the commit.
+    describe = ["git", "-C", runtime.ROOT, "describe", "--always", "--match=", "--abbrev=40"]
     try:
-        folder, commit = _git("rev-parse", "--show-toplevel", "HEAD").splitlines()
-        if os.path.realpath(folder) != os.path.realpath(runtime.ROOT):
-            return None
-        dirty = _git("status", "--porcelain", "--untracked-files=no").strip()
+        return subprocess.check_output(
+            describe + ["--dirty"], stderr=subprocess.DEVNULL, universal_newlines=True
+        ).strip()
     except (OSError, subprocess.CalledProcessError):
         return None
-    return commit + ("-dirty" if dirty else "")
-
-
-def _git(*arguments):
-    return subprocess.check_output(
-        ["git", "-C", runtime.ROOT] + list(arguments),
-        stderr=subprocess.DEVNULL,
-        universal_newlines=True,
-    )
 
 
 def processor() -> str:

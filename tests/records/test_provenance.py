@@ -33,14 +33,37 @@ def test_outside_a_checkout_there_is_no_commit(monkeypatch):
     assert provenance.git_commit() is None
 
 
+def repository(folder):
+    """Make a repository with one commit, which has a tag: a function that calls git in it."""
+
+    def git(*words):
+        who = ["-c", "user.name=a", "-c", "user.email=a@b"]
+        command = ["git", "-C", str(folder), *who, *words]
+        return subprocess.check_output(command, universal_newlines=True).strip()
+
+    (folder / "tracked").write_text("")
+    git("init", "-q")
+    git("add", ".")
+    git("commit", "-q", "-m", "theirs")
+    git("tag", "-a", "v1", "-m", "first")
+    return git
+
+
+def test_the_commit_is_that_of_the_checkout_and_says_if_tracked_files_differ(monkeypatch, tmp_path):
+    commit = repository(tmp_path)("rev-parse", "HEAD")
+    monkeypatch.setattr(runtime, "ROOT", str(tmp_path))
+    (tmp_path / "untracked").write_text("")
+    assert provenance.git_commit() == commit
+    (tmp_path / "tracked").write_text("changed")
+    assert provenance.git_commit() == commit + "-dirty"
+
+
 def test_the_commit_of_a_repository_around_an_environment_is_not_the_packages(
     monkeypatch, tmp_path
 ):
     packages = tmp_path / "environment" / "packages"
     packages.mkdir(parents=True)
-    who = ["-c", "user.name=a", "-c", "user.email=a@b"]
-    for words in (["init", "-q"], [*who, "commit", "-q", "--allow-empty", "-m", "theirs"]):
-        subprocess.check_call(["git", "-C", str(tmp_path)] + words)
+    repository(tmp_path)
     for root, there in ((tmp_path, True), (packages, False)):
         monkeypatch.setattr(runtime, "ROOT", str(root))
         assert (provenance.git_commit() is not None) is there
