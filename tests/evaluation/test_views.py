@@ -168,7 +168,7 @@ def test_success_on_a_random_network_is_that_most_draws_are_wrong(session, probl
     w, images, labels = problem
     labels = (labels + np.arange(7) % 2) % 4
     # So little noise that the images' classes seldom change, and every pass draws anew.
-    found = assessed(session, ViewSpec(samples=32), w, images, labels, noise=0.01)
+    found = assessed(session, ViewSpec(samples=8), w, images, labels, noise=0.01)
     np.testing.assert_array_equal(found.success, np.arange(7) % 2 == 1)
 
 
@@ -195,8 +195,7 @@ def test_a_network_without_a_gradient_has_a_zero_one(session, problem):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("loss", ["margin", "next", "sum"])
-def test_a_vote_is_changed_where_the_mean_leads_astray(session, random, loss):
+def test_a_vote_is_changed_where_the_mean_leads_astray(session, random):
     """The third member's gradient is the largest, and points away from what fools the others."""
     images = random.uniform(0.3, 0.7, size=(7, 3, 4, 1)).astype(np.float32)
     w = random.normal(size=(12, 4)) * [0, 0, 1, 0]
@@ -204,12 +203,15 @@ def test_a_vote_is_changed_where_the_mean_leads_astray(session, random, loss):
     bias = np.array([flat.max() + 0.05, -100, 0, -100])
     members = [Linear(w, bias), Linear(w, bias), Linear(-50 * w, [500, -500, 0, -500])]
     ensemble, labels = Ensemble(members, "vote"), one_hot(np.zeros(7, int), 4)
-    fooled = {}
-    for view in (ViewSpec("mean_logits"), ViewSpec("vote", loss)):
+
+    def fools_all(view):
         attack = AutoPGD(AttackedEnsemble(ensemble, view), sess=session)
         found = attack.generate_np(images, y=labels, eps=0.2, nb_iter=30, **CLIP)
-        fooled[view.outputs] = session.run(ensemble.decision(tf.constant(found))) != 0
-    assert fooled["vote"].all() and not fooled["mean_logits"].all()
+        return (session.run(ensemble.decision(tf.constant(found))) != 0).all()
+
+    assert not fools_all(ViewSpec("mean_logits"))
+    for loss in ("margin", "next", "sum"):
+        assert fools_all(ViewSpec("vote", loss)), loss
 
 
 @pytest.mark.slow

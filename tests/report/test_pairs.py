@@ -285,22 +285,27 @@ def workspace(tmp_path_factory):
 
 @pytest.fixture
 def attack(workspace, monkeypatch, empir_command):
-    """Attack MNIST in the workspace on the embedded sample, without a display."""
+    """Attack MNIST in the workspace on the embedded sample, without a display.
+
+    In a process the ensemble is attacked, in this one a member.
+    """
     monkeypatch.delenv("DISPLAY", raising=False)
     monkeypatch.setenv("HOME", str(workspace))
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
     monkeypatch.setenv("no_proxy", "")
     monkeypatch.setenv("MPLCONFIGDIR", str(workspace / "matplotlib"))  # fonts are looked up once
-    line = (
+    ensemble = (
         "--wbits=2 --abits=4 --wbits2=2 --abits2=4 --ensembleThree --model_path1=model1 "
-        "--model_path2=model2 --model_path3=model3 --nb_filters=4 --nb_samples=12 --attack=fgsm "
+        "--model_path2=model2 --model_path3=model3 "
     )
 
     def run(more, in_a_process=False):
+        more = "--nb_filters=4 --nb_samples=12 --attack=fgsm " + more
         if in_a_process:
-            process = run_script(sys.executable, MNIST_SCRIPT, line + more, workspace)
+            process = run_script(sys.executable, MNIST_SCRIPT, ensemble + more, workspace)
         else:
-            process = empir_command("attack --dataset=mnist " + line + more, workspace)
+            line = "attack --dataset=mnist --model_path=model3 " + more
+            process = empir_command(line, workspace)
         assert process.returncode == 0, process.stderr
         return process
 
