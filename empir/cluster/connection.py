@@ -119,12 +119,14 @@ class Connection:
             return self._local.scheduler_address
         if "://" in self._target:
             return self._target
-        try:
-            with open(self._target) as file:
-                address = json.load(file)["address"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise EmpirError(f"--scheduler={self._target} is no scheduler file ({error})")
-        return address
+        for left in reversed(range(10)):
+            try:
+                with open(self._target) as file:
+                    return json.load(file)["address"]
+            except (OSError, ValueError, KeyError, TypeError) as error:
+                if not (left and isinstance(error, ValueError)):
+                    raise EmpirError(f"--scheduler={self._target} is no scheduler file ({error})")
+            time.sleep(0.1)  # a scheduler that has just started may be writing it
 
     def _start(self):
         scheme = "tls://" if self._security else "tcp://"
