@@ -140,8 +140,8 @@ class _Plain(logging.Formatter):
         return "\n".join("\t".join(map(one_line, s.split("\t"))) for s in text.split("\n"))
 
 
-#: Between collections of garbage. Modules and graphs are a million objects that stay: looking among
-#: them for garbage as often as Python does by default takes a tenth of a short run.
+#: Thresholds of `gc`. Modules and graphs are many objects that stay: to look among them for garbage
+#: as often as Python does by default takes a noticeable part of a short run.
 GARBAGE = (50000, 20)
 
 

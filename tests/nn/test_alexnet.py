@@ -68,8 +68,8 @@ def build_member(number, arrays, session, engine=None):
     precisions = per_layer(PRECISIONS[number - 1], 6)
     model = ALEXNET.build(precisions, trainable=False)
     variables = weights(model)
-    for own, name in ALEXNET.released_names[family(precisions)].items():
-        variables[own].load(arrays[name], session)
+    names = ALEXNET.released_names[family(precisions)]
+    runtime.assign({variables[own]: arrays[name] for own, name in names.items()}, session)
     return ready_member(model, precisions, session, engine)
 
 
