@@ -43,7 +43,7 @@ set +m
 # their arithmetic run without it (`pytest_collection_modifyitems` in tests/conftest.py).
 tests() { # MARKERS ENVIRONMENT ARGUMENT...
   env "$2" .venv/bin/python -m pytest --numprocesses=$(($(nproc) < 3 ? $(nproc) + 1 : 4)) --dist=worksteal \
-    -m "$1${fast:+ and not slow}" "${@:3}"
+    --durations=20 -m "$1${fast:+ and not slow}" "${@:3}"
 }
 with=0 without=0
 tests onednn TF_DISABLE_MKL=0 "$@" || with=$?

@@ -1,5 +1,6 @@
 """The exported PyTorch networks compute what TensorFlow does, and what the authors' code did."""
 
+import fcntl
 import json
 import os
 import shutil
@@ -64,35 +65,58 @@ def images_of(name):
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory):
-    """Folder, ensemble and outputs of each case; one process of PyTorch computes all of them."""
-    found, folders = {}, []
-    for name, case in CASES.items():
-        folder = tmp_path_factory.mktemp(name)
-        texts = []
+    """Folder, ensemble and outputs of each case; one process of PyTorch computes all of them.
+
+    The tests may be spread over several workers: the first one computes, for all.
+    """
+    base = tmp_path_factory.getbasetemp()
+    base = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "in_pytorch"
+    base.mkdir(exist_ok=True)
+    with open(str(base / "lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (base / "done").exists():
+            compute(base)
+            (base / "done").touch()
+    found = {}
+    for name in CASES:
+        folder = str(base / name / "exported")
+        outputs = np.load(os.path.join(folder, "outputs.npz"))
+        found[name] = (folder, ensemble_of(name, base), outputs)
+    yield found
+    for _, ensemble, _ in found.values():
+        ensemble.session.close()
+
+
+def ensemble_of(name, base):
+    """The ensemble of a case, whose members are saved."""
+    case = CASES[name]
+    texts = [
+        f"{precision}:{base / name / 'member'}{number}"
+        for number, precision in enumerate(case.members, 1)
+    ]
+    return front.load_ensemble(case.dataset, texts, case.combine, engine=False)
+
+
+def compute(base):
+    """Save each case's members and images, export it, and compute all in PyTorch."""
+    folders = [str(base / name / "exported") for name in CASES]
+    for (name, case), folder in zip(CASES.items(), folders):
         for number, precision in enumerate(case.members, 1):
-            path = str(folder / f"member{number}")
             kind = "fp" if precision == "fp" else "lp"
+            path = str(base / name / f"member{number}")
             checkpoints.save(path, weights_of(name, case, number, kind))
-            texts.append(f"{precision}:{path}")
-        ensemble = front.load_ensemble(case.dataset, texts, case.combine, engine=False)
-        folders.append(str(folder / "exported"))
-        export.write(source.read(ensemble, EXPERIMENTS[case.dataset]), "pytorch", folders[-1])
+        ensemble = ensemble_of(name, base)
+        export.write(source.read(ensemble, EXPERIMENTS[case.dataset]), "pytorch", folder)
+        ensemble.session.close()
         images = images_of(name).transpose(0, 3, 1, 2)
         labels = np.arange(len(images)) % 10
-        np.savez(os.path.join(folders[-1], "inputs.npz"), images=images, labels=labels)
-        found[name] = (folders[-1], ensemble)
+        np.savez(os.path.join(folder, "inputs.npz"), images=images, labels=labels)
     page = [block for block in blocks("python") if block.page == "docs/pytorch.md" and block.title]
-    with open(os.path.join(found["mixed"][0], "blocks.json"), "w") as file:
+    with open(str(base / "mixed" / "exported" / "blocks.json"), "w") as file:
         json.dump([(block.title, block.text) for block in page], file)
     program = os.path.join(ROOT, "tests", "export", "in_pytorch.py")
     done = subprocess.run([PYTORCH, "-B", program] + folders, stderr=subprocess.PIPE)
     assert done.returncode == 0, done.stderr.decode()
-    outputs = {
-        name: np.load(os.path.join(folder, "outputs.npz")) for name, (folder, _) in found.items()
-    }
-    yield {name: found[name] + (outputs[name],) for name in found}
-    for _, ensemble in found.values():
-        ensemble.session.close()
 
 
 def close(found, expected, tolerance=1e-5):
