@@ -26,6 +26,7 @@ from empir.commands.shared_flags import define_count
 from empir.data import Dataset
 from empir.errors import EmpirError
 from empir.experiments import EXPERIMENTS
+from empir.models.checkpoints import MemberSpec
 from empir.nn import architecture
 from empir.nn.precision import Precision
 from empir.records import locks, provenance, runs
@@ -160,23 +161,23 @@ def export(record: dict, data: Dataset, path: str) -> Exported:
     """Write the workload of a run's members; returns what TensorFlow makes of its images.
 
     Raises:
-      CheckpointError: see `member.load_member`.
+      CheckpointError: see `member.load_members`.
       EmpirError: if a checkpoint's weights are not those of the run.
     """
     from empir.models.ensemble import Ensemble, mean_logits
+    from empir.models.member import load_members
     from empir.runtime import tf
 
     network = architecture(record["architecture"])
     specs = [
-        (
-            f"model{number}",
+        MemberSpec(
             Precision.of(member["weight_bits"], member["activation_bits"]),
             _checkpoint(member["path"]),
         )
-        for number, member in enumerate(record["members"], 1)
+        for member in record["members"]
     ]
     with tf.Graph().as_default(), runtime.session(operations=1) as session:
-        members = workloads.load_members(network, specs, session, **record.get("options", {}))
+        members = load_members(network, specs, session, **record.get("options", {}))
         for member, entry in zip(members, record["members"]):
             if member.sha256 != entry["sha256"]:
                 raise EmpirError(f"{entry['path']} holds other weights than the run attacked")

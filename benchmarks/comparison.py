@@ -14,6 +14,7 @@ from benchmarks.pages import speed as report
 from empir import runtime
 from empir.errors import EmpirError
 from empir.experiments import default_parameters, experiment
+from empir.models.checkpoints import MemberSpec
 from empir.nn import architecture
 from empir.nn.cost import multiplications
 from empir.records import provenance, runs
@@ -166,6 +167,7 @@ def export(model: Model, data_dir, path: str):
       data_dir: folder that holds the model's folder of data, or None.
       path: the .npz file to write.
     """
+    from empir.models.member import load_members
     from empir.runtime import tf
 
     chosen = experiment(model.dataset)
@@ -173,9 +175,9 @@ def export(model: Model, data_dir, path: str):
     data = data.first(min(IMAGES, len(data.labels)))
     network = architecture(chosen.architecture)
     folder = os.path.join(ROOT, "checkpoints", model.dataset)
-    specs = [(name, precision, os.path.join(folder, name)) for name, precision in model.members]
+    specs = [MemberSpec(precision, os.path.join(folder, name)) for name, precision in model.members]
     with tf.Graph().as_default(), runtime.session() as session:
-        members = workloads.load_members(network, specs, session, engine=False)
+        members = load_members(network, specs, session, engine=False)
         workload = workloads.make_workload(network, members, data, session)
         protocol.write_workload(path, workload)
 

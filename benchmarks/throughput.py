@@ -126,7 +126,7 @@ def members(chosen: Experiment, session, engine=None) -> list:
     Args:
       chosen: the experiment.
       session: holds the weights.
-      engine: see `member.load_member`.
+      engine: see `member.load_members`.
     """
     from empir.models.member import ready_member
 

@@ -8,23 +8,6 @@ from empir.nn import Architecture, weights
 BITS = ("weight_bits", "activation_bits")
 
 
-def load_members(network: Architecture, specs, session, **options) -> list:
-    """Members from their checkpoints, in the session's graph.
-
-    Args:
-      network: their architecture.
-      specs: (name, precision, path) of each.
-      session: holds the weights.
-      **options: see `member.load_member`.
-    """
-    from empir.models.member import load_member  # loads TensorFlow, which is configured first
-
-    return [
-        load_member(network, precision, path, session, name, **options)
-        for name, precision, path in specs
-    ]
-
-
 def make_workload(network: Architecture, members, data: Dataset, session) -> Workload:
     """The workload of members, whose weights the session holds, and all images of a dataset.
 

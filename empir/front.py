@@ -70,7 +70,7 @@ def load_ensemble(
       runtime: "onnx" computes decisions and logits of images by ONNX Runtime, several times as fast
         if most members are quantized to at most 8 bits; "tensorflow" does not. Gradients are
         TensorFlow's.
-      **options: others of `empir.models.member.load_member`.
+      **options: others of `empir.models.member.load_members`.
 
     Returns:
       An `empir.models.ensemble.Ensemble`. Its attribute `session` holds the weights.
@@ -88,18 +88,14 @@ def load_ensemble(
 
     from empir import export
     from empir.models.ensemble import Ensemble
-    from empir.models.member import load_member
+    from empir.models.member import load_members
     from empir.runtime import session as new_session
     from empir.runtime import tf
 
     export.check_runtime(runtime)
     session = new_session(tf.Graph(), operations=1)
     with session.graph.as_default(), session.as_default():
-        loaded = [
-            load_member(built, spec.precision, spec.path, session, f"model{number}", **options)
-            for number, spec in enumerate(specs, 1)
-        ]
-        ensemble = Ensemble(loaded, combine)
+        ensemble = Ensemble(load_members(built, specs, session, **options), combine)
     ensemble.session = session
     if runtime == "onnx":
         export.attach_onnx(ensemble, session, dataset, built.name)

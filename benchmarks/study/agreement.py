@@ -4,7 +4,7 @@ import numpy as np
 
 from benchmarks.throughput import made
 from empir import attacks, runtime
-from empir.models.member import load_member
+from empir.models.member import load_members
 from empir.nn import architecture
 from empir.runtime import tf
 
@@ -36,10 +36,7 @@ def measure(chosen, specs, data, eps: float, batch_size: int):
     """
     network = architecture(chosen.architecture)
     with tf.Graph().as_default(), runtime.session(operations=1) as session:
-        networks = [
-            load_member(network, spec.precision, spec.path, session, f"network{number}")
-            for number, spec in enumerate(specs)
-        ]
+        networks = load_members(network, specs, session)
         graph = _Graph(networks, data, eps, chosen.seed, session)
         found = [
             graph.run(slice(at, at + batch_size)) for at in range(0, len(data.labels), batch_size)

@@ -36,7 +36,7 @@ class Source:
       options: arguments of the members' builder that differ from its defaults; without
         `nb_filters` each member has the width of its checkpoint, as the networks outside have.
       arrays: weights of a single member that no file holds, under their released names.
-      engine: see `member.load_member`.
+      engine: see `member.load_members`.
       seed: of networks that draw at random.
       prepare: called with each ensemble and its session before anything is computed, to attach
         another runtime, see `Ensemble.runtime`; can be pickled. None changes nothing.
@@ -75,14 +75,8 @@ class Source:
         with tf.Graph().as_default(), runtime.session(operations=operations) as session:
             tf.set_random_seed(self.seed)
             members = [load_keras(path, data, self.trust) for path in self.models]
-            members += [
-                self._member(spec, session, "model%d" % number, self.options)
-                for number, spec in enumerate(self.members, 1)
-            ]
-            outside = [
-                self._member(spec, session, "outside%d" % number, {})
-                for number, spec in enumerate(self.outside, 1)
-            ]
+            members += self._members(session)
+            outside = self._load(self.outside, session, name="outside")
             rule = self.combine, self.attack_target, self.temperature
             ensemble = Ensemble(members, *rule)
             if self.prepare is not None:
@@ -127,16 +121,21 @@ class Source:
             models=tuple(map(path, self.models)),
         )
 
-    def _member(self, spec, session, name, options):
-        from empir.models.member import load_member, member_from_arrays
+    def _members(self, session):
+        from empir.models.member import member_from_arrays
+
+        if self.arrays is None:
+            return self._load(self.members, session, **self.options)
+        network, (spec,) = architecture(self.architecture), self.members
+        precisions = per_layer(spec.precision, len(network.quantized_layers))
+        own = self.arrays, session, spec.path, self.engine
+        return [member_from_arrays(network, precisions, *own, **self.options)]
+
+    def _load(self, specs, session, **options):
+        from empir.models.member import load_members
 
         network = architecture(self.architecture)
-        precisions = per_layer(spec.precision, len(network.quantized_layers))
-        if self.arrays is not None and not name.startswith("outside"):
-            return member_from_arrays(
-                network, precisions, self.arrays, session, spec.path, self.engine, **options
-            )
-        return load_member(network, precisions, spec.path, session, name, self.engine, **options)
+        return load_members(network, specs, session, engine=self.engine, **options)
 
 
 def shipped(chosen: Experiment) -> Tuple[MemberSpec, ...]:

@@ -40,23 +40,21 @@ class Engine:
 
     Args:
       model: a Keras model of layers one after another, with a layer "logits" (`empir.nn`). The
-        kernels of layers with `trainable=False` are rearranged when `prepare(session)` is called,
+        kernels of layers with `trainable=False` are rearranged when `rearrange_once` is called,
         those of others in every session call, outside of loops.
+
+    Attributes:
+      rearranging: operations that rearrange the kernels that the session holds now.
     """
 
     def __init__(self, model):
         self.model = model
-        self._rearranging = []
+        self.rearranging = []
         layers = layers_of(model)
         names = [layer.name for layer in layers]
         layers = layers[: names.index("logits") + 1]
         formulations = _formulations(layers)
         self._steps = [self._step(layer, how) for layer, how in zip(layers, formulations)]
-
-    def prepare(self, session):
-        """Rearrange the kernels that the session holds now, after `layers.quantize_once`."""
-        if self._rearranging:
-            session.run(self._rearranging)
 
     def __call__(self, x):
         """Logits, float32 [n, classes], of images [n, height, width, channels]."""
@@ -94,8 +92,15 @@ class Engine:
             tensors = formulation.rearrange(kernel)
             return lambda: tensors
         variables, step = computed_once(formulation.rearrange, kernel, "rearranged_kernel")
-        self._rearranging.append(step)
+        self.rearranging.append(step)
         return lambda: variables
+
+
+def rearrange_once(engines, session):
+    """Rearrange the kernels that the session holds now, after `layers.quantize_once`."""
+    steps = [step for engine in engines for step in engine.rearranging]
+    if steps:
+        session.run(steps)
 
 
 #: Layers that an engine computes as they are, or faster.

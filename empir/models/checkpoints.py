@@ -13,7 +13,6 @@ from typing import Dict, Optional, Tuple, Union
 
 import numpy as np
 
-from empir import runtime
 from empir.errors import CheckpointError, EmpirError, ResumeError
 from empir.models.checkpoint_files import (  # noqa: F401 - those of the files are here too
     digest,
@@ -239,10 +238,8 @@ def shape_text(shape) -> str:
     return "(" + ", ".join(map(str, shape)) + ")"
 
 
-def assign(
-    arrays: Dict[str, np.ndarray], network: Architecture, precisions, model, session, path
-) -> str:
-    """Assign weights under their released names to a model of that architecture and precision.
+def values(arrays: Dict[str, np.ndarray], network: Architecture, precisions, model, path) -> dict:
+    """The values of a model's variables, from weights under their released names.
 
     Args:
       arrays: released variable name -> float32 array.
@@ -250,11 +247,10 @@ def assign(
       precisions: the model's precision per quantized layer; decides between the released names
         "fp_..." and "lp_...".
       model: a model that `network.build` returned.
-      session: the session in which the variables get their values.
       path: where the weights came from, for errors.
 
     Returns:
-      The weights' `digest`.
+      variable -> array, for `runtime.assign`.
 
     Raises:
       CheckpointError: if their names or shapes are not this network's, and then all differences
@@ -276,8 +272,7 @@ def assign(
             )
         )
     check_weights(network, family(precisions), arrays, path)
-    runtime.assign({variables[own]: arrays[name] for own, name in names.items()}, session)
-    return digest(arrays)
+    return {variables[own]: arrays[name] for own, name in names.items()}
 
 
 def _hint(network, arrays, expected):

@@ -130,7 +130,7 @@ def load_keras(
         needs = "%s is from %s to %s, but %s needs %s to %s"
         raise CheckpointError(needs % ((path,) + shapes + (data.name,) + wanted))
     _check_weights(path, model)
-    quantize_once(model, keras.backend.get_session())
+    quantize_once([model], keras.backend.get_session())
     return KerasMember(model, path, file.sha256)
 
 

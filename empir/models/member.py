@@ -1,9 +1,10 @@
 """A network of this package as a member of an ensemble, and how it is loaded from a checkpoint."""
 
 import copy
-from typing import Optional, Sequence, Tuple
+from typing import List, Optional, Sequence, Tuple
 
-from empir.fast.engine import engine_for
+from empir import runtime
+from empir.fast.engine import engine_for, rearrange_once
 from empir.models import checkpoints
 from empir.models.model import Model
 from empir.nn import Architecture
@@ -101,36 +102,46 @@ class Member(Model):
         return self.model.weights
 
 
-def load_member(
+def load_members(
     network: Architecture,
-    precision,
-    path: str,
+    specs: Sequence[checkpoints.MemberSpec],
     session,
     name: str = "model",
     engine: Optional[bool] = None,
     **options,
-) -> Member:
-    """A member with the weights of a released checkpoint, in the session's graph.
+) -> List[Member]:
+    """Members with the weights of released checkpoints, in the session's graph.
 
     Args:
-      network: its architecture.
-      precision: a `Precision`, or one per quantized layer.
-      path: checkpoint directory or prefix.
+      network: their architecture.
+      specs: precision and path of each: checkpoint directory or prefix.
       session: session that will hold the weights.
-      name: scope of its variables.
-      engine: whether to compute it by `empir.fast.engine` instead of layer by layer; None = as
+      name: the first part of their variables' scopes, before their numbers, which count from 1.
+      engine: whether to compute them by `empir.fast.engine` instead of layer by layer; None = as
         `engine.engine_for` decides.
       **options: further arguments of `network.build`. `nb_filters` need not be given: the width
-        is read from the checkpoint.
+        is read from each checkpoint.
 
     Raises:
-      CheckpointError: if the checkpoint is missing, corrupt, or of another network, precision or
+      CheckpointError: if a checkpoint is missing, corrupt, or of another network, precision or
         width, by its weights or by the training.json beside it.
     """
-    precisions = per_layer(precision, len(network.quantized_layers))
-    arrays = checkpoints.read_member(path, network, precisions)
-    with tf.name_scope(name):
-        return member_from_arrays(network, precisions, arrays, session, path, engine, **options)
+    members, values = [], {}
+    for number, spec in enumerate(specs, 1):
+        precisions = per_layer(spec.precision, len(network.quantized_layers))
+        path = spec.path or ""
+        arrays = checkpoints.read_member(path, network, precisions)
+        with tf.name_scope(f"{name}{number}"):
+            member, own = _built(network, precisions, arrays, path, engine, options)
+        members.append(member)
+        values.update(own)
+    _fill(members, values, session)
+    return members
+
+
+def load_member(network: Architecture, precision, path: str, session, **options) -> Member:
+    """`load_members` of one, whose precision may be one per quantized layer."""
+    return load_members(network, [checkpoints.MemberSpec(precision, path)], session, **options)[0]
 
 
 def member_from_arrays(
@@ -145,25 +156,44 @@ def member_from_arrays(
     """A member with weights given under their released names, e.g. by `empir.training.train`.
 
     `path` is where they are kept, if anywhere; it is for the record and for errors, and is not
-    read. For `engine` and `options` see `load_member`.
+    read. For `engine` and `options` see `load_members`.
 
     Raises:
       CheckpointError: if they are of another network, precision or width.
     """
+    member, values = _built(network, precisions, arrays, path, engine, options)
+    _fill([member], values, session)
+    return member
+
+
+def _built(network, precisions, arrays, path, engine, options):
+    """A member whose weights no session holds yet, and their values by variable."""
     options = checkpoints.with_width(network, arrays, options)
     model = network.build(precisions, trainable=False, **options)
-    sha256 = checkpoints.assign(arrays, network, precisions, model, session, path)
+    values = checkpoints.values(arrays, network, precisions, model, path)
     width = options.get("nb_filters", network.nb_filters)
-    return ready_member(
+    member = Member(
         model,
         precisions,
-        session,
-        engine,
+        engine=engine_for(model, engine),
         path=path,
-        sha256=sha256,
+        sha256=checkpoints.digest(arrays),
         nb_filters=width,
         usual_width=width == network.nb_filters,
     )
+    return member, values
+
+
+def _fill(members, values, session):
+    """Give members their weights: TensorFlow prepares a graph for each session call, so in few."""
+    runtime.assign(values, session)
+    keep_computed(members, session)
+
+
+def keep_computed(members: Sequence[Member], session):
+    """Compute what the session keeps of members' weights; see `layers.quantize_once`."""
+    quantize_once([member.model for member in members], session)
+    rearrange_once([member.engine for member in members if member.engine], session)
 
 
 def ready_member(model, precisions: Sequence, session, engine=None, **origin) -> Member:
@@ -172,11 +202,9 @@ def ready_member(model, precisions: Sequence, session, engine=None, **origin) ->
     Args:
       model, precisions: see `Member`.
       session: computes what is kept of the weights.
-      engine: see `load_member`.
+      engine: see `load_members`.
       **origin: path, sha256, nb_filters and usual_width, see `Member`.
     """
-    quantize_once(model, session)
     member = Member(model, precisions, engine=engine_for(model, engine), **origin)
-    if member.engine:
-        member.engine.prepare(session)
+    keep_computed([member], session)
     return member

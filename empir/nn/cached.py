@@ -4,7 +4,10 @@ from empir.runtime import tf
 
 
 def computed_once(compute, given, name: str):
-    """Local variables that keep what is computed of a tensor, and the operation that computes it.
+    """Variables that keep what is computed of a tensor, and the operation that computes it.
+
+    The variables are in no collection: nothing but the operation gives them values, and no
+    checkpoint holds them.
 
     The operation is a function that no graph is rewritten for: intel-tensorflow looks for oneDNN's
     kernels for each operation of a graph that a session call needs, in a list of all kernels. That
@@ -32,11 +35,10 @@ def computed_once(compute, given, name: str):
     values = list(values) if isinstance(values, (list, tuple)) else [values]
     variables, steps = [], []
     for value, known in zip(values, tf.nest.flatten(structure[0])):
-        value.set_shape(known.shape)
-        variables.append(
-            tf.Variable(
-                value, trainable=False, collections=[tf.GraphKeys.LOCAL_VARIABLES], name=name
-            )
-        )
+        # Of `value` as its first one, TensorFlow would add operations that ask whether the
+        # variables that it depends on have theirs. In no collection, as no initializer of a
+        # collection may take these zeros for it.
+        zeros = tf.zeros(known.shape, known.dtype)
+        variables.append(tf.Variable(zeros, trainable=False, collections=[], name=name))
         steps.append(tf.assign(variables[-1], value).op)
     return tf.nest.pack_sequence_as(structure[0], variables), tf.group(*steps)

@@ -3,7 +3,7 @@
 The variable of a layer is always its latent float32 kernel, which is what checkpoints hold and
 optimizers update. The quantized kernel is a tensor derived from it outside any loop, so that attack
 loops capture it instead of computing it again in each iteration. In a layer with `trainable=False`
-it is a local variable besides: computed once per session, when `quantize_once(session)` is called
+it is a variable in no collection: computed once per session, when `quantize_once` is called
 after the weights are loaded.
 """
 
@@ -353,12 +353,13 @@ def with_quantizers(model, backward: str):
             layer.input_quantizer = quantizer
 
 
-def quantize_once(model, session):
-    """Compute the cached quantized kernels of a model with `trainable=False` layers.
+def quantize_once(models, session):
+    """Compute the cached quantized kernels of models with `trainable=False` layers.
 
-    To be called after its weights were initialized or loaded, and again if they change.
+    To be called after their weights were initialized or loaded, and again if they change.
     """
-    steps = [getattr(layer, "quantize", None) for layer in layers_within(model)]
+    layers = [layer for model in models for layer in layers_within(model)]
+    steps = [getattr(layer, "quantize", None) for layer in layers]
     steps = [step for step in steps if step is not None]
     if steps:
         session.run(steps)

@@ -5,6 +5,7 @@ import numbers
 from dataclasses import MISSING, dataclass, fields
 from typing import Optional, Sequence, Tuple
 
+from empir import runtime
 from empir.data import Dataset
 from empir.errors import EmpirError
 from empir.models import checkpoints
@@ -170,7 +171,8 @@ class Graph:
         session.run(tf.global_variables_initializer())
         if weights:
             network, precisions = self._settings.network, self._settings.precisions
-            checkpoints.assign(weights, network, precisions, self.model, session, "to start from")
+            given = checkpoints.values(weights, network, precisions, self.model, "to start from")
+            runtime.assign(given, session)
 
     def released_arrays(self, session) -> dict:
         """The weights that a session holds, under their released names."""

@@ -8,7 +8,7 @@ import os
 import numpy as np
 import pytest
 
-from benchmarks import autoattack, autoattack_progress, worker_process, workloads
+from benchmarks import autoattack, autoattack_progress, worker_process
 from benchmarks.robustness_run import Attacked, read_images, read_record
 from empir import runtime
 from empir.data import Dataset
@@ -17,7 +17,9 @@ from empir.errors import EmpirError, ResumeError
 from empir.evaluation import per_image
 from empir.evaluation.threat import Threat
 from empir.models import DECISION_RULES
+from empir.models.checkpoints import MemberSpec
 from empir.models.ensemble import Ensemble, mean_logits
+from empir.models.member import load_members
 from empir.nn import architecture
 from empir.nn.precision import FULL, Precision
 from empir.runtime import tf
@@ -349,14 +351,14 @@ def save_attacked(folder, specs, data, random, eps, combine="mean_logits", **opt
     """A run's folder of networks whose one attack is a step against a gradient, or noise.
 
     Args:
-      specs: of `workloads.load_members`.
+      specs: of `member.load_members`.
       data: images; every other one of "relabelled" data gets the label that the ensemble decides.
 
     Returns:
       The data, and which of the images are correct after the attack.
     """
     with tf.Graph().as_default(), runtime.session() as session:
-        members = workloads.load_members(architecture("MNISTconv"), specs, session, **options)
+        members = load_members(architecture("MNISTconv"), specs, session, **options)
         images = tf.placeholder(tf.float32, (None,) + data.images.shape[1:])
         ensemble = Ensemble(members, combine)
         decisions = ensemble.decision(images)
@@ -385,7 +387,7 @@ def one_thread(monkeypatch):
 def test_both_environments_on_a_vote_of_narrow_networks(tmp_path, random, one_thread):
     save_members(str(tmp_path))
     bits = {"model1": Precision(2, 4), "model2": Precision(2, 4), "model3": FULL}
-    specs = [(name, precision, str(tmp_path / name)) for name, precision in bits.items()]
+    specs = [MemberSpec(precision, str(tmp_path / name)) for name, precision in bits.items()]
     data = dataclasses.replace(load("test", None, True).first(10), source="relabelled")
     data, robust = save_attacked(tmp_path, specs, data, random, 0.01, "vote", nb_filters=4)
     kept = read_images(str(tmp_path), read_record(str(tmp_path)), data)
@@ -407,7 +409,7 @@ def test_both_environments_on_a_vote_of_narrow_networks(tmp_path, random, one_th
 @needs_pytorch
 def test_the_command_on_shipped_networks(benchmark, tmp_path, random, one_thread):
     specs = [
-        (name, precision, os.path.join(MEMBERS, name))
+        MemberSpec(precision, os.path.join(MEMBERS, name))
         for name, precision in (("model1-w2a4", Precision(2, 4)), ("model3-fp", FULL))
     ]
     _, robust = save_attacked(tmp_path, specs, load("test", None, True).first(4), random, 0.3)

@@ -13,10 +13,11 @@ from empir.evaluation import runner, single
 from empir.evaluation.metrics import label_ranks, margins
 from empir.evaluation.single import Job
 from empir.evaluation.single import evaluate as evaluate_job
+from empir.evaluation.subjects import shipped
 from empir.experiments import PROTOCOLS, experiment
 from empir.models.ensemble import Ensemble
-from empir.models.member import Member
-from empir.nn import Architecture
+from empir.models.member import Member, load_members
+from empir.nn import Architecture, architecture
 from empir.nn.precision import FULL, Precision
 from empir.records import chunks
 from empir.runtime import session as new_session
@@ -289,17 +290,10 @@ def test_bad_images_never_reach_an_attack():
 
 def test_shipped_members_reach_their_stated_accuracy():
     """The members of checkpoints/mnist, on the embedded sample."""
-    from empir.models.member import load_member
-    from empir.nn import architecture
-    from tests.support import MEMBERS
-
     data = mnist.load(sample=True)
     least = {"model1-w2a4": 0.97, "model2-w2a4": 0.97, "model3-fp": 0.985}
     with tf.Graph().as_default(), new_session() as session:
-        own = [
-            load_member(architecture("MNISTconv"), precision, os.path.join(MEMBERS, name), session)
-            for name, precision in experiment("mnist").members
-        ]
+        own = load_members(architecture("MNISTconv"), shipped(experiment("mnist")), session)
         ensemble = ensemble_of(own, "paper")
         record = evaluate(
             Job(ensemble, "fgsm", dict(eps=0.3, clip_min=0.0, clip_max=1.0), data, 0, 500), session

@@ -5,7 +5,7 @@ import pytest
 
 from empir import attacks, runtime
 from empir.attacks.base import as_function
-from empir.fast.engine import Engine
+from empir.fast.engine import Engine, rearrange_once
 from empir.models.ensemble import Ensemble
 from empir.models.member import Member, ready_member
 from empir.nn import architecture
@@ -142,7 +142,7 @@ def test_a_trainable_networks_new_weights_are_seen(session, random):
     model = architecture("MNISTconv").build(Precision(2, 4), nb_filters=4, seed=0)
     session.run([variable.initializer for variable in model.weights])
     engine = Engine(model)
-    engine.prepare(session)
+    rearrange_once([engine], session)
     x = tf.constant(random.uniform(size=(2, 28, 28, 1)).astype(np.float32))
     logits = [engine(x), Member(model, [Precision(2, 4)]).get_logits(x)]
     before = session.run(logits)
@@ -153,15 +153,15 @@ def test_a_trainable_networks_new_weights_are_seen(session, random):
     assert np.abs(after[0] - before[0]).max() > 0.1
 
 
-def test_a_frozen_networks_new_weights_are_seen_after_prepare(session, random):
+def test_a_frozen_networks_new_weights_are_seen_when_it_is_rearranged(session, random):
     _, member = build("MNISTconv", FULL, session)
     x = tf.constant(random.uniform(size=(2, 28, 28, 1)).astype(np.float32))
     logits = member.get_logits(x)
     before = session.run(logits)
     for variable in member.model.weights:
         variable.load(random.normal(size=variable.shape.as_list()), session)
-    quantize_once(member.model, session)
-    member.engine.prepare(session)
+    quantize_once([member.model], session)
+    rearrange_once([member.engine], session)
     after = session.run([logits, Member(member.model, [FULL]).get_logits(x)])
     np.testing.assert_allclose(*after, rtol=1e-3, atol=1e-3)
     assert np.abs(after[0] - before).max() > 0.1

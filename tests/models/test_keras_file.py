@@ -14,7 +14,7 @@ from empir.evaluation.suites import adaptive
 from empir.models import keras_file
 from empir.models.ensemble import Ensemble
 from empir.models.keras_member import KerasMember, load_keras
-from empir.nn.layers import QuantConv2D, QuantDense
+from empir.nn.layers import QuantConv2D, QuantDense, quantize_once
 from empir.nn.precision import FULL, Precision
 from empir.nn.quantizers import DoReFaActivations, DoReFaWeights
 from empir.report import networks
@@ -67,7 +67,7 @@ def save(path, layers):
         model = keras.Sequential(layers())
         model.save(str(path))
         ones = np.ones((1,) + SHAPE)
-        session.run(tf.local_variables_initializer())
+        quantize_once([model], session)
         return model.predict(ones)
 
 

@@ -36,7 +36,7 @@ def outputs(network, images, precision=FULL, layers=("logits",), runs=1, **optio
     with tf.Graph().as_default() as graph, runtime.session(graph) as session:
         model = network.build(precision, **dict(NARROW, **options))
         session.run(tf.global_variables_initializer())
-        quantize_once(model, session)
+        quantize_once([model], session)
         tensors = [model.get_layer(name).output for name in layers]
         results = [session.run(tensors, {model.input: images}) for _ in range(runs)]
     return [list(of_layer) for of_layer in zip(*results)]

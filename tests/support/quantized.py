@@ -51,7 +51,7 @@ def drawn(precision, session):
     arrays, variables = weights_of(model), weights(model)
     feeds = {variable.initializer.inputs[1]: arrays[name] for name, variable in variables.items()}
     session.run([variable.initializer for variable in variables.values()], feeds)
-    quantize_once(model, session)
+    quantize_once([model], session)
     kernels = {
         f"{layer.name}/kernel": layer.cached_kernel
         for layer in model.layers
