@@ -15,9 +15,10 @@ from tests.support import ROOT
 pytestmark = pytest.mark.slow  # it starts processes
 
 PYTORCH = os.path.join(ROOT, ".venv-pytorch", "bin", "python")
-OWN = [sys.executable, "-B", "-m", "benchmarks.tensorflow_worker"]
-OTHER = [PYTORCH, "-B", "-m", "benchmarks.pytorch_worker"]
-COMPILED = [PYTORCH, "-B", "-m", "benchmarks.compiled_worker"]
+#: Of a worker: the Python of its environment, its module and what follows.
+OWN = [sys.executable, "benchmarks.tensorflow_worker"]
+OTHER = [PYTORCH, "benchmarks.pytorch_worker"]
+COMPILED = [PYTORCH, "benchmarks.compiled_worker"]
 SYSTEMS = {
     "empir": OWN + ["--library=empir"],
     "cleverhans": OWN + ["--library=cleverhans"],
@@ -25,6 +26,12 @@ SYSTEMS = {
     "torchattacks": OTHER + ["--library=torchattacks", "--memory_format=channels_last"],
     # The graphs are made as for inductor, which takes a minute to compile them.
     "compiled": COMPILED + ["--memory_format=channels_last", "--backend=aot_eager"],
+}
+#: What workers import before anything that makes them differ.
+SHARED = {
+    OWN[1]: "from empir.runtime import keras, tf",
+    OTHER[1]: "from benchmarks import pytorch_networks",
+    COMPILED[1]: "import torch._dynamo; from benchmarks import pytorch_networks",
 }
 needs_pytorch = pytest.mark.skipif(
     not os.path.exists(PYTORCH), reason="no PyTorch environment at .venv-pytorch (README)"
@@ -103,20 +110,72 @@ def path_of(tmp_path_factory):
     return path
 
 
-def answer_all(command, commands):
-    """A worker's answers to commands."""
-    process = subprocess.run(
-        command + ["--threads=1"],
-        cwd=ROOT,
-        input="".join(json.dumps(asked) + "\n" for asked in commands),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        universal_newlines=True,
-    )
-    assert process.returncode == 0, process.stderr
-    lines = process.stdout.splitlines()
-    assert len(lines) == len(commands), process.stderr
-    return [json.loads(line) for line in lines]
+#: Runs workers, one for each line of standard input: imports, module, words, the paths of its
+#: three streams. Each is a fork of one process that keeps what was imported: as if a process of its
+#: own, without the time of these imports. Its exit status is told in a line.
+FORKS = """
+import json, os, runpy, sys, traceback
+for line in sys.stdin:
+    imports, module, words, streams = json.loads(line)
+    exec(imports, {})
+    child = os.fork()
+    if not child:
+        for number, path in enumerate(streams):
+            os.dup2(os.open(path, os.O_RDWR | os.O_CREAT), number)
+        sys.stdin, status = open(0, closefd=False), 0
+        try:
+            sys.argv = [module] + words
+            runpy.run_module(module, run_name="__main__", alter_sys=True)
+        except SystemExit as ended:
+            status = ended.code or 0
+        except BaseException:
+            traceback.print_exc()
+            status = 1
+        sys.stderr.flush()
+        os._exit(status)
+    print(os.waitpid(child, 0)[1], flush=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def answer_all(tmp_path_factory):
+    """`answer_all(worker, commands)`: a worker's answers to commands, in a process of its own."""
+    parents = {}
+
+    def parent(python):
+        if python not in parents:
+            parents[python] = subprocess.Popen(
+                [python, "-Bc", FORKS],
+                cwd=ROOT,
+                env=dict(os.environ, PYTHONPATH=ROOT),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                universal_newlines=True,
+            )
+        return parents[python]
+
+    def answer(worker, commands):
+        folder = tmp_path_factory.mktemp("streams")
+        streams = [folder / name for name in ("asked", "answered", "errors")]
+        streams[0].write_text("".join(json.dumps(asked) + "\n" for asked in commands))
+        python, module, *words = worker
+        words += ["--threads=1"]
+        line = [SHARED[module], module, words, [str(path) for path in streams]]
+        forking = parent(python)
+        forking.stdin.write(json.dumps(line) + "\n")
+        forking.stdin.flush()
+        status = forking.stdout.readline()
+        errors = streams[2].read_text() if streams[2].exists() else ""
+        assert status == "0\n", errors
+        lines = streams[1].read_text().splitlines()
+        assert len(lines) == len(commands), errors
+        return [json.loads(line) for line in lines]
+
+    yield answer
+    for forking in parents.values():
+        forking.stdin.close()
+        forking.stdout.close()
+        assert forking.wait() == 0
 
 
 def answer_here(library, path, commands):
@@ -127,7 +186,7 @@ def answer_here(library, path, commands):
 
 
 @pytest.fixture(scope="module")
-def answers(path_of):
+def answers(path_of, answer_all):
     """`answers(system, architecture)`: a worker's answers to ASKED, asked once."""
     known = {}
 
@@ -270,7 +329,7 @@ def test_workers_answer_every_command(answers, system):
 
 
 @needs_pytorch
-def test_where_nothing_can_be_compiled_no_compiled_attack_is_available(path_of):
+def test_where_nothing_can_be_compiled_no_compiled_attack_is_available(path_of, answer_all):
     command = COMPILED + ["--backend=none", path_of("CIFARconv")]
     (told,) = answer_all(command, COMMANDS[2:3])
     assert not told["available"] and "torch.compile does not work here" in told["reason"]
