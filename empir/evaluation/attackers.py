@@ -146,11 +146,13 @@ class SuiteAttacker:
 
     Args:
       setting: what is attacked.
+      judge: of the setting, in a graph that is open as long as this is used; None = a graph of its
+        own, when it is needed.
     """
 
-    def __init__(self, setting: Setting):
+    def __init__(self, setting: Setting, judge: Optional[Judge] = None):
         self._setting = setting
-        self._judging, self._judge = contextlib.ExitStack(), None
+        self._judging, self._judge = contextlib.ExitStack(), judge
         self._opened, self._graph, self._key = contextlib.ExitStack(), None, None
 
     def close(self):

@@ -80,6 +80,7 @@ class Evaluation:
       run: `runs.digest` of what is attacked.
       place: where chunks are computed.
       sha256: of `attackers.digests`, for other processes that compute chunks.
+      judge: see `SuiteAttacker`.
 
     Attributes:
       setting, clean: as given.
@@ -99,6 +100,7 @@ class Evaluation:
         run: str = "",
         place: places.Place = places.Here(),
         sha256: Sequence = (),
+        judge: Optional[Judge] = None,
     ):
         self.setting, self.clean = setting, clean
         self.correct = clean["decision"] == setting.data.labels
@@ -110,7 +112,7 @@ class Evaluation:
         self._storage = Storage(out, run, runtime.parallelism())
         self._ahead = list(ahead)
         self._done: List[Tuple[AttackSpec, int, float]] = []
-        self._place, self._attacker = place, SuiteAttacker(setting)
+        self._place, self._attacker = place, SuiteAttacker(setting, judge)
         self._each = _computing(setting, sha256, self._attacker, place)
 
     def close(self) -> None:
@@ -281,7 +283,8 @@ def _run(setting, out, specs, *, progress, analyses, effort, place):
     """Run a suite into a folder that nothing else uses."""
     began = time.perf_counter()
     missing = None  # the caller's own suite is not compared with the adaptive one
-    with setting.open() as networks:
+    with contextlib.ExitStack() as opened:  # what judges the clean images judges the attacks' too
+        networks = opened.enter_context(setting.open())
         if specs is None:
             others, classes = len(networks.outside), setting.data.num_classes
             norm = setting.bound.norm
@@ -294,17 +297,19 @@ def _run(setting, out, specs, *, progress, analyses, effort, place):
         runs.claim(out, dict(head, trials=[s.describe() for s in specs]), True, "evaluation")
         analyses = analyses or _has_analyses(out)
         sha256 = digests(networks)
-        clean = _clean(Judge(setting, networks), setting, sha256, place)
+        judge = Judge(setting, networks)
+        clean = _clean(judge, setting, sha256, place)
         probe = probes.probe(setting, networks) if analyses else None
-    measured = {"left_out": [attack.describe() for attack in missing or ()]}
-    measured.update(curves={}, verdicts=[])
-    compared, measured_by = (), ()
-    if analyses:
-        compared = suites.controls(setting.bound, setting.largest_radius, own)
-        measured_by = curves.specs_of(setting, effort, own)
-    ahead = (*specs, *compared, *measured_by)
-    how = dict(ahead=ahead, progress=progress, run=runs.digest(head), place=place, sha256=sha256)
-    with contextlib.closing(Evaluation(setting, out, clean, **how)) as evaluation:
+        measured = {"left_out": [attack.describe() for attack in missing or ()]}
+        measured.update(curves={}, verdicts=[])
+        compared, measured_by = (), ()
+        if analyses:
+            compared = suites.controls(setting.bound, setting.largest_radius, own)
+            measured_by = curves.specs_of(setting, effort, own)
+        how = dict(progress=progress, run=runs.digest(head), place=place, sha256=sha256)
+        how.update(ahead=(*specs, *compared, *measured_by), judge=judge)
+        evaluation = Evaluation(setting, out, clean, **how)
+        opened.callback(evaluation.close)
         for spec in (*specs, *compared):
             evaluation.run_with_pilot(spec)
         if analyses:

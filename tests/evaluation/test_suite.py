@@ -374,6 +374,21 @@ def test_a_final_stage_is_for_few_images(case, tmp_path):
     assert [attacked(count) for count in (29, 30)] == [0, 30]
 
 
+def test_networks_are_opened_once_to_judge_and_once_for_a_graph(case, tmp_path):
+    opened = []
+
+    @contextlib.contextmanager
+    def counted():
+        opened.append(None)
+        with case.open() as networks:
+            yield networks
+
+    setting = case.setting(open=counted)
+    trials = [AttackSpec(name, "noise", everyone=True) for name in ("first", "second")]
+    suite.run(setting, str(tmp_path), trials, progress=False, analyses=False)
+    assert len(opened) == 2
+
+
 def test_an_attack_goes_on_where_another_one_ended(case, tmp_path):
     first = AttackSpec("first", "apgd", ViewSpec("member2"), steps=5, everyone=True)
     then = AttackSpec("then", "apgd", ViewSpec(), steps=1, start="first")
