@@ -11,6 +11,7 @@ from empir.data import convert, imagenet
 from empir.experiments import experiment
 from empir.models import checkpoints
 from empir.runtime import tf
+from tests.support.made_once import made_once
 from tests.support.pinned import assert_pinned
 from tests.support.released import save_members
 from tests.support.scripts import assert_refused, readme_record
@@ -24,8 +25,12 @@ COUNT = 12
 
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory):
-    """A folder with TFRecords of 12 images (val and train), members, and an empty folder."""
-    folder = tmp_path_factory.mktemp("workspace")
+    """A folder with TFRecords of 12 images (val and train) and members."""
+    return made_once(tmp_path_factory, "alexnet", fill)
+
+
+def fill(folder):
+    """Write the files of `workspace`."""
     random = np.random.RandomState(0)
     synsets = imagenet.synsets()
     with tf.Graph().as_default(), tf.Session() as session:
@@ -41,7 +46,6 @@ def workspace(tmp_path_factory):
     for split in ("val", "train"):
         convert.convert(sources, str(folder / "tfrecords"), split, "original", 2, progress=False)
     save_members(str(folder), "AlexNet", WIDTH)
-    return folder
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """The exported PyTorch networks compute what TensorFlow does, and what the authors' code did."""
 
-import fcntl
 import json
 import os
 import shutil
@@ -22,6 +21,7 @@ from tests.benchmarks.test_workers import PYTORCH, needs_pytorch
 from tests.golden import recipe
 from tests.support import GOLDEN, ROOT
 from tests.support.documented import blocks
+from tests.support.made_once import made_once
 from tests.support.released import NAMES, SHAPES, narrow
 
 pytestmark = [pytest.mark.slow, needs_pytorch]  # it starts a process, once
@@ -65,18 +65,8 @@ def images_of(name):
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory):
-    """Folder, ensemble and outputs of each case; one process of PyTorch computes all of them.
-
-    The tests may be spread over several workers: the first one computes, for all.
-    """
-    base = tmp_path_factory.getbasetemp()
-    base = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "in_pytorch"
-    base.mkdir(exist_ok=True)
-    with open(str(base / "lock"), "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (base / "done").exists():
-            compute(base)
-            (base / "done").touch()
+    """Folder, ensemble and outputs of each case; one process of PyTorch computes all of them."""
+    base = made_once(tmp_path_factory, "in_pytorch", compute)
     found = {}
     for name in CASES:
         folder = str(base / name / "exported")

@@ -193,6 +193,15 @@ def test_kernels_are_quantized_by_one_operation_of_the_graph(session):
     np.testing.assert_array_equal(session.run(layer.cached_kernel), expected)
 
 
+def test_kernels_are_kept_without_conditions(session):
+    """TensorFlow adds ten operations to each first value that is computed of another variable."""
+    layer = QuantDense(3, use_bias=False, kernel_quantizer=DoReFaWeights(2), trainable=False)
+    built(layer, VECTORS)
+    assert "Switch" not in {op.type for op in session.graph.get_operations()}
+    tf.Variable(layer.kernel + 1)
+    assert "Switch" in {op.type for op in session.graph.get_operations()}
+
+
 # Stochastic kernels
 
 
