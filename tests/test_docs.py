@@ -1,5 +1,6 @@
 """README and docs/: every command and flag exists, and the blocks that are marked so run."""
 
+import inspect
 import json
 import os
 import re
@@ -25,6 +26,7 @@ from empir.commands import main as console
 from empir.commands import reproduce, robustness
 from tests.support import ROOT
 from tests.support.documented import blocks, pages
+from tests.support.forks import forked
 from tests.support.scripts import remove_flags
 
 #: Commands of absl flags: what defines their flags.
@@ -188,8 +190,10 @@ def folder(tmp_path_factory):
 #: Runs commands, given as a JSON list of (place, words) on standard input, until one fails. Those
 #: of Python run in forks of one process that has imported TensorFlow and Matplotlib: each is as if
 #: in a process of its own, without the time of these imports.
-RUNNER = """
-import json, os, runpy, subprocess, sys, traceback
+RUNNER = (
+    "import functools, json, os, runpy, subprocess, sys, traceback\n"
+    + inspect.getsource(forked)  # not imported: commands are to see nothing of the tests
+    + """
 import matplotlib.figure
 from empir.runtime import keras, tf
 
@@ -204,22 +208,10 @@ def run(words):
         sys.exit(subprocess.call(words))
 
 for place, words in json.load(sys.stdin):
-    child = os.fork()
-    if not child:
-        status = 0
-        try:
-            run(words)
-        except SystemExit as ended:
-            status = ended.code or 0
-        except BaseException:
-            traceback.print_exc()
-            status = 1
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(status)
-    if os.waitpid(child, 0)[1]:
+    if forked(functools.partial(run, words)):
         sys.exit("%s failed: %s" % (place, " ".join(words)))
 """
+)
 
 
 @pytest.mark.slow

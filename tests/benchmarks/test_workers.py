@@ -1,6 +1,7 @@
 """Workers answer the protocol's commands, and all systems attack the same ensemble alike."""
 
 import contextlib
+import inspect
 import json
 import os
 import subprocess
@@ -11,6 +12,7 @@ import pytest
 
 from benchmarks import protocol, tensorflow_worker
 from tests.support import ROOT
+from tests.support.forks import forked
 
 pytestmark = pytest.mark.slow  # it starts processes
 
@@ -113,28 +115,23 @@ def path_of(tmp_path_factory):
 #: Runs workers, one for each line of standard input: imports, module, words, the paths of its
 #: three streams. Each is a fork of one process that keeps what was imported: as if a process of its
 #: own, without the time of these imports. Its exit status is told in a line.
-FORKS = """
-import json, os, runpy, sys, traceback
+FORKS = (
+    "import functools, json, os, runpy, sys, traceback\n"
+    + inspect.getsource(forked)  # whose package needs what PyTorch's environment lacks
+    + """
+def work(module, words, streams):
+    for number, path in enumerate(streams):
+        os.dup2(os.open(path, os.O_RDWR | os.O_CREAT), number)
+    sys.stdin = open(0, closefd=False)
+    sys.argv = [module] + words
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
+
 for line in sys.stdin:
-    imports, module, words, streams = json.loads(line)
+    imports, *worker = json.loads(line)
     exec(imports, {})
-    child = os.fork()
-    if not child:
-        for number, path in enumerate(streams):
-            os.dup2(os.open(path, os.O_RDWR | os.O_CREAT), number)
-        sys.stdin, status = open(0, closefd=False), 0
-        try:
-            sys.argv = [module] + words
-            runpy.run_module(module, run_name="__main__", alter_sys=True)
-        except SystemExit as ended:
-            status = ended.code or 0
-        except BaseException:
-            traceback.print_exc()
-            status = 1
-        sys.stderr.flush()
-        os._exit(status)
-    print(os.waitpid(child, 0)[1], flush=True)
+    print(forked(functools.partial(work, *worker)), flush=True)
 """
+)
 
 
 @pytest.fixture(scope="module")

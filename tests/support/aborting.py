@@ -6,8 +6,8 @@ prints a line per case, "NAME: ok" or "NAME: status N": a fork of one process th
 TensorFlow, so that a case that ends its process is told from the others and costs no import.
 """
 
+import functools
 import os
-import sys
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from empir.nn import architecture
 from empir.nn.layers import QuantDense
 from empir.nn.precision import FULL, Precision, per_layer
 from empir.runtime import keras, tf
+from tests.support.forks import forked
 
 LAYERS = keras.layers
 PARAMETERS = {
@@ -125,16 +126,16 @@ CASES = {
 }
 
 
+def run_silently(*case):
+    """Run a case without what it writes to standard error."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    run(*case)
+
+
 def main():
     """Run all cases, each in a fork, and print how it ended."""
     for name, case in CASES.items():
-        sys.stdout.flush()
-        child = os.fork()
-        if not child:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-            run(*case)
-            os._exit(0)
-        _, status = os.waitpid(child, 0)
+        status = forked(functools.partial(run_silently, *case))
         print("%s: %s" % (name, "status %d" % status if status else "ok"))
 
 
